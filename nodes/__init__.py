@@ -1,0 +1,12 @@
+"""The ComfyUI nodes: thin faces of the library in `nagpag`."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from .guidance import NAGPAGGuidance
+
+
+class NagPagExtension(ComfyExtension):
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [NAGPAGGuidance]

@@ -1,0 +1,40 @@
+"""Fixtures for all tests: the pack loaded as the host loads it, the live server, the browser."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _load_pack():
+    """Import the repo by its path under a name of its own, as ComfyUI does.
+
+    Putting the repo on sys.path instead would hide the host's own `nodes` module behind our folder.
+    """
+    spec = importlib.util.spec_from_file_location(
+        "nag_pag_flux", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    sys.modules["nag_pag_flux"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+_load_pack()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A real ComfyUI server with this pack and the small models; `server.url`."""
+    from nag_pag_flux.lab.server import running_server
+
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def chromium_path():
+    from nag_pag_flux.lab.host import find_chromium
+
+    return find_chromium()
