@@ -16,7 +16,8 @@ def guide(z_pos: Tensor, z_neg: Tensor, scale: float, tau: float, alpha: float) 
     Returns the guided tokens, in z_pos's type, and the ratio ‖Z̃‖₁ / ‖Z⁺‖₁ before the limit,
     (batch, tokens), in the type of the norms. A token whose guided value is not finite keeps Z⁺.
     """
-    z = torch.lerp(z_neg, z_pos, 1.0 + scale)
+    z = torch.empty_like(z_pos, memory_format=torch.contiguous_format)
+    torch.lerp(z_neg, z_pos, 1.0 + scale, out=z)
     norm_pos, norm = _l1(z_pos), _l1(z)
     # Z is a convex combination of Z̃, shortened, and Z⁺: finite exactly where these two are.
     finite = torch.isfinite(norm_pos) & torch.isfinite(norm)

@@ -1,0 +1,38 @@
+"""A real ComfyUI in this process, and small FLUX models that its stock loader takes."""
+
+import logging
+import os
+import sys
+
+import pytest
+
+
+def _enter_host():
+    """Make this process a ComfyUI on the CPU; its modules read the command line when they are imported."""
+    sys.argv = sys.argv[:1]
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    from comfy.cli_args import args
+
+    args.cpu = True
+    logging.getLogger().setLevel(logging.INFO)
+
+
+_enter_host()
+
+
+@pytest.fixture(scope="session")
+def flux_file(tmp_path_factory):
+    """The checkpoint of a FLUX with 4 double and 2 single blocks, 2 heads."""
+    from nag_pag_flux.lab.small_models import make_flux
+
+    path = tmp_path_factory.mktemp("models") / "flux.safetensors"
+    make_flux(path, hidden=256, double_blocks=4, single_blocks=2, context_dim=64, vec_dim=32)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def flux(flux_file):
+    """That FLUX as the stock loader gives it, in float32."""
+    from sampling import load_flux
+
+    return load_flux(flux_file)

@@ -1,0 +1,49 @@
+"""Sampling with the host's own loader, node and samplers, the way a graph does it."""
+
+import math
+
+import comfy.model_management
+import comfy.sample
+import comfy.sd
+import torch
+from nag_pag_flux.nodes.guidance import NAGPAGGuidance
+
+CONTEXT_DIM, VEC_DIM = 64, 32
+
+
+def load_flux(path, dtype=torch.float32):
+    """What UNETLoader does, with the type that its weight_dtype or the host's own choice would give."""
+    return comfy.sd.load_diffusion_model(path, model_options={"dtype": dtype})
+
+
+def guided(model, **inputs):
+    """The node, run as the host runs it."""
+    whole = {"scale": 3.0, "blocks": "auto", "tau": 2.5, "alpha": 0.25, "start_percent": 0.0, "end_percent": 1.0}
+    return NAGPAGGuidance.execute(model=model, **{**whole, **inputs}).args[0]
+
+
+def prompt(seed, tokens=9, **extra):
+    """A conditioning as CLIPTextEncode and FluxGuidance make it; another seed is another prompt."""
+    generator = torch.Generator().manual_seed(seed)
+    context = torch.randn(1, tokens, CONTEXT_DIM, generator=generator)
+    pooled = torch.randn(1, VEC_DIM, generator=generator)
+    return [[context, {"pooled_output": pooled, "guidance": 3.5, **extra}]]
+
+
+def latent(batch=1, height=8, width=12, seed=5):
+    return torch.randn(batch, 16, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def picture_tokens(height=8, width=12):
+    return math.ceil(height / 2) * math.ceil(width / 2)
+
+
+def sample(model, positive, negative=None, cfg=1.0, steps=3, size=(1, 8, 12), seed=7, sampler="euler", **extra):
+    """KSampler's own path from an empty latent; returns the latent of shape (batch, 16, height, width)."""
+    batch, height, width = size
+    start = extra.pop("latent_image", torch.zeros(batch, 16, height, width))
+    noise = comfy.sample.prepare_noise(start, seed)
+    negative = prompt(99) if negative is None else negative
+    return comfy.sample.sample(
+        model, noise, steps, cfg, sampler, "simple", positive, negative, start, disable_pbar=True, seed=seed, **extra
+    )

@@ -1,0 +1,259 @@
+"""What else sits on the model stays; what goes wrong stays small and is said."""
+
+import copy
+import logging
+
+import comfy.model_management
+import pytest
+import torch
+from nag_pag_flux.nagpag import patch
+from sampling import guided, prompt, sample
+
+POSITIVE = prompt(1)
+LOGGER = "nag_pag_flux"
+
+
+def options_of(model):
+    """The model's options with functions by identity, to compare before and after."""
+    return copy.deepcopy({k: v for k, v in model.model_options.items()}, {}), dict(model.wrappers)
+
+
+def messages(caplog, level=logging.INFO):
+    return [record.getMessage() for record in caplog.records if record.name == LOGGER and record.levelno == level]
+
+
+@pytest.fixture(autouse=True)
+def _heard(caplog):
+    caplog.set_level(logging.INFO, logger=LOGGER)
+
+
+# --- earlier patches ---
+
+
+def test_an_earlier_block_patch_is_kept_and_called_once_per_use(flux):
+    calls = []
+
+    def earlier(args, extra):
+        calls.append(args["transformer_options"]["block_index"])
+        out = extra["original_block"](args)
+        return {"img": out["img"] * 1.01, "txt": out["txt"]}
+
+    model = flux.clone()
+    model.set_model_patch_replace(earlier, "dit", "double_block", 2)
+    with_earlier = sample(model, POSITIVE)
+    calls.clear()
+    both = sample(guided(model), POSITIVE)
+    assert calls == [2, 2, 2]
+    assert not torch.equal(both, with_earlier) and not torch.equal(both, sample(guided(flux), POSITIVE))
+
+
+def test_an_earlier_attention_override_is_kept_and_called_once_per_use(flux):
+    calls = []
+
+    def earlier(func, *args, **kwargs):
+        calls.append(kwargs["transformer_options"]["block_index"])
+        return func(*args, **kwargs) * 1.01
+
+    model = flux.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = earlier
+    with_earlier = sample(model, POSITIVE, steps=1)
+    plain_calls = list(calls)
+    calls.clear()
+    both = sample(guided(model), POSITIVE, steps=1)
+    assert calls == plain_calls == [0, 1, 2, 3, 0, 1]
+    assert not torch.equal(both, with_earlier) and not torch.equal(both, sample(guided(flux), POSITIVE, steps=1))
+
+
+def test_a_later_attention_override_sees_guided_blocks_too(flux):
+    calls = []
+
+    def later(func, *args, **kwargs):
+        calls.append(kwargs["transformer_options"]["block_index"])
+        return func(*args, **kwargs)
+
+    model = guided(flux)
+    model.model_options["transformer_options"]["optimized_attention_override"] = later
+    assert torch.equal(sample(model, POSITIVE, steps=1), sample(guided(flux), POSITIVE, steps=1))
+    assert calls == [0, 1, 2, 3, 0, 1]
+
+
+# --- the source model ---
+
+
+def test_the_source_model_is_left_as_it_was(flux):
+    before, plain = options_of(flux), sample(flux, POSITIVE)
+    sample(guided(flux), POSITIVE)
+    assert options_of(flux) == before
+    assert torch.equal(sample(flux, POSITIVE), plain)
+
+
+@pytest.mark.parametrize("error", [comfy.model_management.InterruptProcessingException, RuntimeError])
+def test_nothing_is_left_behind_when_sampling_breaks_off(flux, error):
+    plain, model = sample(flux, POSITIVE), guided(flux)
+    whole, before = sample(model, POSITIVE), (options_of(flux), options_of(model))
+
+    def stop(step, *args):
+        if step == 1:
+            raise error("halfway")
+
+    with pytest.raises(error, match="halfway"):
+        sample(model, POSITIVE, callback=stop)
+    assert (options_of(flux), options_of(model)) == before
+    assert torch.equal(sample(flux, POSITIVE), plain)
+    assert torch.equal(sample(model, POSITIVE), whole)
+
+
+# --- what is said ---
+
+
+def test_one_line_says_what_was_guided(flux, caplog):
+    sample(guided(flux), POSITIVE)
+    (line,) = messages(caplog)
+    assert line.startswith("NAG-PAG guided double blocks 1, 2, 3: 3 steps, mean change ")
+    assert line.endswith("(scale 3, tau 2.5, alpha 0.25).")
+    assert not messages(caplog, logging.WARNING)
+
+
+def test_the_line_counts_steps_not_evaluations(flux, caplog):
+    sample(guided(flux), POSITIVE, prompt(2, tokens=14), cfg=2.0, sampler="heun", steps=4)
+    assert ": 4 steps, " in messages(caplog)[0]
+
+
+def test_a_run_without_a_guided_step_says_so(flux, caplog):
+    sample(guided(flux, start_percent=0.5, end_percent=0.5), POSITIVE)
+    (line,) = messages(caplog)
+    assert line.startswith("NAG-PAG guided nothing: no step of this sampling lay between")
+
+
+def test_an_interrupted_run_says_so(flux, caplog):
+    def stop(step, *args):
+        raise comfy.model_management.InterruptProcessingException()
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(guided(flux), POSITIVE, callback=stop)
+    assert "stopped early" in messages(caplog)[0]
+
+
+def test_a_block_taken_by_a_later_node_is_a_warning(flux, caplog):
+    model = guided(flux)
+    model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 2)
+    sample(model, POSITIVE)
+    (warning,) = messages(caplog, logging.WARNING)
+    assert "double blocks 2 were not guided" in warning and "Put NAG-PAG Guidance after that node" in warning
+    assert messages(caplog)[-1].startswith("NAG-PAG guided double blocks 1, 3: ")
+
+
+def test_a_later_node_that_calls_ours_is_no_warning(flux, caplog):
+    model = guided(flux)
+    ours = model.model_options["transformer_options"]["patches_replace"]["dit"][("double_block", 2)]
+    model.set_model_patch_replace(lambda args, extra: ours(args, extra), "dit", "double_block", 2)
+    assert torch.equal(sample(model, POSITIVE), sample(guided(flux), POSITIVE))
+    assert not messages(caplog, logging.WARNING)
+
+
+def test_a_block_that_the_forward_skips_is_a_warning(flux, caplog, monkeypatch):
+    """A forward that ends after two double blocks, as a block cache or a layer skip makes it."""
+    model, modules = guided(flux, blocks="1, 2"), flux.model.diffusion_model._modules
+    monkeypatch.setitem(modules, "double_blocks", modules["double_blocks"][:2])
+    sample(model, POSITIVE)
+    (warning,) = messages(caplog, logging.WARNING)
+    assert "double blocks 2 were never reached" in warning and "block cache" in warning
+
+
+# --- what goes wrong inside guidance ---
+
+
+def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flux, caplog, monkeypatch):
+    guide, calls = patch.guide, []
+
+    def breaks_in_block_2(*args):
+        calls.append(None)
+        if len(calls) == 2:
+            raise RuntimeError("made to fail")
+        return guide(*args)
+
+    monkeypatch.setattr(patch, "guide", breaks_in_block_2)
+    ours = sample(guided(flux, blocks="1, 2"), POSITIVE, steps=3)
+    monkeypatch.setattr(patch, "guide", guide)
+    assert torch.equal(ours, sample(guided(flux, blocks="1"), POSITIVE, steps=3))
+    (warning,) = messages(caplog, logging.WARNING)
+    assert "double block 2 goes on without guidance from sigma 1 on: RuntimeError: made to fail" in warning
+    assert messages(caplog)[0].startswith("NAG-PAG guided double blocks 1: 3 steps")
+
+
+def test_a_failed_block_is_tried_again_in_the_next_run(flux, caplog, monkeypatch):
+    model, whole = guided(flux), sample(guided(flux), POSITIVE)
+    with monkeypatch.context() as broken:
+        broken.setattr(patch, "guide", lambda *args: 1 / 0)
+        assert torch.equal(sample(model, POSITIVE), sample(flux, POSITIVE))
+    assert torch.equal(sample(model, POSITIVE), whole)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        comfy.model_management.InterruptProcessingException(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_and_interrupts_pass_through(flux, monkeypatch, error):
+    def fails(*args):
+        raise error
+
+    monkeypatch.setattr(patch, "guide", fails)
+    with pytest.raises(type(error)):
+        sample(guided(flux), POSITIVE)
+
+
+def test_an_error_of_the_host_attention_is_not_ours_to_catch(flux):
+    def broken(func, *args, **kwargs):
+        raise ValueError("the host's own")
+
+    model = flux.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = broken
+    with pytest.raises(ValueError, match="the host's own"):
+        sample(guided(model), POSITIVE)
+
+
+def test_a_token_that_is_not_finite_keeps_the_plain_value(flux):
+    """Inject an infinity into one token's value in block 2: only that token, and only there, goes unguided."""
+    seen = {}
+
+    def earlier(func, q, k, v, heads, *args, **kwargs):
+        z = func(q, k, v, heads, *args, **kwargs)
+        if kwargs["transformer_options"]["block_index"] == 2 and kwargs["transformer_options"]["block_type"] == "double":
+            v[0, 0, 9 + 4, 0] = float("inf")
+            seen["plain"], seen["given"] = z.clone(), z
+        return z
+
+    model = flux.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = earlier
+    assert torch.isfinite(sample(guided(model, blocks="2"), POSITIVE, steps=1)).all()
+    same = (seen["plain"] == seen["given"]).all(dim=-1)[0]
+    assert torch.nonzero(same).flatten().tolist() == [*range(9), 9 + 4]
+
+
+# --- models that can't be guided ---
+
+
+def test_a_model_of_another_family_is_refused_by_name():
+    import comfy.ldm.hunyuan_video.model as other
+
+    class Patcher:
+        def __init__(self, diffusion_model):
+            self.diffusion_model = diffusion_model
+
+        def get_model_object(self, name):
+            return getattr(self, name)
+
+    for diffusion_model, name in ((torch.nn.Linear(1, 1), "Linear"), (other.HunyuanVideo.__new__(other.HunyuanVideo), "HunyuanVideo")):
+        with pytest.raises(ValueError, match=f"{name} has no double blocks as FLUX has them.*FLUX.1"):
+            guided(Patcher(diffusion_model))
+
+
+def test_a_block_that_the_model_lacks_is_refused(flux):
+    with pytest.raises(ValueError, match="block 25 does not exist: this model has double blocks 0 to 3"):
+        guided(flux, blocks="25")
