@@ -82,3 +82,25 @@ def _valid(depth: int | None) -> str:
         f'Valid are "auto", "all", or a list with commas of numbers, ranges and names, such as "{blocks}", "0-{last}", '
         f'"double_blocks.{last}" or "transformer_blocks.{last}.attn"; {this_model} double blocks 0 to {last}.'
     )
+
+
+def merge_position(first: int, double_blocks: int, single_blocks: int, reach: str, reach_blocks: int) -> int | None:
+    """After which block the negative branch that starts in block `first` is merged; None: inside the attention.
+
+    Positions count the double blocks and then the single blocks. Raises ValueError where `reach_blocks`
+    leads beyond the last block.
+    """
+    last = double_blocks + single_blocks - 1
+    if reach_blocks:
+        if first + reach_blocks > last:
+            raise ValueError(
+                f"reach_blocks {reach_blocks} leads beyond the last block: from double block {first}, this model's "
+                f"{double_blocks} double and {single_blocks} single blocks leave at most {last - first}"
+            )
+        return first + reach_blocks
+    return {"attention": None, "double blocks": double_blocks - 1, "output": last}[reach]
+
+
+def block_name(position: int, double_blocks: int) -> str:
+    """A position as a block: "double block 18", "single block 0"."""
+    return f"double block {position}" if position < double_blocks else f"single block {position - double_blocks}"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Input:
-    """One number that the user can set; bounds are inclusive."""
+class Number:
+    """A number that the user can set; bounds are inclusive. A whole number where `default` is an int."""
 
     name: str
     default: float
@@ -21,8 +21,47 @@ class Input:
     tooltip: str
     advanced: bool = False
 
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        kinds = int if isinstance(self.default, int) else (int, float)
+        if isinstance(value, kinds) and math.isfinite(value) and self.minimum <= value <= self.maximum:
+            return None
+        whole = "whole " if isinstance(self.default, int) else ""
+        return f"{self.name} {value!r} is not a {whole}number from {self.minimum:g} to {self.maximum:g}"
 
-SCALE = Input(
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    name: str
+    default: str
+    options: tuple[str, ...]
+    tooltip: str
+    advanced: bool = False
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        if value in self.options:
+            return None
+        return f"{self.name} {value!r} is not one of {', '.join(map(repr, self.options))}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A line of text; what it may say is checked where it is read."""
+
+    name: str
+    default: str
+    tooltip: str
+    advanced: bool = False
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        return None if isinstance(value, str) else f"{self.name} {value!r} is not a text"
+
+
+SCALE = Number(
     "scale",
     3.0,
     0.0,
@@ -31,7 +70,14 @@ SCALE = Input(
     "How far each picture token is pushed away from the negative branch. Higher: firmer structure and "
     "more contrast, then overcooked; lower: closer to the plain picture. 0 switches guidance off.",
 )
-TAU = Input(
+BLOCKS = Text(
+    "blocks",
+    "auto",
+    "Which double blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
+    "make a stronger change. auto (8, 12, 16 on FLUX.1), all, or a list such as 8, 12-14 or "
+    "transformer_blocks.8.attn.",
+)
+TAU = Number(
     "tau",
     2.5,
     1.0,
@@ -41,7 +87,7 @@ TAU = Input(
     "burnt spots; higher: stronger but riskier. Matters where tokens hit the limit.",
     advanced=True,
 )
-ALPHA = Input(
+ALPHA = Number(
     "alpha",
     0.25,
     0.0,
@@ -51,7 +97,7 @@ ALPHA = Input(
     "lower: the picture stays closer to the plain one. 0 switches guidance off.",
     advanced=True,
 )
-START_PERCENT = Input(
+START_PERCENT = Number(
     "start_percent",
     0.0,
     0.0,
@@ -61,7 +107,7 @@ START_PERCENT = Input(
     "picture's composition and change only its details.",
     advanced=True,
 )
-END_PERCENT = Input(
+END_PERCENT = Number(
     "end_percent",
     1.0,
     0.0,
@@ -71,14 +117,68 @@ END_PERCENT = Input(
     "layout and leave the texture as the plain model draws it.",
     advanced=True,
 )
-NUMBERS = (SCALE, TAU, ALPHA, START_PERCENT, END_PERCENT)
-
-BLOCKS_DEFAULT = "auto"
-BLOCKS_TOOLTIP = (
-    "Which double blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
-    "make a stronger change. auto (8, 12, 16 on FLUX.1), all, or a list such as 8, 12-14 or "
-    "transformer_blocks.8.attn."
+REACH = Choice(
+    "reach",
+    "attention",
+    ("attention", "double blocks", "output"),
+    "How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
+    "to the last double block, or to the last block of all (output; costs most). Further: the model itself turns "
+    "the disturbance into a worse picture to avoid, so the change is more meaningful.",
 )
+RENEW_EVERY = Number(
+    "renew_every",
+    4,
+    1,
+    20,
+    1,
+    "With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
+    "difference in between. Higher: faster, a little less exact; 1: every step. "
+    "With reach attention it does nothing, as nothing would be saved.",
+)
+NEGATIVE = Choice(
+    "negative",
+    "identity",
+    ("identity", "softened", "mean", "identity + text"),
+    "What the negative branch's attention is. identity: each token sees only itself, a strong disturbance; "
+    "softened: the same attention blurred, gentler; mean: all tokens see the same average; "
+    "identity + text: each token sees itself and the prompt, so that the prompt's content is disturbed less.",
+    advanced=True,
+)
+TEMPERATURE = Number(
+    "temperature",
+    2.0,
+    1.0,
+    100.0,
+    0.1,
+    "With negative softened: how much its attention is blurred. Higher: a stronger disturbance, so a stronger "
+    "change of the picture; 1: none. With the other negatives it does nothing.",
+    advanced=True,
+)
+PERTURBATION = Number(
+    "perturbation",
+    1.0,
+    0.0,
+    1.0,
+    0.05,
+    "How much of the negative attention goes into the branch; the rest stays the plain attention. Lower: gentler, "
+    "closer to the plain picture. 0 switches guidance off.",
+    advanced=True,
+)
+REACH_BLOCKS = Number(
+    "reach_blocks",
+    0,
+    0,
+    100,
+    1,
+    "Exact reach: merge the negative branch this many blocks beyond the first chosen one, instead of where "
+    "reach says. More blocks: more meaningful change, more cost. 0: follow reach.",
+    advanced=True,
+)
+# In the order of the node. What came after the first version goes to the end, so that saved workflows stay right.
+FIRST_INPUTS = (SCALE, BLOCKS, TAU, ALPHA, START_PERCENT, END_PERCENT)
+LATER_INPUTS = (REACH, RENEW_EVERY, NEGATIVE, TEMPERATURE, PERTURBATION, REACH_BLOCKS)
+INPUTS: tuple[Number | Choice | Text, ...] = (*FIRST_INPUTS, *LATER_INPUTS)
+
 MODEL_TOOLTIP = (
     "A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it was."
 )
@@ -95,22 +195,27 @@ SEARCH_ALIASES = ("NAG", "PAG", "perturbed attention", "normalized attention gui
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for.
+    """What the user asked for; each field is the input of that name.
 
-    scale, tau, alpha: the s, τ and α of the method. blocks: a block spec as `blocks.parse_blocks`
-    reads it. start_percent, end_percent: the guided part of the sampling, as in ComfyUI's own nodes.
-    Raises ValueError for a value out of its range.
+    blocks: a block spec as `blocks.parse_blocks` reads it. start_percent, end_percent: the guided part of
+    the sampling, as in ComfyUI's own nodes. Raises ValueError that lists every value out of its range.
     """
 
     scale: float = SCALE.default
-    blocks: str = BLOCKS_DEFAULT
+    blocks: str = BLOCKS.default
     tau: float = TAU.default
     alpha: float = ALPHA.default
     start_percent: float = START_PERCENT.default
     end_percent: float = END_PERCENT.default
+    reach: str = REACH.default
+    renew_every: int = int(RENEW_EVERY.default)
+    negative: str = NEGATIVE.default
+    temperature: float = TEMPERATURE.default
+    perturbation: float = PERTURBATION.default
+    reach_blocks: int = int(REACH_BLOCKS.default)
 
     def __post_init__(self) -> None:
-        problems = [problem for number in NUMBERS if (problem := out_of_range(number, getattr(self, number.name)))]
+        problems = [problem for item in INPUTS if (problem := item.problem(getattr(self, item.name)))]
         if not problems and self.start_percent > self.end_percent:
             problems.append(
                 f"start_percent {self.start_percent:g} is after end_percent {self.end_percent:g}: "
@@ -122,17 +227,18 @@ class Settings:
     @property
     def off(self) -> bool:
         """True where the method leaves the model as it is, bit for bit."""
-        return self.scale == 0 or self.alpha == 0
+        return self.scale == 0 or self.alpha == 0 or self.perturbation == 0
 
     def summary(self) -> str:
         """The settings in a few words, for log lines."""
         part = (self.start_percent, self.end_percent)
-        window = "" if part == (0.0, 1.0) else f", from {part[0]:.0%} to {part[1]:.0%} of the sampling"
-        return f"scale {self.scale:g}, tau {self.tau:g}, alpha {self.alpha:g}{window}"
+        words = [f"scale {self.scale:g}", f"tau {self.tau:g}", f"alpha {self.alpha:g}", self.branch()]
+        if part != (0.0, 1.0):
+            words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
+        return ", ".join(words)
 
-
-def out_of_range(number: Input, value: float) -> str | None:
-    """Say what is wrong with `value` for this input, or None."""
-    if isinstance(value, (int, float)) and math.isfinite(value) and number.minimum <= value <= number.maximum:
-        return None
-    return f"{number.name} {value!r} is not a number from {number.minimum:g} to {number.maximum:g}"
+    def branch(self) -> str:
+        """The negative branch in a few words."""
+        temperature = f" at temperature {self.temperature:g}" if self.negative == "softened" else ""
+        share = f" by {self.perturbation:g}" if self.perturbation != 1 else ""
+        return f"{self.negative}{temperature}{share}"

@@ -6,17 +6,16 @@ from ..nagpag import config
 from ..nagpag.blocks import check_spec
 
 
-def _float_input(number: config.Input) -> io.Float.Input:
-    return io.Float.Input(
-        number.name,
-        default=number.default,
-        min=number.minimum,
-        max=number.maximum,
-        step=number.step,
-        round=False,
-        tooltip=number.tooltip,
-        advanced=number.advanced or None,
-    )
+def _widget(item: config.Number | config.Choice | config.Text, **extra) -> io.WidgetInput:
+    common = {"default": item.default, "tooltip": item.tooltip, "advanced": item.advanced or None, **extra}
+    if isinstance(item, config.Choice):
+        return io.Combo.Input(item.name, options=list(item.options), **common)
+    if isinstance(item, config.Text):
+        return io.String.Input(item.name, **common)
+    bounds = {"min": item.minimum, "max": item.maximum, "step": item.step}
+    if isinstance(item.default, int):
+        return io.Int.Input(item.name, **bounds, **common)
+    return io.Float.Input(item.name, round=False, **bounds, **common)
 
 
 class NAGPAGGuidance(io.ComfyNode):
@@ -30,12 +29,9 @@ class NAGPAGGuidance(io.ComfyNode):
             search_aliases=list(config.SEARCH_ALIASES),
             inputs=[
                 io.Model.Input("model", tooltip=config.MODEL_TOOLTIP),
-                _float_input(config.SCALE),
-                io.String.Input("blocks", default=config.BLOCKS_DEFAULT, tooltip=config.BLOCKS_TOOLTIP),
-                _float_input(config.TAU),
-                _float_input(config.ALPHA),
-                _float_input(config.START_PERCENT),
-                _float_input(config.END_PERCENT),
+                *(_widget(item) for item in config.FIRST_INPUTS),
+                # Optional, so that API graphs saved before these were there run unchanged.
+                *(_widget(item, optional=True) for item in config.LATER_INPUTS),
             ],
             outputs=[io.Model.Output(tooltip="The guided model, for any sampler.")],
         )
@@ -44,13 +40,13 @@ class NAGPAGGuidance(io.ComfyNode):
     def validate_inputs(cls, blocks: str | None = None) -> bool | str:
         """Refuse a spec that no model can satisfy before any model is loaded (None: it comes over a link)."""
         try:
-            check_spec(config.BLOCKS_DEFAULT if blocks is None else blocks)
+            check_spec(config.BLOCKS.default if blocks is None else blocks)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(cls, model: io.Model.Type, **inputs: float | str) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, **inputs: float | int | str) -> io.NodeOutput:
         from ..nagpag.patch import apply_guidance
 
         return io.NodeOutput(apply_guidance(model, config.Settings(**inputs)))

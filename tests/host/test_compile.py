@@ -44,3 +44,21 @@ def test_a_window_costs_one_recompile(flux):
     ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=8)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     assert graphs_and_breaks() == (2, {})
+
+
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+def test_a_branch_is_one_graph(flux, reach):
+    inputs = {"reach": reach, "blocks": "1", "renew_every": 1}
+    expected = sample(guided(flux, **inputs), POSITIVE)
+    ours = sample(compiled(guided(flux, **inputs)), POSITIVE)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert graphs_and_breaks() == (1, {})
+
+
+def test_renewal_costs_one_recompile(flux):
+    """A step that computes the branch and a step that reuses it are two graphs."""
+    inputs = {"reach": "double blocks", "blocks": "1", "renew_every": 3}
+    expected = sample(guided(flux, **inputs), POSITIVE, steps=8)
+    ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=8)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert graphs_and_breaks() == (2, {})

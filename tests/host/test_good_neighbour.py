@@ -6,7 +6,7 @@ import logging
 import comfy.model_management
 import pytest
 import torch
-from nag_pag_flux.nagpag import patch
+from nag_pag_flux.nagpag.patch import block as patch
 from sampling import guided, prompt, sample
 
 POSITIVE = prompt(1)
@@ -110,7 +110,7 @@ def test_one_line_says_what_was_guided(flux, caplog):
     sample(guided(flux), POSITIVE)
     (line,) = messages(caplog)
     assert line.startswith("NAG-PAG guided double blocks 1, 2, 3: 3 steps, mean change ")
-    assert line.endswith("(scale 3, tau 2.5, alpha 0.25).")
+    assert line.endswith("(scale 3, tau 2.5, alpha 0.25, identity).")
     assert not messages(caplog, logging.WARNING)
 
 
@@ -139,7 +139,7 @@ def test_a_block_taken_by_a_later_node_is_a_warning(flux, caplog):
     model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 2)
     sample(model, POSITIVE)
     (warning,) = messages(caplog, logging.WARNING)
-    assert "double blocks 2 were not guided" in warning and "Put NAG-PAG Guidance after that node" in warning
+    assert "double block 2 not guided" in warning and "Put NAG-PAG Guidance after that node" in warning
     assert messages(caplog)[-1].startswith("NAG-PAG guided double blocks 1, 3: ")
 
 
@@ -157,7 +157,7 @@ def test_a_block_that_the_forward_skips_is_a_warning(flux, caplog, monkeypatch):
     monkeypatch.setitem(modules, "double_blocks", modules["double_blocks"][:2])
     sample(model, POSITIVE)
     (warning,) = messages(caplog, logging.WARNING)
-    assert "double blocks 2 were never reached" in warning and "block cache" in warning
+    assert "double block 2 never reached" in warning and "block cache" in warning
 
 
 # --- what goes wrong inside guidance ---

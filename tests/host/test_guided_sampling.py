@@ -86,13 +86,11 @@ def test_areas(flux):
     check(flux, positive=left + right, tokens=picture_tokens(8, 6))
 
 
-@pytest.mark.parametrize("method", ["offset", "index", "uxo", "index_timestep_zero"])
+@pytest.mark.parametrize("method", ["offset", "index", "uxo"])
 def test_reference_latents(flux, method):
     references = [latent(height=6, width=8, seed=20), latent(height=4, width=4, seed=21)]
     positive = prompt(1, reference_latents=references, reference_latents_method=method)
-    # The host itself takes index_timestep_zero for one picture at a time only, where the model has a guidance input.
-    batch = 1 if method == "index_timestep_zero" else 2
-    check(flux, positive=positive, references=12 + 4, size=(batch, 8, 12))
+    check(flux, positive=positive, references=12 + 4, size=(2, 8, 12))
 
 
 def test_attention_mask(flux):

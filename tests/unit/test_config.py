@@ -3,8 +3,11 @@
 import math
 
 import pytest
-from nag_pag_flux.nagpag.config import NUMBERS, Settings
-from nag_pag_flux.nagpag.schedule import guided_at
+from nag_pag_flux.nagpag.config import INPUTS, Choice, Number, Settings
+from nag_pag_flux.nagpag.schedule import Renewal, guided_at
+
+NUMBERS = [item for item in INPUTS if isinstance(item, Number)]
+CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
@@ -43,3 +46,36 @@ def test_off():
 
 def test_window_includes_both_ends():
     assert [guided_at(s, 0.8, 0.2) for s in (0.9, 0.8, 0.5, 0.2, 0.1)] == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
+def test_choices_are_listed(choice):
+    for option in choice.options:
+        Settings(**{choice.name: option})
+    with pytest.raises(ValueError) as caught:
+        Settings(**{choice.name: "sideways"})
+    assert "'sideways'" in str(caught.value)
+    assert all(repr(option) in str(caught.value) for option in choice.options)
+
+
+def test_whole_numbers_only_where_they_count_something():
+    with pytest.raises(ValueError, match="renew_every 2.5 is not a whole number from 1 to 20"):
+        Settings(renew_every=2.5)
+
+
+def due(every, sigmas):
+    renewal = Renewal(every)
+    return [renewal.due(sigma) for sigma in sigmas]
+
+
+def test_renewal_counts_distinct_sigmas_from_the_first_guided_one():
+    assert due(1, [5, 4, 3, 2]) == [True] * 4
+    assert due(3, [7, 6, 5, 4, 3, 2, 1]) == [True, False, False, True, False, False, True]
+
+
+def test_renewal_treats_all_evaluations_of_a_sigma_alike():
+    assert due(2, [5, 4, 4, 3, 3, 2]) == [True, False, False, True, True, False]
+
+
+def test_renewal_begins_anew_where_sigma_rises():
+    assert due(3, [5, 4, 3, 5, 4, 3]) == [True, False, False, True, False, False]

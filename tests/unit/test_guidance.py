@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nag_pag_flux.nagpag.guidance import guide
-from nag_pag_flux.nagpag.perturbation import identity_attention
 
 SCALES = st.floats(0.0, 10.0)
 TAUS = st.floats(1.0, 10.0)
@@ -114,9 +113,3 @@ def test_tokens_of_zeros():
     z, _ = guide(z_pos, z_neg, 3.0, 2.5, 0.25)
     assert torch.equal(z[0, 0], torch.zeros(3, 4))  # τ · 0: the limit leaves nothing of Z⁻
     assert torch.equal(z[0, 1], torch.zeros(3, 4))
-
-
-def test_identity_attention_is_attention_with_the_identity_as_its_map():
-    v = torch.randn(2, 3, 7, 4, generator=torch.Generator().manual_seed(0))
-    dense = torch.eye(7).expand(2, 3, 7, 7) @ v
-    assert torch.equal(identity_attention(v), dense.transpose(1, 2))

@@ -1,0 +1,88 @@
+"""How ComfyUI is hooked: the only package that knows its patches, wrappers and options.
+
+Registered on a clone of the model, nothing else:
+- an OUTER_SAMPLE wrapper makes the state of one sampling run, and reports and frees it at its end (`run`);
+- an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block (`forward`).
+  It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
+- replacements of blocks call the block with an attention function of ours, put into that one call's own copy of
+  the transformer options, and run the negative branch beside it (`block`).
+
+What stood in the two one-place slots before (an earlier block patch, an earlier attention override
+such as SageAttention) is kept and called.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from comfy.ldm.chroma.model import Chroma
+from comfy.ldm.flux.model import Flux
+from comfy.patcher_extension import WrappersMP
+
+from ..blocks import block_name, format_blocks, merge_position, parse_blocks
+from ..config import Settings
+from .block import double_block, single_block
+from .forward import apply_model, predict_noise
+from .plan import Plan, replacements
+from .run import outer_sample
+
+log = logging.getLogger("nag_pag_flux")
+
+
+def apply_guidance(model: Any, settings: Settings) -> Any:
+    """Return a clone of a ComfyUI MODEL that samples with guidance; `model` itself stays as it is.
+
+    Raises ValueError where the model has no double blocks of the FLUX kind or where the blocks or the
+    reach do not fit it.
+    """
+    plan = make_plan(find_flux(model), settings)
+    patched = model.clone()
+    if settings.off:
+        return patched
+    for position in plan.positions:
+        _replace_block(patched, plan, position)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, plan.key, outer_sample(plan))
+    patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, plan.key, apply_model(plan))
+    return patched
+
+
+def find_flux(model: Any) -> Any:
+    """The diffusion model inside a MODEL, where it is of the FLUX family.
+
+    Raises ValueError that names the class and the families that work.
+    """
+    diffusion_model = model.get_model_object("diffusion_model")
+    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)  # under torch.compile
+    if isinstance(diffusion_model, (Flux, Chroma)) and len(diffusion_model.double_blocks) > 0:
+        return diffusion_model
+    raise ValueError(
+        f"NAG-PAG can't guide this model: {type(diffusion_model).__name__} has no double blocks as FLUX has them. "
+        "Models that work: FLUX.1 (dev, schnell, Krea, Kontext, Fill, Redux) and its fine-tunes, FLUX.2, "
+        "Chroma and Chroma Radiance."
+    )
+
+
+def make_plan(flux: Any, settings: Settings) -> Plan:
+    """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
+    doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
+    blocks = parse_blocks(settings.blocks, doubles)
+    merge = merge_position(blocks[0], doubles, singles, settings.reach, settings.reach_blocks)
+    if merge is not None and blocks[-1] > merge:
+        beyond = tuple(block for block in blocks if block > merge)
+        blocks = tuple(block for block in blocks if block <= merge)
+        log.warning(
+            "NAG-PAG: double blocks %s lie behind the merge (after %s): the branch does not pass them.",
+            format_blocks(beyond),
+            block_name(merge, doubles),
+        )
+    return Plan(settings, blocks, merge, doubles, flux.patch_size)
+
+
+def _replace_block(patched: Any, plan: Plan, position: int) -> None:
+    slot = plan.slot(position)
+    earlier = replacements(patched.model_options.get("transformer_options", {})).get(slot)
+    make = double_block if slot[0] == "double_block" else single_block
+    plan.replacements[position] = make(plan, position, earlier)
+    patched.set_model_patch_replace(plan.replacements[position], "dit", *slot)

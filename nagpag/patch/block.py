@@ -1,0 +1,309 @@
+"""What happens in a block: guided attention, or the negative branch beside the positive one and their merge."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..blocks import block_name
+from ..config import Settings
+from ..guidance import guide
+from ..perturbation import negative_attention
+from .forward import Chunk, Forward
+from .plan import Plan
+
+log = logging.getLogger("nag_pag_flux")
+
+OVERRIDE = "optimized_attention_override"
+# Marks the options of a negative stream: other applications of the node leave it alone.
+NEGATIVE = "nag_pag_negative_stream"
+# Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
+SAMPLED_TOKENS = 256
+
+
+def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
+    """The replacement of a double block; `earlier` stood in its slot before."""
+
+    def replacement(args: dict, extra: dict) -> dict:
+        call = _caller(earlier, extra)
+        forward = _forward_of(plan, position, args)
+        if forward is None:
+            return call(args)
+        forward.txt_tokens = args["txt"].shape[1]
+        if plan.merge is None:
+            return call(_with_attention(args, _guided_attention(plan, forward, position, args["transformer_options"])))
+        _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
+        out = call(args)
+        if position == plan.merge:
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], 0))
+        return out
+
+    return replacement
+
+
+def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
+    """The replacement of a single block; `earlier` stood in its slot before."""
+
+    def replacement(args: dict, extra: dict) -> dict:
+        call = _caller(earlier, extra)
+        forward = _forward_of(plan, position, args)
+        if forward is None:
+            return call(args)
+        _attempt(plan, forward, position, lambda: _run_negative_singles(plan, forward, position, args, call))
+        out = call(args)
+        if position == plan.merge:
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], forward.txt_tokens))
+        return out
+
+    return replacement
+
+
+def _caller(earlier: Callable | None, extra: dict) -> Callable:
+    return (lambda args: earlier(args, extra)) if earlier else extra["original_block"]
+
+
+def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
+    """This application's forward, where it has something to do in this block."""
+    options = args["transformer_options"]
+    forward = options.get(plan.key)
+    if not isinstance(forward, Forward) or NEGATIVE in options:
+        return None
+    forward.reached.add(position)
+    return forward if forward.chunks and position not in forward.run.failed else None
+
+
+# --- attention ---
+
+
+def _with_attention(args: dict, attention: Callable) -> dict:
+    return {**args, "transformer_options": {**args["transformer_options"], OVERRIDE: attention}}
+
+
+def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+    """Attention whose conditional picture rows are guided away from the negative attention."""
+    settings = plan.settings
+    # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
+    scale = settings.scale * settings.perturbation
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        attend = _plain_attention(func, options)
+        z = attend(q, k, v, heads, *args, **kwargs)
+        for chunk in forward.chunks:
+            own = _rows_of(chunk.rows, q.shape[0])
+
+            def guide_chunk(rows=chunk.rows, own=own):
+                z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
+                z_pos = z[rows, picture].unflatten(-1, (heads, -1))
+                forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, settings))
+
+            _attempt(plan, forward, position, guide_chunk)
+        return z
+
+    return attention
+
+
+def _perturbed_attention(forward: Forward, settings: Settings, options: dict) -> Callable:
+    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        attend = _plain_attention(func, options)
+        z = attend(q, k, v, heads, *args, **kwargs)
+        z_neg, picture = _negative(forward, settings, attend, q, k, v, heads, lambda value: value, kwargs)
+        z_pos = z[:, picture].unflatten(-1, (heads, -1))
+        z_pos.copy_(torch.lerp(z_pos, z_neg, settings.perturbation))
+        return z
+
+    return attention
+
+
+def _plain_attention(func: Callable, options: dict) -> Callable:
+    """The attention that would run without us: an earlier override, or the host's function."""
+    earlier = options.get(OVERRIDE)
+
+    def attend(*args, **kwargs):
+        kwargs = {**kwargs, "transformer_options": options}  # as they were, without our function
+        return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
+
+    return attend
+
+
+def _negative(
+    forward: Forward,
+    settings: Settings,
+    attend: Callable,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    own: Callable,
+    kwargs: dict,
+) -> tuple[Tensor, slice]:
+    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim), and where these tokens are."""
+    picture = slice(forward.txt_tokens, forward.txt_tokens + forward.tokens)
+    mask = kwargs.get("mask")
+    mask = own(mask) if mask is not None and mask.ndim > 2 else mask
+    scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+
+    def attend_masked(q, k, v, mask):
+        return attend(q, k, v, heads, **{**kwargs, "mask": mask})
+
+    return negative_attention(settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked), picture
+
+
+# --- the negative branch ---
+
+
+def _run_negative_doubles(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
+    for chunk in forward.chunks:
+        if chunk.difference is not None:
+            continue
+        own = _rows_of(chunk.rows, forward.batch)
+        if position == plan.blocks[0]:
+            # The one copy: blocks add in place, and the positive stream needs its own.
+            chunk.img, chunk.txt = own(args["img"]).clone(), own(args["txt"]).clone()
+        if chunk.img is None:
+            continue
+        out = call(_negative_args(plan, forward, position, chunk, args, own))
+        chunk.img, chunk.txt = out["img"], out["txt"]
+        if position != plan.merge:
+            _add_control(forward, "input", position, chunk.img, own)
+
+
+def _run_negative_singles(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
+    for chunk in forward.chunks:
+        if chunk.difference is not None or chunk.img is None:
+            continue
+        own = _rows_of(chunk.rows, forward.batch)
+        if chunk.txt is not None:
+            chunk.img, chunk.txt = _joined(chunk.img, chunk.txt), None
+        chunk.img = call(_negative_args(plan, forward, position, chunk, args, own))["img"]
+        if position != plan.merge:
+            picture_on = chunk.img[:, forward.txt_tokens :]
+            _add_control(forward, "output", position - plan.double_blocks, picture_on, own)
+
+
+def _joined(img: Tensor, txt: Tensor) -> Tensor:
+    """One sequence for the single blocks, as the host makes it of the positive stream."""
+    if img.dtype == torch.float16:
+        img = torch.nan_to_num(img, nan=0.0, posinf=65504, neginf=-65504)
+    return torch.cat((txt, img), 1)
+
+
+def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, args: dict, own: Callable) -> dict:
+    """The block's arguments for one chunk's negative stream: the same, of these rows, with its own img and txt."""
+    options = {**args["transformer_options"], NEGATIVE: True}
+    for name in ("cond_or_uncond", "uuids"):
+        if name in options:
+            index = chunk.rows.start // (chunk.rows.stop - chunk.rows.start)
+            options[name] = options[name][index : index + 1]
+    own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
+    own_args |= {"img": chunk.img, "transformer_options": options}
+    if "txt" in args:
+        own_args["txt"] = chunk.txt
+    if position in plan.blocks:
+        return _with_attention(own_args, _perturbed_attention(forward, plan.settings, args["transformer_options"]))
+    return own_args
+
+
+def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Callable) -> None:
+    """Add what a ControlNet adds after this block, as the host adds it to the positive stream."""
+    residuals = (forward.control or {}).get(kind) or []
+    if index < len(residuals) and residuals[index] is not None:
+        add = own(residuals[index])
+        img[:, : add.shape[1]] += add
+
+
+def _merge(plan: Plan, forward: Forward, img: Tensor, first: int) -> None:
+    """Merge every chunk's negative branch into the picture's tokens of the positive stream, in place."""
+    picture = slice(first, first + forward.tokens)
+    for chunk in forward.chunks:
+        h_pos = img[chunk.rows, picture]
+        if chunk.difference is not None:
+            h_neg = h_pos + chunk.difference
+        elif chunk.img is not None:
+            h_neg = chunk.img[:, picture]
+            if plan.renews:
+                chunk.renewed = h_neg - h_pos
+        else:
+            continue  # the branch never began in this forward
+        # One axis of heads: the norms run over the token's whole hidden state.
+        z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
+        forward.statistics.append(_guide_in_place(z_pos, z_neg, plan.settings.scale, plan.settings))
+        chunk.img = chunk.txt = None
+
+
+# --- both ---
+
+
+def _rows_of(rows: slice, batch: int) -> Callable:
+    """A function that takes these rows of whatever has a batch axis, tensors within tuples and dataclasses too."""
+    if rows == slice(0, batch):
+        return lambda value: value
+
+    def own(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[rows] if value.ndim and value.shape[0] == batch else value
+        if isinstance(value, (tuple, list)):
+            return type(value)(own(item) for item in value)
+        if dataclasses.is_dataclass(value):  # the host's ModulationOut
+            return dataclasses.replace(value, **{f.name: own(getattr(value, f.name)) for f in dataclasses.fields(value)})
+        return value
+
+    return own
+
+
+def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim).
+
+    Returns the mean relative change and the share of tokens at the limit, both on the device.
+    """
+    if z_pos.shape != z_neg.shape:
+        raise ValueError(f"plain tokens are {tuple(z_pos.shape)}, negative ones {tuple(z_neg.shape)}")
+    guided, ratio = guide(z_pos, z_neg, scale, settings.tau, settings.alpha)
+    every = slice(None, None, max(1, z_pos.shape[1] // SAMPLED_TOKENS))
+    change = (guided[:, every] - z_pos[:, every]).abs().sum(dtype=torch.float32)
+    change = change / z_pos[:, every].abs().sum(dtype=torch.float32)
+    # The last thing that happens: whatever fails before this leaves Z⁺ as it was.
+    z_pos.copy_(guided)
+    return change, (ratio > settings.tau).float().mean()
+
+
+def _attempt(plan: Plan, forward: Forward, position: int, work: Callable[[], None]) -> None:
+    """Do a piece of guidance; where it fails, go on without guidance here, and say so once."""
+    if position in forward.run.failed:
+        return
+    try:
+        work()
+    except Exception as error:
+        if _belongs_to_host(error):
+            raise
+        _give_up(plan, forward, position, error)
+
+
+def _belongs_to_host(error: Exception) -> bool:
+    """True for out-of-memory and interrupts, which the host must see to act on them."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, comfy.model_management.InterruptProcessingException):
+        return True
+    return "out of memory" in str(error).lower() or "can't allocate memory" in str(error)
+
+
+def _give_up(plan: Plan, forward: Forward, position: int, error: Exception) -> None:
+    # A branch that breaks is lost as a whole; guidance inside the attention is each block's own.
+    forward.run.failed.update([position] if plan.merge is None else plan.positions)
+    for chunk in forward.chunks:
+        chunk.img = chunk.txt = None
+    log.warning(
+        "NAG-PAG: %s goes on without guidance from sigma %s on: %s: %s",
+        block_name(position, plan.double_blocks),
+        "unknown" if forward.sigmas is None else f"{float(forward.sigmas[0]):.4g}",
+        type(error).__name__,
+        error,
+    )

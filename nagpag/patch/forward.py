@@ -1,0 +1,135 @@
+"""One forward of the model: which rows and tokens are guided at this step, worked out before the blocks run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from ..config import Settings
+from ..schedule import Renewal, guided_at
+from .plan import Plan, replacements
+from .run import Run
+
+
+@dataclass(eq=False)
+class Chunk:
+    """The rows of one condition in a forward's batch, and its negative branch while that runs.
+
+    difference: h⁻ − h⁺ kept from an earlier step, where it stands in for the branch. img, txt: the negative
+    stream between blocks, (rows, image or text tokens, hidden). renewed: the new difference, to be kept.
+    """
+
+    rows: slice
+    condition: Hashable
+    difference: Tensor | None = None
+    img: Tensor | None = None
+    txt: Tensor | None = None
+    renewed: Tensor | None = None
+
+
+@dataclass(eq=False)
+class Forward:
+    """What the blocks need to know of this forward, and what they leave behind.
+
+    chunks: the conditional rows, none where guidance is off at this step. batch: rows in all.
+    tokens: how many tokens the picture being made has; they come first among the image tokens.
+    """
+
+    chunks: tuple[Chunk, ...]
+    batch: int
+    tokens: int
+    sigmas: Tensor | None
+    control: Any
+    run: Run
+    txt_tokens: int = 0
+    reached: set[int] = field(default_factory=set)
+    statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+def predict_noise(plan: Plan) -> Callable:
+    """The PREDICT_NOISE wrapper: the sampler begins another evaluation."""
+
+    def wrapper(executor, x, timestep, model_options={}, seed=None):
+        run = model_options.get("transformer_options", {}).get(plan.key)
+        if run is not None:
+            run.seen.clear()
+        return executor(x, timestep, model_options, seed)
+
+    return wrapper
+
+
+def apply_model(plan: Plan) -> Callable:
+    """The APPLY_MODEL wrapper."""
+
+    def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
+        run = transformer_options.get(plan.key) or Run(Renewal(plan.settings.renew_every))
+        forward = _begin(plan, run, executor.class_obj.model_sampling, x, control, transformer_options)
+        options = {**transformer_options, plan.key: forward}
+        out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        _end(plan, run, forward, transformer_options)
+        return out
+
+    return wrapper
+
+
+def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
+    sigmas = transformer_options.get("sigmas")
+    sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
+    on = sigma is None or _in_window(plan.settings, model_sampling, sigma)
+    chunks = tuple(_conditional_chunks(transformer_options, x)) if on else ()
+    if plan.renews and chunks:
+        _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
+    height, width = x.shape[-2:]
+    tokens = -(-height // plan.patch_size) * -(-width // plan.patch_size)
+    return Forward(chunks, x.shape[0], tokens, sigmas, control, run)
+
+
+def _sigma_matters(plan: Plan) -> bool:
+    # Reading the sigma makes the device wait, so it is read only where something follows from it.
+    window = (plan.settings.start_percent, plan.settings.end_percent)
+    return plan.renews or window != (0.0, 1.0)
+
+
+def _in_window(settings: Settings, model_sampling: Any, sigma: float) -> bool:
+    to_sigma = model_sampling.percent_to_sigma
+    return guided_at(sigma, float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+
+
+def _conditional_chunks(transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
+    """The chunks that are conditional; without the host's word every row counts as conditional."""
+    kinds = transformer_options.get("cond_or_uncond") or [0]
+    uuids = transformer_options.get("uuids") or [None] * len(kinds)
+    size = x.shape[0] // len(kinds)
+    for i, (kind, uuid) in enumerate(zip(kinds, uuids, strict=True)):
+        if kind == 0:
+            yield Chunk(slice(i * size, (i + 1) * size), uuid and (uuid, size, tuple(x.shape[1:])))
+
+
+def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> None:
+    """Give each chunk the difference that stands in for its branch, save where it must be computed anew."""
+    for chunk in chunks:
+        if chunk.condition in run.seen:
+            run.repeated.add(chunk.condition)
+        run.seen.add(chunk.condition)
+        if chunk.condition is None or chunk.condition in run.repeated:
+            chunk.condition = None  # of several tiles nobody says which is which: nothing is kept
+        elif not renew:
+            chunk.difference = run.differences.get(chunk.condition)
+
+
+def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
+    run.forwards += 1
+    run.reached |= forward.reached
+    run.statistics += forward.statistics
+    if forward.chunks and forward.sigmas is not None:
+        run.guided_sigmas.append(forward.sigmas[0])
+        if any(chunk.difference is None for chunk in forward.chunks):
+            run.renewed_sigmas.append(forward.sigmas[0])
+    for chunk in forward.chunks:
+        if chunk.renewed is not None and chunk.condition is not None:
+            run.differences[chunk.condition] = chunk.renewed
+    slots = replacements(transformer_options)
+    run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}

@@ -1,0 +1,55 @@
+"""What one application of the node does to one model, in every sampling run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..config import Settings
+
+_keys = itertools.count()
+
+
+@dataclass(eq=False)
+class Plan:
+    """Settings fitted to a model.
+
+    blocks: the chosen double blocks. merge: the position after which the branch is merged, None inside the
+    attention; positions count the double blocks and then the single blocks.
+    """
+
+    settings: Settings
+    blocks: tuple[int, ...]
+    merge: int | None
+    double_blocks: int
+    patch_size: int
+    # Each application has its own key, so that several on one model don't mix up their states.
+    key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
+    replacements: dict[int, Callable] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The blocks that are replaced: the chosen ones, or all that the branch runs through."""
+        return self.blocks if self.merge is None else tuple(range(self.blocks[0], self.merge + 1))
+
+    @property
+    def needed(self) -> set[int]:
+        """The blocks without which guidance is not what was asked for."""
+        return set(self.blocks) if self.merge is None else {*self.blocks, self.merge}
+
+    @property
+    def renews(self) -> bool:
+        """True where differences are kept from one step to the next."""
+        return self.merge is not None and self.settings.renew_every > 1
+
+    def slot(self, position: int) -> tuple[str, int]:
+        """The key of a block in the host's table of replacements."""
+        if position < self.double_blocks:
+            return "double_block", position
+        return "single_block", position - self.double_blocks
+
+
+def replacements(transformer_options: dict) -> dict:
+    """The host's table of block replacements."""
+    return transformer_options.get("patches_replace", {}).get("dit", {})

@@ -1,0 +1,158 @@
+"""The negative branch done a second way: the host's forward written out with two whole streams, none of our code.
+
+The negative stream is computed at every row and token of the batch, from the branch point on, and only the
+conditional rows are merged. Attention in a perturbed block is dense, with its whole map.
+"""
+
+import contextlib
+
+import comfy.ldm.flux.layers as layers
+import comfy.ldm.flux.model as flux_model
+import torch
+from oracle import guided_tokens
+
+
+def perturbed_map(kind, logits, text, picture, temperature):
+    """The attention map of the negative branch; logits: (batch, heads, tokens, tokens) with the mask in them."""
+    length = logits.shape[-1]
+    own = torch.eye(length, dtype=torch.bool)
+    if kind == "identity":
+        return own.to(logits.dtype).expand_as(logits)
+    if kind == "mean":
+        uniform = torch.zeros(length, dtype=logits.dtype)
+        uniform[text : text + picture] = 1 / picture
+        return uniform.expand_as(logits)
+    seen = own.clone()
+    seen[:, :text] = True
+    return logits.masked_fill(~seen, float("-inf")).softmax(dim=-1)
+
+
+class Branch:
+    """What to do: see `nagpag.config`. keep: whether a step reuses the difference of the last computed step."""
+
+    def __init__(self, blocks, merge, picture, kind="identity", temperature=2.0, u=1.0, strengths=(3.0, 2.5, 0.25)):
+        self.blocks, self.merge, self.picture = blocks, merge, picture
+        self.kind, self.temperature, self.u, self.strengths = kind, temperature, u, strengths
+        self.computed = []  # (sigma, condition) of every branch that was computed
+        self.kept = {}
+        self.reuse = lambda sigma: False
+
+    def attention(self, text, plain):
+        """A stand-in for the host's attention that mixes the perturbed map into the picture's rows."""
+
+        def attention(q, k, v, pe, mask=None, transformer_options={}):
+            z = plain(q, k, v, pe, mask=mask, transformer_options=transformer_options)
+            q, k = flux_model_rope(q, k, pe)
+            q, k, values = q.double(), k.double(), v.double()
+            bias = 0.0 if mask is None else mask.double().reshape(-1, 1, *mask.shape[-2:])
+            logits = q @ k.mT / q.shape[-1] ** 0.5 + bias
+            if self.kind == "softened":
+                weights = (q @ k.mT / q.shape[-1] ** 0.5 / self.temperature + bias).softmax(dim=-1)
+            else:
+                weights = perturbed_map(self.kind, logits, text, self.picture, self.temperature)
+            mixed = (1 - self.u) * logits.softmax(dim=-1) + self.u * weights
+            rows = slice(text, text + self.picture)
+            z[:, rows] = (mixed @ values)[:, :, rows].transpose(1, 2).flatten(2).to(z.dtype)
+            return z
+
+        return attention
+
+    def merged(self, h_pos, h_neg, options):
+        """Merge the conditional rows; both are (batch, picture tokens, hidden)."""
+        sigma = options["sigmas"][0].item()
+        out, size = h_pos.clone(), h_pos.shape[0] // len(options["cond_or_uncond"])
+        for i, (kind, uuid) in enumerate(zip(options["cond_or_uncond"], options["uuids"], strict=True)):
+            if kind != 0:
+                continue
+            rows = slice(i * size, (i + 1) * size)
+            if self.reuse(sigma):
+                difference = self.kept[uuid]
+            else:
+                difference = self.kept[uuid] = h_neg[rows].double() - h_pos[rows].double()
+                self.computed.append(sigma)
+            minus = h_pos[rows].double() + difference
+            out[rows] = guided_tokens(h_pos[rows], minus, *self.strengths).to(out.dtype)
+        return out
+
+
+def flux_model_rope(q, k, pe):
+    from comfy.ldm.flux.math import apply_rope
+
+    return apply_rope(q, k, pe)
+
+
+def forward_orig(branch):
+    def forward(
+        self,
+        img,
+        img_ids,
+        txt,
+        txt_ids,
+        timesteps,
+        y,
+        guidance=None,
+        control=None,
+        timestep_zero_index=None,
+        transformer_options={},
+        attn_mask=None,
+    ):
+        embed = layers.timestep_embedding
+        img, txt = self.img_in(img), self.txt_in(txt)
+        vec = self.time_in(embed(timesteps, 256).to(img.dtype)) + self.guidance_in(embed(guidance, 256).to(img.dtype))
+        vec = vec + self.vector_in(y[:, : self.params.vec_in_dim])
+        pe = self.pe_embedder(torch.cat((txt_ids, img_ids), dim=1))
+        text, plain = txt.shape[1], layers.attention
+        common = {"vec": vec, "pe": pe, "attn_mask": attn_mask, "transformer_options": transformer_options}
+        control = control or {}
+
+        def residual(kind, i):
+            found = control.get(kind) or []
+            return found[i] if i < len(found) and found[i] is not None else None
+
+        negative = None
+        for i, block in enumerate(self.double_blocks):
+            if i == branch.blocks[0]:
+                negative = [img.clone(), txt.clone()]
+            if negative is not None and i <= branch.merge:
+                if i in branch.blocks:
+                    layers.attention = branch.attention(text, plain)
+                try:
+                    negative = list(block(img=negative[0], txt=negative[1], **common))
+                finally:
+                    layers.attention = plain
+            img, txt = block(img=img, txt=txt, **common)
+            if i == branch.merge:
+                picture = slice(0, branch.picture)
+                img[:, picture] = branch.merged(img[:, picture], negative[0][:, picture], transformer_options)
+            add = residual("input", i)
+            for stream in (img,) if negative is None else (img, negative[0]):
+                if add is not None:
+                    stream[:, : add.shape[1]] += add
+        img = torch.cat((txt, img), 1)
+        negative = torch.cat((negative[1], negative[0]), 1)
+        for i, block in enumerate(self.single_blocks):
+            position = len(self.double_blocks) + i
+            if position <= branch.merge:
+                negative = block(negative, **common)
+            img = block(img, **common)
+            if position == branch.merge:
+                picture = slice(text, text + branch.picture)
+                img[:, picture] = branch.merged(img[:, picture], negative[:, picture], transformer_options)
+            add = residual("output", i)
+            for stream in (img, negative):
+                if add is not None:
+                    stream[:, text : text + add.shape[1]] += add
+        return self.final_layer(img[:, text:], vec)
+
+    return forward
+
+
+@contextlib.contextmanager
+def two_stream_host(branch):
+    """While this is open, the host's FLUX runs both streams itself."""
+    plain = flux_model.Flux.forward_orig
+    flux_model.Flux.forward_orig = forward_orig(branch)
+    try:
+        yield branch
+    finally:
+        flux_model.Flux.forward_orig = plain
