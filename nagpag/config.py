@@ -183,6 +183,8 @@ MODEL_TOOLTIP = (
     "A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it was."
 )
 
+OUTPUT_TOOLTIP = "The guided model, for any sampler."
+
 NODE_ID = "NAGPAGGuidance"
 DISPLAY_NAME = "NAG-PAG Guidance"
 DESCRIPTION = (

@@ -33,14 +33,21 @@ class NAGPAGGuidance(io.ComfyNode):
                 # Optional, so that API graphs saved before these were there run unchanged.
                 *(_widget(item, optional=True) for item in config.LATER_INPUTS),
             ],
-            outputs=[io.Model.Output(tooltip="The guided model, for any sampler.")],
+            outputs=[io.Model.Output(tooltip=config.OUTPUT_TOOLTIP)],
         )
 
     @classmethod
-    def validate_inputs(cls, blocks: str | None = None) -> bool | str:
-        """Refuse a spec that no model can satisfy before any model is loaded (None: it comes over a link)."""
+    def validate_inputs(
+        cls, blocks: str | None = None, start_percent: float | None = None, end_percent: float | None = None
+    ) -> bool | str:
+        """Refuse what no model can satisfy before any model is loaded. None: the value comes over a link.
+
+        The host leaves the inputs named here to us, their ranges too.
+        """
+        given = {"blocks": blocks, "start_percent": start_percent, "end_percent": end_percent}
         try:
-            check_spec(config.BLOCKS.default if blocks is None else blocks)
+            settings = config.Settings(**{name: value for name, value in given.items() if value is not None})
+            check_spec(settings.blocks)
         except ValueError as error:
             return str(error)
         return True

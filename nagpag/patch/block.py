@@ -153,7 +153,9 @@ def _negative(
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
-    return negative_attention(settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked), picture
+    return negative_attention(
+        settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked
+    ), picture
 
 
 # --- the negative branch ---
@@ -251,8 +253,10 @@ def _rows_of(rows: slice, batch: int) -> Callable:
             return value[rows] if value.ndim and value.shape[0] == batch else value
         if isinstance(value, (tuple, list)):
             return type(value)(own(item) for item in value)
-        if dataclasses.is_dataclass(value):  # the host's ModulationOut
-            return dataclasses.replace(value, **{f.name: own(getattr(value, f.name)) for f in dataclasses.fields(value)})
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):  # the host's ModulationOut
+            return dataclasses.replace(
+                value, **{f.name: own(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            )
         return value
 
     return own

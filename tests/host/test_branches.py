@@ -30,7 +30,9 @@ def flux64(flux_file):
 def check(model, branch, inputs, tolerance=1e-5, **sampling):
     sampling = {"positive": POSITIVE, **sampling}
     plain = sample(model, **sampling)
-    ours = sample(guided(model, renew_every=1, **inputs) if "renew_every" not in inputs else guided(model, **inputs), **sampling)
+    ours = sample(
+        guided(model, renew_every=1, **inputs) if "renew_every" not in inputs else guided(model, **inputs), **sampling
+    )
     with two_stream_host(branch):
         expected = sample(model, **sampling)
     effect = (expected - plain).abs().max()
@@ -187,7 +189,9 @@ def every_third(sigmas):
 
 
 @pytest.mark.parametrize("reach", ["double blocks", "output"])
-@pytest.mark.parametrize("sampling", [{}, {"cfg": 2.0, "negative": prompt(2)}, {"cfg": 2.0, "negative": prompt(2, tokens=14)}])
+@pytest.mark.parametrize(
+    "sampling", [{}, {"cfg": 2.0, "negative": prompt(2)}, {"cfg": 2.0, "negative": prompt(2, tokens=14)}]
+)
 def test_renewal_reuses_the_last_difference(flux64, reach, sampling):
     branch = branch_for(reach)
     branch.reuse = every_third([])

@@ -224,7 +224,10 @@ def test_a_token_that_is_not_finite_keeps_the_plain_value(flux):
 
     def earlier(func, q, k, v, heads, *args, **kwargs):
         z = func(q, k, v, heads, *args, **kwargs)
-        if kwargs["transformer_options"]["block_index"] == 2 and kwargs["transformer_options"]["block_type"] == "double":
+        if (
+            kwargs["transformer_options"]["block_index"] == 2
+            and kwargs["transformer_options"]["block_type"] == "double"
+        ):
             v[0, 0, 9 + 4, 0] = float("inf")
             seen["plain"], seen["given"] = z.clone(), z
         return z
@@ -249,7 +252,10 @@ def test_a_model_of_another_family_is_refused_by_name():
         def get_model_object(self, name):
             return getattr(self, name)
 
-    for diffusion_model, name in ((torch.nn.Linear(1, 1), "Linear"), (other.HunyuanVideo.__new__(other.HunyuanVideo), "HunyuanVideo")):
+    for diffusion_model, name in (
+        (torch.nn.Linear(1, 1), "Linear"),
+        (other.HunyuanVideo.__new__(other.HunyuanVideo), "HunyuanVideo"),
+    ):
         with pytest.raises(ValueError, match=f"{name} has no double blocks as FLUX has them.*FLUX.1"):
             guided(Patcher(diffusion_model))
 

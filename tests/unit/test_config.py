@@ -11,9 +11,7 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    assert Settings() == Settings(
-        scale=3.0, blocks="auto", tau=2.5, alpha=0.25, start_percent=0.0, end_percent=1.0
-    )
+    assert Settings() == Settings(scale=3.0, blocks="auto", tau=2.5, alpha=0.25, start_percent=0.0, end_percent=1.0)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)

@@ -70,7 +70,9 @@ def test_without_a_mask(kind, seed, temperature):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(LENGTH, LENGTH), (1, LENGTH, LENGTH), (2, 1, LENGTH, LENGTH), (2, HEADS, 1, LENGTH)])
+@pytest.mark.parametrize(
+    "shape", [(LENGTH, LENGTH), (1, LENGTH, LENGTH), (2, 1, LENGTH, LENGTH), (2, HEADS, 1, LENGTH)]
+)
 def test_with_the_hosts_mask(kind, shape):
     q, k, v = qkv(1)
     mask = torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

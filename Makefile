@@ -1,0 +1,25 @@
+# The two commands: make demo, make test. Everything they need is fetched once into a cache outside the repo.
+PYTHON ?= python3
+HOST := $(PYTHON) lab/host.py run --
+
+.PHONY: help demo test check test-hosts clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
+
+demo: ## a real ComfyUI runs the shipped graphs with and without guidance
+	@$(HOST) lab/run.py demo
+
+test: check ## all tests, against the pinned ComfyUI
+	@$(HOST) -P -m pytest
+
+check: ## ruff and mypy
+	@$(HOST) -m ruff check .
+	@$(HOST) -m ruff format --check .
+	@$(HOST) -m mypy
+
+test-hosts: ## the host tests on five releases of ComfyUI
+	@$(HOST) lab/run.py test_hosts
+
+clean: ## remove what was made here; the cache stays
+	rm -rf demo_output .pytest_cache .ruff_cache .mypy_cache .hypothesis

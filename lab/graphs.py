@@ -1,0 +1,50 @@
+"""The shipped API graphs, and what has to change in them to run on the small models."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+from . import host, small_models
+
+NAMES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
+Graph = dict[str, dict]
+
+
+def load_graph(name: str) -> Graph:
+    """A shipped graph as POST /prompt takes it."""
+    return json.loads((host.REPO / "workflows" / "api" / f"{name}.json").read_text())
+
+
+def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
+    """The same graph with other loader file names and sizes, and what else is named (steps=4, image="x.png").
+
+    T5-XXL has no small form, so the text encoder's loader gets CLIP-L twice and the type `sd3`: the stock path then
+    gives CLIP-L's tokens padded to T5's 4096 features, and a pooled vector that begins with CLIP-L's.
+    """
+    clip, flux = Path(small_models.CLIP_FILE).name, Path(small_models.FLUX_FILE).name
+    changes = {
+        "unet_name": flux,
+        "vae_name": "taef1",
+        "clip_name1": clip,
+        "clip_name2": clip,
+        "type": "sd3",
+        "width": width,
+        "height": height,
+        **inputs,
+    }
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        own = [name for name, value in node["inputs"].items() if not isinstance(value, list)]  # a list is a link
+        node["inputs"] |= {name: value for name, value in changes.items() if name in own}
+    return graph
+
+
+def with_guidance(graph: Graph, **inputs) -> Graph:
+    """The same graph with other inputs of our node, such as scale=0.0."""
+    graph = copy.deepcopy(graph)
+    for node in graph.values():
+        if node["class_type"] == "NAGPAGGuidance":
+            node["inputs"] |= inputs
+    return graph

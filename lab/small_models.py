@@ -1,0 +1,225 @@
+"""Small models of the real architectures, for the stock loaders: seeded weights, the same bytes every time.
+
+A FLUX whose blocks 8, 12 and 16 exist and a CLIP-L text encoder, both of random weights, and a `taef1` autoencoder.
+They show that everything runs and that guidance changes the picture, not what it does to a good one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import host
+
+# Weights that were trained here lie in this folder, under the names below, and are taken instead.
+TRAINED = host.REPO / "lab" / "trained"
+
+FLUX_FILE = "diffusion_models/flux_small.safetensors"
+CLIP_FILE = "text_encoders/clip_l_small.safetensors"
+ENCODER_FILE = "vae_approx/taef1_encoder.safetensors"
+DECODER_FILE = "vae_approx/taef1_decoder.safetensors"
+
+
+class Weights:
+    """A state dict that grows layer by layer from one seed."""
+
+    def __init__(self, seed: int):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.tensors: dict[str, Tensor] = {}
+
+    def add(self, name: str, *shape: int, std: float, mean: float = 0.0) -> None:
+        self.tensors[name] = mean + std * torch.randn(shape, generator=self.generator)
+
+    def linear(self, name: str, out: int, inn: int, gain: float = 1.0) -> None:
+        self.add(f"{name}.weight", out, inn, std=gain / inn**0.5)
+        self.add(f"{name}.bias", out, std=0.02)
+
+    def norm(self, name: str, size: int) -> None:
+        self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"] = torch.ones(size), torch.zeros(size)
+
+    def save(self, path: Path, dtype: torch.dtype) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.to(dtype).contiguous() for name, tensor in self.tensors.items()}, str(path))
+
+
+# --- FLUX ---
+
+DENOISE = 2.0
+
+
+def make_flux(
+    path: Path | str,
+    hidden: int = 128,
+    double_blocks: int = 19,
+    single_blocks: int = 4,
+    context_dim: int = 4096,
+    vec_dim: int = 768,
+    guidance: bool = True,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a FLUX checkpoint for the stock UNETLoader, which reads every size from the file.
+
+    hidden: a multiple of 128, the fixed size of a head. guidance: with the input for distilled guidance the host
+    takes it for FLUX.1 [dev], without for [schnell].
+    """
+    weights = Weights(seed)
+    weights.linear("img_in", hidden, 64)
+    weights.tensors["img_in.weight"] = torch.linalg.qr(weights.tensors["img_in.weight"]).Q * 2
+    weights.linear("txt_in", hidden, context_dim, gain=4.0)
+    for name, size in (("time_in", 256), ("vector_in", vec_dim), *([("guidance_in", 256)] if guidance else [])):
+        weights.linear(f"{name}.in_layer", hidden, size)
+        weights.linear(f"{name}.out_layer", hidden, hidden)
+    for i in range(double_blocks):
+        for stream in ("img", "txt"):
+            _double_stream(weights, f"double_blocks.{i}.{stream}", hidden)
+    for i in range(single_blocks):
+        _single_block(weights, f"single_blocks.{i}", hidden)
+    weights.linear("final_layer.linear", 64, hidden)
+    # Untrained, the velocity would leave the noise as it is. This share of it points back along the latent, so that
+    # noise shrinks and what the blocks make of the prompt is seen.
+    weights.tensors["final_layer.linear.weight"] += DENOISE * weights.tensors["img_in.weight"].T / 2
+    weights.linear("final_layer.adaLN_modulation.1", 2 * hidden, hidden, gain=0.3)
+    weights.save(Path(path), dtype)
+
+
+def _double_stream(weights: Weights, name: str, hidden: int) -> None:
+    weights.linear(f"{name}_mod.lin", 6 * hidden, hidden, gain=0.3)
+    weights.linear(f"{name}_attn.qkv", 3 * hidden, hidden)
+    weights.linear(f"{name}_attn.proj", hidden, hidden)
+    _head_norms(weights, f"{name}_attn.norm")
+    weights.linear(f"{name}_mlp.0", 4 * hidden, hidden)
+    weights.linear(f"{name}_mlp.2", hidden, 4 * hidden)
+
+
+def _single_block(weights: Weights, name: str, hidden: int) -> None:
+    weights.linear(f"{name}.modulation.lin", 3 * hidden, hidden, gain=0.3)
+    weights.linear(f"{name}.linear1", 7 * hidden, hidden)
+    weights.linear(f"{name}.linear2", hidden, 5 * hidden)
+    _head_norms(weights, f"{name}.norm")
+
+
+def _head_norms(weights: Weights, name: str) -> None:
+    for norm in ("query_norm", "key_norm"):
+        weights.tensors[f"{name}.{norm}.scale"] = torch.ones(128)
+
+
+# --- the autoencoder: TAESD's layers by number, as the host's comfy/taesd/taesd.py counts them ---
+
+COLOR_GAIN = 3.6  # latent units from black to white: about what a latent of FLUX spans
+
+
+def make_taef1(folder: Path | str, seed: int = 1, dtype: torch.dtype = torch.float32) -> None:
+    """Write taef1_encoder and taef1_decoder (16 latent channels) for the stock VAELoader's `taef1`.
+
+    Not random, as random convolutions only saturate: the encoder takes the mean colour of 8×8 pixels and spreads it
+    over the 16 channels by an orthonormal matrix, the decoder takes it back and paints it smoothly.
+    """
+    colors = torch.linalg.qr(torch.randn(16, 3, generator=torch.Generator().manual_seed(seed))).Q
+    _encoder(colors).save(Path(folder) / Path(ENCODER_FILE).name, dtype)
+    _decoder(colors).save(Path(folder) / Path(DECODER_FILE).name, dtype)
+
+
+def _encoder(colors: Tensor) -> Weights:
+    """RGB in [0, 1] through the first three of 64 channels; colors: (16 latent channels, 3)."""
+    weights, mean = Weights(0), torch.zeros(3, 3)
+    mean[1:, 1:] = 0.25  # with stride 2: the mean of 2×2 pixels
+    _conv(weights, 0, _spread(torch.eye(3), 64, 3), POINT, bias=0.0)
+    for number in (2, 6, 10):
+        _conv(weights, number, torch.eye(64), mean)
+    _conv(weights, 14, _spread(COLOR_GAIN * colors, 16, 64), POINT, bias=-COLOR_GAIN * colors.sum(dim=1) / 2)
+    _idle_blocks(weights, (1, *range(3, 6), *range(7, 10), *range(11, 14)))
+    return weights
+
+
+def _decoder(colors: Tensor) -> Weights:
+    weights, tent = Weights(0), torch.tensor([1.0, 2.0, 1.0]) / 4
+    half = torch.zeros(64)
+    half[:3] = 0.5
+    _conv(weights, 1, _spread(colors.T / COLOR_GAIN, 64, 16), POINT, bias=half)
+    for number in (7, 12, 17):
+        _conv(weights, number, torch.eye(64), torch.outer(tent, tent))
+    _conv(weights, 19, _spread(torch.eye(3), 3, 64), POINT, bias=0.0)
+    _idle_blocks(weights, (*range(3, 6), *range(8, 11), *range(13, 16), 18))
+    return weights
+
+
+POINT = torch.zeros(3, 3)
+POINT[1, 1] = 1.0
+
+
+def _spread(matrix: Tensor, out: int, inn: int) -> Tensor:
+    """The matrix in the first channels of a larger one, zeros elsewhere."""
+    whole = torch.zeros(out, inn)
+    whole[: matrix.shape[0], : matrix.shape[1]] = matrix
+    return whole
+
+
+def _conv(weights: Weights, number: int, channels: Tensor, kernel: Tensor, bias: Tensor | float | None = None) -> None:
+    """A convolution that is a matrix over the channels times a 3×3 kernel."""
+    weights.tensors[f"{number}.weight"] = channels[:, :, None, None] * kernel
+    if bias is not None:
+        weights.tensors[f"{number}.bias"] = torch.zeros(channels.shape[0]) + bias
+
+
+def _idle_blocks(weights: Weights, numbers: tuple[int, ...]) -> None:
+    """Residual blocks whose residual is zero: they pass on what is not negative."""
+    for number in numbers:
+        for i in (0, 2, 4):
+            weights.tensors[f"{number}.conv.{i}.weight"] = torch.zeros(64, 64, 3, 3)
+            weights.tensors[f"{number}.conv.{i}.bias"] = torch.zeros(64)
+
+
+# --- the text encoder ---
+
+
+def make_clip_l(path: Path | str, seed: int = 3, dtype: torch.dtype = torch.float16) -> None:
+    """Write a CLIP-L text encoder: 12 layers of width 768, 77 positions."""
+    weights, width = Weights(seed), 768
+    weights.add("text_model.embeddings.token_embedding.weight", 49408, width, std=0.5)
+    weights.add("text_model.embeddings.position_embedding.weight", 77, width, std=0.25)
+    for i in range(12):
+        _clip_layer(weights, f"text_model.encoder.layers.{i}", width)
+    weights.norm("text_model.final_layer_norm", width)
+    weights.save(Path(path), dtype)
+
+
+def _clip_layer(weights: Weights, name: str, width: int) -> None:
+    for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        weights.linear(f"{name}.self_attn.{projection}", width, width)
+    weights.norm(f"{name}.layer_norm1", width)
+    weights.norm(f"{name}.layer_norm2", width)
+    weights.linear(f"{name}.mlp.fc1", 4 * width, width)
+    weights.linear(f"{name}.mlp.fc2", width, 4 * width)
+
+
+# --- all of them, once, in the cache ---
+
+
+def ensure_models() -> Path:
+    """A `models` folder for ComfyUI with all of the above, made once and kept in the cache."""
+    folder = host.cache_dir() / f"models-{_recipe_digest()}"
+    host.make_once(folder, _make_models)
+    return folder
+
+
+def _make_models(folder: Path) -> None:
+    host.say("making the small models")
+    make_flux(folder / FLUX_FILE, dtype=torch.bfloat16)
+    make_taef1(folder / "vae_approx")
+    make_clip_l(folder / CLIP_FILE)
+    for name in (FLUX_FILE, ENCODER_FILE, DECODER_FILE):
+        if (trained := TRAINED / Path(name).name).exists():
+            shutil.copyfile(trained, folder / name)
+
+
+def _recipe_digest() -> str:
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for path in sorted(TRAINED.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

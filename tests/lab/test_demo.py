@@ -1,0 +1,79 @@
+"""The demo as a user runs it: a subprocess of its own with its own server."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from nag_pag_flux.lab import demo, host
+from nag_pag_flux.lab.server import ServerError
+from PIL import Image
+
+COMMAND = [sys.executable, str(host.REPO / "lab" / "run.py"), "demo"]
+
+
+def servers_of(process):
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "main.py" in " ".join(child.cmdline())
+    ]
+
+
+def test_it_makes_the_pictures_and_says_where(tmp_path):
+    done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    names = [f"{graph}_guidance_{guidance}.png" for graph in demo.graphs.NAMES for guidance in ("off", "on")]
+    for name in names:
+        assert Image.open(tmp_path / name).size == (demo.SIZE, demo.SIZE)
+        assert name in done.stdout
+    assert Image.open(tmp_path / "contact_sheet.png").width == 3 * demo.SIZE
+    assert done.stdout.rstrip().endswith(str(tmp_path))
+    assert "20/20" in done.stderr  # the progress bar reached the last step
+
+
+def test_ctrl_c_stops_the_server_too(tmp_path):
+    process = subprocess.Popen([*COMMAND, str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        while not (servers := servers_of(process)):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "stopped" in said
+    assert not any(server.is_running() and server.status() != psutil.STATUS_ZOMBIE for server in servers)
+
+
+def test_a_failure_shows_the_end_of_the_servers_log(server, tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        return {
+            "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "missing.safetensors", "weight_dtype": "default"}}
+        }
+
+    monkeypatch.setattr(demo.graphs, "for_small_models", broken)
+    monkeypatch.setattr(demo, "running_server", lambda: _already(server))
+    with pytest.raises(ServerError, match="(?s)refused the graph.*the end of the server's log"):
+        demo.run_demo(tmp_path)
+
+
+def test_guidance_that_does_nothing_fails_the_demo(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "same.png")
+    results = [demo.Result("a_graph", guidance, 1.0, tmp_path / "same.png") for guidance in ("off", "on")]
+    with pytest.raises(ServerError, match="a_graph: the picture is the same"):
+        demo._check_that_guidance_showed(results)
+
+
+class _already:
+    def __init__(self, server):
+        self.server = server
+
+    def __enter__(self):
+        return self.server
+
+    def __exit__(self, *error):
+        return None
