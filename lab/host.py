@@ -100,7 +100,7 @@ def _pins_digest(version: str) -> str:
 def _lock() -> Iterator[None]:
     """One process at a time makes things in the cache; others wait and then find them."""
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with open(cache_dir() / "lock", "w") as file:
+    with (cache_dir() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for left in cache_dir().glob(
             "making-*"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,7 +50,7 @@ def running_server(*options: str) -> Iterator[Server]:
     found = host.find_host()
     with tempfile.TemporaryDirectory(prefix="nag-pag-flux-server-") as folder:
         base = Path(folder)
-        _furnish(base)
+        _furnish(base, found.path)
         port, log = _free_port(), base / "server.log"
         command = [str(found.python), str(found.path / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
@@ -65,9 +66,10 @@ def running_server(*options: str) -> Iterator[Server]:
             _stop(process)
 
 
-def _furnish(base: Path) -> None:
+def _furnish(base: Path, comfyui: Path) -> None:
     for name in ("input", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir()
+    shutil.copy(comfyui / "input" / "example.png", base / "input")
     (base / "models").symlink_to(small_models.ensure_models())
     (base / "custom_nodes" / PACK).symlink_to(host.REPO)
 

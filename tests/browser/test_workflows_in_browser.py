@@ -1,0 +1,149 @@
+"""The shipped workflows in the real frontend, in a real browser."""
+
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+from nag_pag_flux.lab import graphs, host
+from nag_pag_flux.nagpag import config
+from playwright.sync_api import sync_playwright
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# What the frontend itself logs as errors while it starts, in a closed network, or for files that nobody has yet.
+HOST_NOISE = re.compile(r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata|huggingface|githubusercontent|comfy\.org")
+ARTEFACTS = Path(os.environ.get("NAGPAG_ARTEFACTS") or Path(tempfile.gettempdir()) / "nag-pag-flux-artefacts")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path):
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The frontend, loaded, with what it logs as an error in `page.errors`."""
+    page = browser.new_page(viewport={"width": 2600, "height": 1200})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+    page.goto(server.url)
+    page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+    yield page
+    page.close()
+
+
+def workflow(name):
+    return json.loads((host.REPO / "workflows" / f"{name}.json").read_text())
+
+
+def open_workflow(page, name):
+    page.evaluate("graph => window.app.loadGraphData(graph)", workflow(name))
+    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(workflow(name)["nodes"]))
+
+
+def errors_of_ours(page):
+    return [error for error in page.errors if not HOST_NOISE.search(error)]
+
+
+def screenshot(page, name):
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.keyboard.press("Escape")  # the dialog about models that are not installed here
+    page.wait_for_timeout(500)
+    page.evaluate("""() => {
+        const canvas = window.app.canvas;
+        canvas.ds.fitToBounds(window.app.graph.createBounds?.() ?? [-600, 0, 2800, 950]);
+        canvas.setDirty(true, true);
+    }""")
+    page.wait_for_timeout(700)
+    page.screenshot(path=ARTEFACTS / f"{name}.png")
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_it_opens_whole_and_without_an_error(page, name):
+    open_workflow(page, name)
+    nodes = page.evaluate("""() => window.app.graph._nodes.map(node => ({
+        type: node.type, known: node.type in LiteGraph.registered_node_types || node.type === 'MarkdownNote',
+        red: Boolean(node.has_errors), links: (node.inputs ?? []).filter(input => input.link != null).length,
+    }))""")
+    # FLUX.1's files are not installed here, so its loaders are marked: that is the missing-model dialog at work.
+    assert all(node["known"] and (not node["red"] or node["type"].endswith("Loader")) for node in nodes), nodes
+    shipped = workflow(name)
+    assert sum(node["links"] for node in nodes) == len(shipped["links"])
+    screenshot(page, name)
+    assert not errors_of_ours(page)
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_what_the_frontend_queues_is_the_shipped_api_graph(page, name):
+    open_workflow(page, name)
+    queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    shipped = graphs.load_graph(name)
+    assert queued.keys() == shipped.keys()
+    for node_id, node in shipped.items():
+        assert queued[node_id]["class_type"] == node["class_type"]
+        assert queued[node_id]["inputs"] == node["inputs"]
+
+
+@pytest.mark.parametrize("name", graphs.NAMES)
+def test_nothing_overlaps_and_groups_hold_their_nodes(page, name):
+    """By the sizes that the frontend really draws."""
+    open_workflow(page, name)
+    boxes = page.evaluate("""() => window.app.graph._nodes.map(
+        n => [n.type, n.pos[0], n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT, n.pos[0] + n.size[0], n.pos[1] + n.size[1]])""")
+    for i, (a, *box) in enumerate(boxes):
+        for b, *other in boxes[i + 1 :]:
+            apart = box[2] <= other[0] or other[2] <= box[0] or box[3] <= other[1] or other[3] <= box[1]
+            assert apart, f"{a} {box} overlaps {b} {other}"
+    for group in workflow(name)["groups"]:
+        x, y, width, height = group["bounding"]
+        inside = [box for box in boxes if x < box[1] and box[3] < x + width and y < box[2] and box[4] < y + height]
+        assert inside, group["title"]
+
+
+def test_the_node_is_dragged_in_between(page):
+    """An empty graph, three nodes from the registry, two connections: what a user does first."""
+    connected = page.evaluate("""() => {
+        window.app.graph.clear();
+        const [loader, ours, sampler] = ['UNETLoader', 'NAGPAGGuidance', 'KSampler'].map(type => {
+            const node = LiteGraph.createNode(type);
+            window.app.graph.add(node);
+            return node;
+        });
+        const slot = (node, name) => node.inputs.findIndex(input => input.name === name);
+        loader.connect(0, ours, slot(ours, 'model'));
+        ours.connect(0, sampler, slot(sampler, 'model'));
+        return {title: ours.title, widgets: Object.fromEntries(ours.widgets.map(w => [w.name, w.value])),
+                links: [ours.inputs[slot(ours, 'model')].link, sampler.inputs[slot(sampler, 'model')].link]};
+    }""")
+    assert connected["title"] == config.DISPLAY_NAME
+    assert connected["widgets"] == {item.name: item.default for item in config.INPUTS}
+    assert None not in connected["links"]
+    assert not errors_of_ours(page)
+
+
+def test_a_workflow_saved_with_the_first_version_opens(page):
+    """Its node has six widget values; the later ones come with their defaults."""
+    saved = workflow(graphs.NAMES[0])
+    node = next(node for node in saved["nodes"] if node["type"] == config.NODE_ID)
+    node["widgets_values"] = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9]
+    page.evaluate("graph => window.app.loadGraphData(graph)", saved)
+    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(saved["nodes"]))
+    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    inputs = prompt[str(node["id"])]["inputs"]
+    first = dict(zip([item.name for item in config.FIRST_INPUTS], node["widgets_values"], strict=True))
+    later = {item.name: item.default for item in config.LATER_INPUTS}
+    assert {name: inputs[name] for name in first | later} == first | later
