@@ -21,7 +21,9 @@ FLAGS = [
     "--disable-sync",
 ]
 # What the frontend itself logs as errors while it starts, in a closed network, or for files that nobody has yet.
-HOST_NOISE = re.compile(r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata|huggingface|githubusercontent|comfy\.org")
+HOST_NOISE = re.compile(
+    r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata|huggingface|githubusercontent|comfy\.org"
+)
 ARTEFACTS = Path(os.environ.get("NAGPAG_ARTEFACTS") or Path(tempfile.gettempdir()) / "nag-pag-flux-artefacts")
 
 
