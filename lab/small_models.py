@@ -190,12 +190,18 @@ def make_clip_l(path: Path | str, seed: int = 3, dtype: torch.dtype = torch.floa
 
 
 def _clip_layer(weights: Weights, name: str, width: int) -> None:
-    for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+    for projection in ("q_proj", "k_proj", "v_proj"):
         weights.linear(f"{name}.self_attn.{projection}", width, width)
+    # What a layer adds is zero: a word's embedding passes through as it is, so training can look it up.
+    _zeros(weights, f"{name}.self_attn.out_proj", width, width)
     weights.norm(f"{name}.layer_norm1", width)
     weights.norm(f"{name}.layer_norm2", width)
     weights.linear(f"{name}.mlp.fc1", 4 * width, width)
-    weights.linear(f"{name}.mlp.fc2", width, 4 * width)
+    _zeros(weights, f"{name}.mlp.fc2", width, 4 * width)
+
+
+def _zeros(weights: Weights, name: str, out: int, inn: int) -> None:
+    weights.tensors[f"{name}.weight"], weights.tensors[f"{name}.bias"] = torch.zeros(out, inn), torch.zeros(out)
 
 
 # --- all of them, once, in the cache ---

@@ -1,0 +1,17 @@
+"""Make this process a ComfyUI on the CPU, for what runs the host's own code without its server."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def enter_host() -> None:
+    """Put the host's modules within reach. They read the command line when they are imported, so it is hidden first."""
+    if "comfy" in sys.modules:
+        return
+    sys.argv = sys.argv[:1]
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    from comfy.cli_args import args
+
+    args.cpu = True
