@@ -62,7 +62,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("spec, blocks", ACCEPTED)
 def test_accepts(spec, blocks):
-    assert parse_blocks(spec, 19) == blocks
+    assert parse_blocks(spec, 19) == tuple(map(Block, blocks))
     check_spec(spec)
 
 
