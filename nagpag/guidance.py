@@ -18,6 +18,8 @@ def guide(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, tau: float, alpha
     (batch, tokens), in the type of the norms. A token whose guided value is not finite keeps Z⁺.
     """
     z = torch.empty_like(z_pos, memory_format=torch.contiguous_format)
+    if z_pos.dtype == torch.float16:
+        return _guide_half(z_pos, z_neg, scale, tau, alpha, z)
     if isinstance(scale, Tensor):
         # In z's type a factor s keeps its relative precision, where a weight 1 + s of lerp would drop a small s.
         torch.sub(z_pos, z_neg, out=z)
@@ -32,6 +34,20 @@ def guide(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, tau: float, alpha
     # In place from here on: one activation of the guided tokens is all the memory this takes.
     z.mul_(alpha * limit).add_(z_pos, alpha=1.0 - alpha)
     torch.where(finite, z, z_pos, out=z)
+    return z, (norm / norm_pos).flatten(1)
+
+
+def _guide_half(
+    z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, tau: float, alpha: float, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same in float16, whose largest number Z̃ may pass before the limit brings it back: z holds Z̃ / (1 + 2s)."""
+    whole = 1.0 + 2.0 * scale
+    share = (1.0 + scale) / whole
+    torch.neg(z_neg, out=z).lerp_(z_pos, share.to(z.dtype) if isinstance(share, Tensor) else share)
+    norm_pos, norm = _l1(z_pos), _l1(z) * whole
+    limit = torch.nan_to_num(tau * norm_pos / norm, nan=1.0).clamp(max=1.0)
+    z.mul_(alpha * limit * whole).add_(z_pos, alpha=1.0 - alpha)
+    torch.where(torch.isfinite(_l1(z)), z, z_pos, out=z)
     return z, (norm / norm_pos).flatten(1)
 
 

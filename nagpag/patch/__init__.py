@@ -2,6 +2,7 @@
 
 Registered on a clone of the model, nothing else:
 - an OUTER_SAMPLE wrapper makes the state of one sampling run, and reports and frees it at its end (`run`);
+- PREDICT_NOISE and CALC_COND_BATCH wrappers hear where an evaluation begins and which conditions are the prompt's;
 - an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block (`forward`).
   It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
 - replacements of blocks call the block with an attention function of ours, put into that one call's own copy of
@@ -23,7 +24,7 @@ from comfy.patcher_extension import WrappersMP
 from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, refuse_own_scales
 from ..config import Settings
 from .block import double_block, single_block
-from .forward import apply_model, predict_noise
+from .forward import apply_model, calc_cond_batch, predict_noise
 from .plan import Plan, replacements
 from .run import outer_sample
 
@@ -44,6 +45,7 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
         _replace_block(patched, plan, position)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, plan.key, outer_sample(plan))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, plan.key, calc_cond_batch(plan))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, plan.key, apply_model(plan))
     return patched
 

@@ -21,8 +21,8 @@ from .plan import Plan
 log = logging.getLogger("nag_pag_flux")
 
 OVERRIDE = "optimized_attention_override"
-# Marks the options of a negative stream: other applications of the node leave it alone.
-NEGATIVE = "nag_pag_negative_stream"
+# Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
+NEGATIVE = "nag_pag_negative"
 # Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
 SAMPLED_TOKENS = 256
 
@@ -41,7 +41,9 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], slice(0, forward.tokens)))
+            _attempt(
+                plan, forward, position, lambda: _merge(plan, forward, position, out["img"], slice(0, forward.tokens))
+            )
         return out
 
     return replacement
@@ -61,7 +63,7 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_singles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], forward.picture))
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], forward.picture))
         return out
 
     return replacement
@@ -101,15 +103,20 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
     scale = plan.scale(position) * settings.perturbation * forward.strength
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _plain_attention(func, options)
+        attend = _attention_before(func, options)
         z = attend(q, k, v, heads, *args, **kwargs)
+        if NEGATIVE in kwargs.get("transformer_options", {}):
+            return z
+        z = _our_own(z, options)
         for chunk in forward.chunks:
             own = _rows_of(chunk.rows, q.shape[0])
 
-            def guide_chunk(rows=chunk.rows, own=own):
-                z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
-                z_pos = z[rows, picture].unflatten(-1, (heads, -1))
+            def guide_chunk(chunk=chunk, own=own):
+                own_kwargs = {**kwargs, "mask": _own_mask(kwargs, own), "transformer_options": _options(chunk, options)}
+                z_neg = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
                 forward.statistics.append(_guide_heads_in_place(z_pos, z_neg, ranges, scale, settings))
+                forward.guided.add(position)
 
             _attempt(plan, forward, position, guide_chunk)
         return z
@@ -122,10 +129,10 @@ def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: d
     settings, ranges = plan.settings, plan.chosen[position].heads
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _plain_attention(func, options)
-        z = attend(q, k, v, heads, *args, **kwargs)
-        z_neg, picture = _negative(forward, settings, attend, q, k, v, heads, lambda value: value, kwargs)
-        z_pos = z[:, picture].unflatten(-1, (heads, -1))
+        attend = _attention_before(func, options)
+        z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
+        z_neg = _negative(forward, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        z_pos = z[:, forward.picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(_heads(z_pos, ranges), _heads(z_neg, ranges), strict=True):
             plus.copy_(torch.lerp(plus, minus, settings.perturbation))
         return z
@@ -133,40 +140,51 @@ def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: d
     return attention
 
 
-def _plain_attention(func: Callable, options: dict) -> Callable:
-    """The attention that would run without us: an earlier override, or the host's function."""
+def _attention_before(func: Callable, options: dict) -> Callable:
+    """The attention that would run without this application: an earlier override, or the host's function."""
     earlier = options.get(OVERRIDE)
 
     def attend(*args, **kwargs):
-        kwargs = {**kwargs, "transformer_options": options}  # as they were, without our function
+        # The options as they were, without our function; for a negative branch, with what they say of its rows.
+        given = kwargs.get("transformer_options", {})
+        own = {name: given[name] for name in (NEGATIVE, "cond_or_uncond", "uuids") if name in given}
+        kwargs["transformer_options"] = {**options, **own} if NEGATIVE in given else options
         return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
 
     return attend
 
 
-def _negative(
-    forward: Forward,
-    settings: Settings,
-    attend: Callable,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    heads: int,
-    own: Callable,
-    kwargs: dict,
-) -> tuple[Tensor, slice]:
-    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim), and where these tokens are."""
-    picture = forward.picture
+def _our_own(z: Tensor, options: dict) -> Tensor:
+    """What attention returned, free to be changed in place: an override may keep its tensor for a later call."""
+    return z.clone() if OVERRIDE in options else z
+
+
+def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
     mask = kwargs.get("mask")
-    mask = own(mask) if mask is not None and mask.ndim > 2 else mask
+    return own(mask) if mask is not None and mask.ndim > 2 else mask
+
+
+def _negative(
+    forward: Forward, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+) -> Tensor:
+    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
     return negative_attention(
-        settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked
-    ), picture
+        settings.negative, q, k, v, forward.picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+    )
+
+
+def _options(chunk: Chunk, options: dict) -> dict:
+    """The options for what is worked out for one chunk's negative branch: its rows, and marked as such."""
+    own = {**options, NEGATIVE: True}
+    for name in ("cond_or_uncond", "uuids"):
+        if name in own and chunk.index is not None:
+            own[name] = own[name][chunk.index : chunk.index + 1]
+    return own
 
 
 # --- the negative branch ---
@@ -214,17 +232,13 @@ def _joined(img: Tensor, txt: Tensor) -> Tensor:
 
 def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, args: dict, own: Callable) -> dict:
     """The block's arguments for one chunk's negative stream: the same, of these rows, with its own img and txt."""
-    options = {**args["transformer_options"], NEGATIVE: True}
-    for name in ("cond_or_uncond", "uuids"):
-        if name in options:
-            index = chunk.rows.start // (chunk.rows.stop - chunk.rows.start)
-            options[name] = options[name][index : index + 1]
+    options = _options(chunk, args["transformer_options"])
     own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
     own_args |= {"img": chunk.img, "transformer_options": options}
     if "txt" in args:
         own_args["txt"] = chunk.txt
     if position in plan.blocks:
-        return _with_attention(own_args, _perturbed_attention(plan, forward, position, args["transformer_options"]))
+        return _with_attention(own_args, _perturbed_attention(plan, forward, position, options))
     return own_args
 
 
@@ -236,7 +250,7 @@ def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Call
         img[:, : add.shape[1]] += add
 
 
-def _merge(plan: Plan, forward: Forward, img: Tensor, picture: slice) -> None:
+def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, picture: slice) -> None:
     """Merge every chunk's negative branch into the picture's tokens of the positive stream, in place."""
     scale = plan.settings.scale * forward.strength
     for chunk in forward.chunks:
@@ -252,6 +266,7 @@ def _merge(plan: Plan, forward: Forward, img: Tensor, picture: slice) -> None:
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
         forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, plan.settings))
+        forward.guided.add(position)
         chunk.img = chunk.txt = None
 
 

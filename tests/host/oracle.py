@@ -37,12 +37,14 @@ def guided_host(
     strength=lambda sigma: 1.0,
     own=None,
     unconditional=False,
+    prompts=lambda kind, options: kind == 0,
 ):
     """While this is open, the host itself guides `blocks`: a number is a double block, ("single", number) a single one.
 
     picture: tokens of the picture being made; references: tokens of reference pictures after them.
     on: whether a step with this sigma is guided; strength: what multiplies the scale at it. own: by block, its own
-    (scale, heads), either None. unconditional: guide these rows too. Yields the list of (block, sigma, guided rows).
+    (scale, heads), either None. unconditional: guide these rows too. prompts: whether a kind of this
+    forward is the prompt's. Yields the list of (block, sigma, guided rows).
     """
     plain, calls, own = layers.attention, [], own or {}
 
@@ -54,13 +56,14 @@ def guided_host(
         if block not in blocks or not on(sigma):
             return z
         chunks = options["cond_or_uncond"]
-        kinds = torch.tensor(chunks).repeat_interleave(z.shape[0] // len(chunks))
+        chosen = torch.tensor([unconditional or prompts(kind, options) for kind in chunks])
+        chosen = chosen.repeat_interleave(z.shape[0] // len(chunks))
         first = z.shape[1] - references - picture
         values = v.permute(0, 2, 1, 3).flatten(2)
         own_scale, heads = own.get(block, (None, None))
         s = (scale if own_scale is None else own_scale) * strength(sigma)
         columns = feature_columns(range(q.shape[1]) if heads is None else heads, q.shape[3])
-        rows = torch.nonzero((kinds == 0) | unconditional).flatten().tolist()
+        rows = torch.nonzero(chosen).flatten().tolist()
         for row in rows:
             tokens = torch.arange(first, first + picture)[:, None]
             new = guided_tokens(z[row, tokens, columns], values[row, tokens, columns], s, tau, alpha)

@@ -3,6 +3,8 @@
 import gc
 
 import comfy.model_management
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
 from sampling import guided, latent, picture_tokens, prompt, sample
@@ -206,6 +208,17 @@ def test_renewal_starts_at_the_first_guided_step(flux64):
     model = guided(flux64, **inputs_for(renew_every=20, start_percent=0.3))
     assert not torch.equal(sample(model, POSITIVE, steps=8), sample(flux64, POSITIVE, steps=8))
     assert 0 < end < 1
+
+
+def test_a_sampling_that_begins_above_the_models_highest_sigma_is_guided_from_there(flux):
+    def run(model):
+        sigmas = torch.tensor([1.5, 1.2, 0.9, 0.5, 0.0])
+        start = torch.zeros(1, 16, 8, 12)
+        what = (comfy.sample.prepare_noise(start, 7), 1.0, comfy.samplers.sampler_object("euler"), sigmas)
+        return comfy.sample.sample_custom(model, *what, POSITIVE, POSITIVE, start, disable_pbar=True, seed=7)
+
+    inputs = inputs_for(renew_every=1)
+    assert torch.equal(run(guided(flux, **inputs)), run(guided(flux, **inputs, start_percent=0.0, end_percent=0.999)))
 
 
 def test_tiles_are_computed_anew_each_time(flux64):
