@@ -222,26 +222,34 @@ def test_the_schedule_multiplies_a_blocks_own_scale(flux):
 
 
 def attention_outputs(model, block):
-    """What the block's attention gives before and after guidance, of one step: (tokens, heads, head_dim) each."""
-    seen = {}
+    """What the block's attention gives before and after guidance, of one step: (picture tokens, heads, head_dim) each.
+
+    An override sees the one, and what the block projects is the other.
+    """
+    seen, heads = {}, 2
 
     def earlier(func, q, k, v, heads, *args, **kwargs):
         z = func(q, k, v, heads, *args, **kwargs)
         options = kwargs["transformer_options"]
         if (options["block_type"], options["block_index"]) == ("double", block):
-            seen["plain"], seen["given"] = z[0].clone().unflatten(-1, (heads, -1)), z[0].unflatten(-1, (heads, -1))
+            seen["plain"] = z[0, 9:].clone().unflatten(-1, (heads, -1))
         return z
+
+    def projected(module, args):
+        seen["given"] = args[0][0].clone().unflatten(-1, (heads, -1))
 
     model = model.clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = earlier
-    return model, seen
+    projection = model.model.diffusion_model.double_blocks[block].img_attn.proj
+    return model, seen, projection.register_forward_pre_hook(projected)
 
 
 @pytest.mark.parametrize("spec, chosen", [("2[1]", [1]), ("2[0]:9", [0])])
 def test_unchosen_heads_keep_their_features_to_the_bit(flux, spec, chosen):
-    model, seen = attention_outputs(flux, 2)
-    sample(guided(model, blocks=spec), POSITIVE, steps=1)
-    changed = (seen["plain"] != seen["given"])[9:]
+    model, seen, handle = attention_outputs(flux, 2)
+    with handle:
+        sample(guided(model, blocks=spec), POSITIVE, steps=1)
+    changed = seen["plain"] != seen["given"]
     for head in range(changed.shape[1]):
         assert changed[:, head].any(dim=-1).all() if head in chosen else not changed[:, head].any()
 

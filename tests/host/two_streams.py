@@ -114,7 +114,7 @@ def forward_orig(branch):
         y,
         guidance=None,
         control=None,
-        transformer_options={},  # by its place up to 0.16.3, by its name since
+        transformer_options={},  # by position in 0.16.3, where there is no timestep_zero_index yet
         attn_mask=None,
         timestep_zero_index=None,
     ):
