@@ -11,7 +11,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..blocks import block_name
+from ..blocks import Range, block_name
 from ..config import Settings
 from ..guidance import guide
 from ..perturbation import negative_attention
@@ -21,8 +21,8 @@ from .plan import Plan
 log = logging.getLogger("nag_pag_flux")
 
 OVERRIDE = "optimized_attention_override"
-# Marks the options of a negative stream: other applications of the node leave it alone.
-NEGATIVE = "nag_pag_negative_stream"
+# Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
+NEGATIVE = "nag_pag_negative"
 # Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
 SAMPLED_TOKENS = 256
 
@@ -41,7 +41,9 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], 0))
+            _attempt(
+                plan, forward, position, lambda: _merge(plan, forward, position, out["img"], slice(0, forward.tokens))
+            )
         return out
 
     return replacement
@@ -55,10 +57,13 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         forward = _forward_of(plan, position, args)
         if forward is None:
             return call(args)
+        _hear_text_tokens(forward, args["transformer_options"])
+        if plan.merge is None:
+            return call(_with_attention(args, _guided_attention(plan, forward, position, args["transformer_options"])))
         _attempt(plan, forward, position, lambda: _run_negative_singles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], forward.txt_tokens))
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], forward.picture))
         return out
 
     return replacement
@@ -78,6 +83,12 @@ def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
     return forward if forward.chunks and position not in forward.run.failed else None
 
 
+def _hear_text_tokens(forward: Forward, options: dict) -> None:
+    """In its single blocks the host says where in the sequence the text ends."""
+    if "img_slice" in options:
+        forward.txt_tokens = options["img_slice"][0]
+
+
 # --- attention ---
 
 
@@ -86,21 +97,26 @@ def _with_attention(args: dict, attention: Callable) -> dict:
 
 
 def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
-    """Attention whose conditional picture rows are guided away from the negative attention."""
-    settings = plan.settings
+    """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
+    settings, ranges = plan.settings, plan.chosen[position].heads
     # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
-    scale = settings.scale * settings.perturbation
+    scale = plan.scale(position) * settings.perturbation * forward.strength
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _plain_attention(func, options)
+        attend = _attention_before(func, options)
         z = attend(q, k, v, heads, *args, **kwargs)
+        if NEGATIVE in kwargs.get("transformer_options", {}):
+            return z
+        z = _our_own(z, options)
         for chunk in forward.chunks:
             own = _rows_of(chunk.rows, q.shape[0])
 
-            def guide_chunk(rows=chunk.rows, own=own):
-                z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
-                z_pos = z[rows, picture].unflatten(-1, (heads, -1))
-                forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, settings))
+            def guide_chunk(chunk=chunk, own=own):
+                own_kwargs = {**kwargs, "mask": _own_mask(kwargs, own), "transformer_options": _options(chunk, options)}
+                z_neg = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
+                forward.statistics.append(_guide_heads_in_place(z_pos, z_neg, ranges, scale, settings))
+                forward.guided.add(position)
 
             _attempt(plan, forward, position, guide_chunk)
         return z
@@ -108,54 +124,67 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
     return attention
 
 
-def _perturbed_attention(forward: Forward, settings: Settings, options: dict) -> Callable:
+def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+    settings, ranges = plan.settings, plan.chosen[position].heads
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _plain_attention(func, options)
-        z = attend(q, k, v, heads, *args, **kwargs)
-        z_neg, picture = _negative(forward, settings, attend, q, k, v, heads, lambda value: value, kwargs)
-        z_pos = z[:, picture].unflatten(-1, (heads, -1))
-        z_pos.copy_(torch.lerp(z_pos, z_neg, settings.perturbation))
+        attend = _attention_before(func, options)
+        z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
+        z_neg = _negative(forward, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        z_pos = z[:, forward.picture].unflatten(-1, (heads, -1))
+        for plus, minus in zip(_heads(z_pos, ranges), _heads(z_neg, ranges), strict=True):
+            plus.copy_(torch.lerp(plus, minus, settings.perturbation))
         return z
 
     return attention
 
 
-def _plain_attention(func: Callable, options: dict) -> Callable:
-    """The attention that would run without us: an earlier override, or the host's function."""
+def _attention_before(func: Callable, options: dict) -> Callable:
+    """The attention that would run without this application: an earlier override, or the host's function."""
     earlier = options.get(OVERRIDE)
 
     def attend(*args, **kwargs):
-        kwargs = {**kwargs, "transformer_options": options}  # as they were, without our function
+        # The options as they were, without our function; for a negative branch, with what they say of its rows.
+        given = kwargs.get("transformer_options", {})
+        own = {name: given[name] for name in (NEGATIVE, "cond_or_uncond", "uuids") if name in given}
+        kwargs["transformer_options"] = {**options, **own} if NEGATIVE in given else options
         return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
 
     return attend
 
 
-def _negative(
-    forward: Forward,
-    settings: Settings,
-    attend: Callable,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    heads: int,
-    own: Callable,
-    kwargs: dict,
-) -> tuple[Tensor, slice]:
-    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim), and where these tokens are."""
-    picture = slice(forward.txt_tokens, forward.txt_tokens + forward.tokens)
+def _our_own(z: Tensor, options: dict) -> Tensor:
+    """What attention returned, free to be changed in place: an override may keep its tensor for a later call."""
+    return z.clone() if OVERRIDE in options else z
+
+
+def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
     mask = kwargs.get("mask")
-    mask = own(mask) if mask is not None and mask.ndim > 2 else mask
+    return own(mask) if mask is not None and mask.ndim > 2 else mask
+
+
+def _negative(
+    forward: Forward, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+) -> Tensor:
+    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
     return negative_attention(
-        settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked
-    ), picture
+        settings.negative, q, k, v, forward.picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+    )
+
+
+def _options(chunk: Chunk, options: dict) -> dict:
+    """The options for what is worked out for one chunk's negative branch: its rows, and marked as such."""
+    own = {**options, NEGATIVE: True}
+    for name in ("cond_or_uncond", "uuids"):
+        if name in own and chunk.index is not None:
+            own[name] = own[name][chunk.index : chunk.index + 1]
+    return own
 
 
 # --- the negative branch ---
@@ -179,14 +208,18 @@ def _run_negative_doubles(plan: Plan, forward: Forward, position: int, args: dic
 
 def _run_negative_singles(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
     for chunk in forward.chunks:
-        if chunk.difference is not None or chunk.img is None:
+        if chunk.difference is not None:
             continue
         own = _rows_of(chunk.rows, forward.batch)
+        if position == plan.blocks[0]:
+            chunk.img = own(args["img"]).clone()
+        if chunk.img is None:
+            continue
         if chunk.txt is not None:
             chunk.img, chunk.txt = _joined(chunk.img, chunk.txt), None
         chunk.img = call(_negative_args(plan, forward, position, chunk, args, own))["img"]
         if position != plan.merge:
-            picture_on = chunk.img[:, forward.txt_tokens :]
+            picture_on = chunk.img[:, forward.picture.start :]
             _add_control(forward, "output", position - plan.double_blocks, picture_on, own)
 
 
@@ -199,17 +232,13 @@ def _joined(img: Tensor, txt: Tensor) -> Tensor:
 
 def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, args: dict, own: Callable) -> dict:
     """The block's arguments for one chunk's negative stream: the same, of these rows, with its own img and txt."""
-    options = {**args["transformer_options"], NEGATIVE: True}
-    for name in ("cond_or_uncond", "uuids"):
-        if name in options:
-            index = chunk.rows.start // (chunk.rows.stop - chunk.rows.start)
-            options[name] = options[name][index : index + 1]
+    options = _options(chunk, args["transformer_options"])
     own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
     own_args |= {"img": chunk.img, "transformer_options": options}
     if "txt" in args:
         own_args["txt"] = chunk.txt
     if position in plan.blocks:
-        return _with_attention(own_args, _perturbed_attention(forward, plan.settings, args["transformer_options"]))
+        return _with_attention(own_args, _perturbed_attention(plan, forward, position, options))
     return own_args
 
 
@@ -221,9 +250,9 @@ def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Call
         img[:, : add.shape[1]] += add
 
 
-def _merge(plan: Plan, forward: Forward, img: Tensor, first: int) -> None:
+def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, picture: slice) -> None:
     """Merge every chunk's negative branch into the picture's tokens of the positive stream, in place."""
-    picture = slice(first, first + forward.tokens)
+    scale = plan.settings.scale * forward.strength
     for chunk in forward.chunks:
         h_pos = img[chunk.rows, picture]
         if chunk.difference is not None:
@@ -236,7 +265,8 @@ def _merge(plan: Plan, forward: Forward, img: Tensor, first: int) -> None:
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        forward.statistics.append(_guide_in_place(z_pos, z_neg, plan.settings.scale, plan.settings))
+        forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, plan.settings))
+        forward.guided.add(position)
         chunk.img = chunk.txt = None
 
 
@@ -262,7 +292,26 @@ def _rows_of(rows: slice, batch: int) -> Callable:
     return own
 
 
-def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float, settings: Settings) -> tuple[Tensor, Tensor]:
+def _heads(z: Tensor, ranges: tuple[Range, ...] | None) -> tuple[Tensor, ...]:
+    """Views of z, (rows, picture tokens, heads, head_dim), of the heads in each range."""
+    return (z,) if ranges is None else tuple(z[:, :, first : last + 1] for first, last in ranges)
+
+
+def _guide_heads_in_place(
+    z_pos: Tensor, z_neg: Tensor, ranges: tuple[Range, ...] | None, scale: float | Tensor, settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Guide the features of the chosen heads, which share one L1 ratio; the others keep Z⁺."""
+    parts = _heads(z_pos, ranges)
+    if len(parts) == 1:
+        return _guide_in_place(parts[0], _heads(z_neg, ranges)[0], scale, settings)
+    joined = torch.cat(parts, dim=2)
+    said = _guide_in_place(joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings)
+    for part, guided in zip(parts, joined.split([part.shape[2] for part in parts], dim=2), strict=True):
+        part.copy_(guided)
+    return said
+
+
+def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim).
 
     Returns the mean relative change and the share of tokens at the limit, both on the device.

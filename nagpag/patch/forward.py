@@ -6,24 +6,26 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..config import Settings
-from ..schedule import Renewal, guided_at
+from ..schedule import Renewal, guided_at, progress
 from .plan import Plan, replacements
 from .run import Run
 
 
 @dataclass(eq=False)
 class Chunk:
-    """The rows of one condition in a forward's batch, and its negative branch while that runs.
+    """The rows of one condition in a forward's batch, conditional or not, and its negative branch while that runs.
 
-    difference: h⁻ − h⁺ kept from an earlier step, where it stands in for the branch. img, txt: the negative
+    index: its place among the forward's conditions, None where the rows are those of all. difference: h⁻ − h⁺ kept from an earlier step, where it stands in for the branch. img, txt: the negative
     stream between blocks, (rows, image or text tokens, hidden). renewed: the new difference, to be kept.
     """
 
     rows: slice
     condition: Hashable
+    index: int | None = None
     difference: Tensor | None = None
     img: Tensor | None = None
     txt: Tensor | None = None
@@ -34,8 +36,11 @@ class Chunk:
 class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
-    chunks: the conditional rows, none where guidance is off at this step. batch: rows in all.
+    chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
     tokens: how many tokens the picture being made has; they come first among the image tokens.
+    y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
+    blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
+    would be compiled in, anew at each step. txt_tokens: as a block says it, None before.
     """
 
     chunks: tuple[Chunk, ...]
@@ -44,9 +49,19 @@ class Forward:
     sigmas: Tensor | None
     control: Any
     run: Run
-    txt_tokens: int = 0
+    y: float = 1.0
+    strength: float | Tensor = 1.0
+    txt_tokens: int | None = None
     reached: set[int] = field(default_factory=set)
+    guided: set[int] = field(default_factory=set)
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def picture(self) -> slice:
+        """The picture's tokens in a sequence that begins with the text's."""
+        if self.txt_tokens is None:
+            raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
+        return slice(self.txt_tokens, self.txt_tokens + self.tokens)
 
 
 def predict_noise(plan: Plan) -> Callable:
@@ -61,6 +76,24 @@ def predict_noise(plan: Plan) -> Callable:
     return wrapper
 
 
+def calc_cond_batch(plan: Plan) -> Callable:
+    """The CALC_COND_BATCH wrapper: only here the host tells which of its numbered lists holds the prompt's conditions.
+
+    The first list does in plain CFG, but not with every guider, nor where a pack has other conditions worked out.
+    """
+
+    def wrapper(executor, model, conds, x_in, timestep, model_options):
+        run = model_options.get("transformer_options", {}).get(plan.key)
+        if run is not None:
+            # What the host adds to a list for its areas, of another list's conditions, comes behind the list's own.
+            firsts = {i: listed[0].get("uuid") for i, listed in enumerate(conds) if listed}
+            run.conditional = {i for i, uuid in firsts.items() if uuid in run.prompts} if run.prompts else {0}
+            run.rows = x_in.shape[0]
+        return executor(model, conds, x_in, timestep, model_options)
+
+    return wrapper
+
+
 def apply_model(plan: Plan) -> Callable:
     """The APPLY_MODEL wrapper."""
 
@@ -68,8 +101,13 @@ def apply_model(plan: Plan) -> Callable:
         run = transformer_options.get(plan.key) or Run(Renewal(plan.settings.renew_every))
         forward = _begin(plan, run, executor.class_obj.model_sampling, x, control, transformer_options)
         options = {**transformer_options, plan.key: forward}
-        out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-        _end(plan, run, forward, transformer_options)
+        try:
+            out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            _end(plan, run, forward, transformer_options)
+        finally:
+            # The host frees memory while it still holds the error, and with it the frames that hold these.
+            for chunk in forward.chunks:
+                chunk.img = chunk.txt = chunk.difference = chunk.renewed = None
         return out
 
     return wrapper
@@ -78,34 +116,56 @@ def apply_model(plan: Plan) -> Callable:
 def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
     sigmas = transformer_options.get("sigmas")
     sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    on = sigma is None or _in_window(plan.settings, model_sampling, sigma)
-    chunks = tuple(_conditional_chunks(transformer_options, x)) if on else ()
+    y = 1.0 if sigma is None else _strength(plan.settings, model_sampling.percent_to_sigma, sigma)
+    chunks = tuple(_chunks(plan, run, transformer_options, x)) if y > 0 else ()
+    if plan.renews and y == 0:
+        run.renewal.pause()
+        run.differences.clear()
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
     height, width = x.shape[-2:]
     tokens = -(-height // plan.patch_size) * -(-width // plan.patch_size)
-    return Forward(chunks, x.shape[0], tokens, sigmas, control, run)
+    # A fill on the device: nothing is copied there, and nothing waits.
+    strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
+    return Forward(chunks, x.shape[0], tokens, sigmas, control, run, y, strength)
 
 
 def _sigma_matters(plan: Plan) -> bool:
     # Reading the sigma makes the device wait, so it is read only where something follows from it.
     window = (plan.settings.start_percent, plan.settings.end_percent)
-    return plan.renews or window != (0.0, 1.0)
+    return plan.renews or plan.settings.varies or window != (0.0, 1.0)
 
 
-def _in_window(settings: Settings, model_sampling: Any, sigma: float) -> bool:
-    to_sigma = model_sampling.percent_to_sigma
-    return guided_at(sigma, float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+def _strength(settings: Settings, to_sigma: Callable[[float], float], sigma: float) -> float:
+    """What multiplies the scale at this sigma; 0 outside of the guided part of the sampling."""
+    start, end = settings.start_percent, settings.end_percent
+    # A sampling may begin above the model's own highest sigma: 0 % has no upper end, and 100 % no lower one.
+    highest = float(to_sigma(start)) if start > 0 else float("inf")
+    lowest = float(to_sigma(end)) if end < 1 else 0.0
+    if not guided_at(sigma, highest, lowest):
+        return 0.0
+    return settings.strength(progress(sigma, to_sigma, start, end)) if settings.varies else 1.0
 
 
-def _conditional_chunks(transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
-    """The chunks that are conditional; without the host's word every row counts as conditional."""
+def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
+    """The chunks to be guided; without the host's word every row counts as conditional."""
     kinds = transformer_options.get("cond_or_uncond") or [0]
-    uuids = transformer_options.get("uuids") or [None] * len(kinds)
-    size = x.shape[0] // len(kinds)
+    uuids = transformer_options.get("uuids") or []
+    if len(uuids) != len(kinds):  # another patch made the batch, and speaks of kinds only
+        uuids = [None] * len(kinds)
+    guided = [kind in run.conditional or plan.settings.guide_unconditional for kind in kinds]
+    size, rest = divmod(x.shape[0], len(kinds))
+    if rest or size != (run.rows or size):  # another patch runs the batch in parts of its own
+        if all(guided):
+            yield Chunk(slice(0, x.shape[0]), None)
+        elif any(guided):
+            run.unclear += 1
+        return
     for i, (kind, uuid) in enumerate(zip(kinds, uuids, strict=True)):
-        if kind == 0:
-            yield Chunk(slice(i * size, (i + 1) * size), uuid and (uuid, size, tuple(x.shape[1:])))
+        if guided[i]:
+            # One prompt may serve as both kinds, so the kind is part of what tells conditions apart.
+            condition = uuid and (uuid, kind, size, tuple(x.shape[1:]))
+            yield Chunk(slice(i * size, (i + 1) * size), condition, i)
 
 
 def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> None:
@@ -124,7 +184,9 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
     run.forwards += 1
     run.reached |= forward.reached
     run.statistics += forward.statistics
-    if forward.chunks and forward.sigmas is not None:
+    run.guided |= forward.guided
+    run.tried |= bool(forward.chunks)
+    if forward.guided and forward.sigmas is not None:
         run.guided_sigmas.append(forward.sigmas[0])
         if any(chunk.difference is None for chunk in forward.chunks):
             run.renewed_sigmas.append(forward.sigmas[0])

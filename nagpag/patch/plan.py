@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..blocks import Block
 from ..config import Settings
 
 _keys = itertools.count()
@@ -15,18 +16,28 @@ _keys = itertools.count()
 class Plan:
     """Settings fitted to a model.
 
-    blocks: the chosen double blocks. merge: the position after which the branch is merged, None inside the
-    attention; positions count the double blocks and then the single blocks.
+    chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
+    branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
     """
 
     settings: Settings
-    blocks: tuple[int, ...]
+    chosen: dict[int, Block]
     merge: int | None
     double_blocks: int
     patch_size: int
     # Each application has its own key, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The positions of the chosen blocks."""
+        return tuple(self.chosen)
+
+    def scale(self, position: int) -> float:
+        """The strength in a chosen block: its own, or the node's."""
+        own = self.chosen[position].scale
+        return self.settings.scale if own is None else own
 
     @property
     def positions(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..blocks import block_name, format_blocks
+from ..blocks import block_name, blocks_name
 from ..schedule import Renewal
 from .plan import Plan
 
@@ -20,11 +20,20 @@ log = logging.getLogger("nag_pag_flux")
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
 
+    prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
+    numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
+    rows nobody told apart.
     differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
     repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
     """
 
     renewal: Renewal
+    prompts: set[Hashable] = field(default_factory=set)
+    conditional: set[int] = field(default_factory=lambda: {0})
+    rows: int = 0
+    unclear: int = 0
+    tried: bool = False
+    guided: set[int] = field(default_factory=set)
     differences: dict[Hashable, Tensor] = field(default_factory=dict)
     seen: set[Hashable] = field(default_factory=set)
     repeated: set[Hashable] = field(default_factory=set)
@@ -41,7 +50,7 @@ def outer_sample(plan: Plan) -> Callable:
     """The OUTER_SAMPLE wrapper."""
 
     def wrapper(executor, *args, **kwargs):
-        run = Run(Renewal(plan.settings.renew_every))
+        run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(executor.class_obj, "conds", {})))
         # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
         executor.class_obj.model_options["transformer_options"][plan.key] = run
         finished = False
@@ -56,24 +65,49 @@ def outer_sample(plan: Plan) -> Callable:
     return wrapper
 
 
+def _prompts(conds: dict[str, list[dict]]) -> set[Hashable]:
+    """Which of a guider's conditions, by name, are the prompt's; some guiders mark a second negative one inside."""
+    return {
+        cond["uuid"]
+        for name, listed in conds.items()
+        if "negative" not in name
+        for cond in listed
+        if "uuid" in cond and cond.get("prompt_type") != "negative"
+    }
+
+
 def _report(plan: Plan, run: Run, finished: bool) -> None:
     """One line that says what was guided, and a warning for needed blocks that the model never called."""
     if finished and run.forwards:
         _warn_unreached(plan, run)
-    blocks = sorted((run.reached & set(plan.blocks)) - run.failed)
-    if not run.guided_sigmas or not blocks or (plan.merge is not None and plan.merge not in run.reached):
+    if run.unclear:
+        log.warning(
+            "NAG-PAG: %d of %d forwards not guided: another patch (a model function wrapper) runs the batch in parts of "
+            "its own and does not say which rows are the prompt's. Switch it off, or set cfg to 1.0.",
+            run.unclear,
+            run.forwards,
+        )
+    guided = run.guided if plan.merge is None else run.reached if plan.merge in run.guided else set()
+    blocks = sorted(guided & set(plan.blocks))
+    if not blocks:
         log.info("NAG-PAG guided nothing: %s.", _why_nothing(run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
-    log.info("NAG-PAG guided double blocks %s: %s (%s).", format_blocks(blocks), detail, plan.settings.summary())
+    names = blocks_name(plan.chosen[position] for position in blocks)
+    log.info("NAG-PAG guided %s: %s (%s).", names, detail, plan.settings.summary())
 
 
 def _why_nothing(run: Run) -> str:
     if not run.forwards:
         return "the model was not called"
-    if not run.guided_sigmas:
-        return "no step of this sampling lay between start_percent and end_percent, or no row was conditional"
+    if run.unclear:
+        return "nobody told the prompt's rows from others, as said above"
+    if not run.tried:
+        return (
+            "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
+            "or no row was conditional"
+        )
     return "no chosen block was reached" if not run.failed else "it failed, as said above"
 
 

@@ -2,29 +2,18 @@
 
 import gc
 
-import comfy.ldm.flux.math as flux_math
 import comfy.model_management
+import comfy.sample
+import comfy.samplers
 import pytest
 import torch
-from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
+from sampling import guided, latent, picture_tokens, prompt, sample
 from two_streams import Branch, two_stream_host
 
 POSITIVE = prompt(1)
 DOUBLES, SINGLES = 4, 2
 LAST_DOUBLE, LAST = DOUBLES - 1, DOUBLES + SINGLES - 1
 KINDS = ["identity", "softened", "mean", "identity + text"]
-
-
-@pytest.fixture(scope="module")
-def flux64(flux_file):
-    """The small FLUX in float64, so that two ways of summing agree to many digits.
-
-    The host's RoPE kernel takes no float64; its own plain form, used for training, does.
-    """
-    with pytest.MonkeyPatch.context() as patched:
-        plain = flux_math._apply_rope1
-        patched.setattr(flux_math, "apply_rope", lambda q, k, pe: (plain(q, pe), plain(k, pe)))
-        yield load_flux(flux_file, torch.float64)
 
 
 def check(model, branch, inputs, tolerance=1e-5, **sampling):
@@ -219,6 +208,17 @@ def test_renewal_starts_at_the_first_guided_step(flux64):
     model = guided(flux64, **inputs_for(renew_every=20, start_percent=0.3))
     assert not torch.equal(sample(model, POSITIVE, steps=8), sample(flux64, POSITIVE, steps=8))
     assert 0 < end < 1
+
+
+def test_a_sampling_that_begins_above_the_models_highest_sigma_is_guided_from_there(flux):
+    def run(model):
+        sigmas = torch.tensor([1.5, 1.2, 0.9, 0.5, 0.0])
+        start = torch.zeros(1, 16, 8, 12)
+        what = (comfy.sample.prepare_noise(start, 7), 1.0, comfy.samplers.sampler_object("euler"), sigmas)
+        return comfy.sample.sample_custom(model, *what, POSITIVE, POSITIVE, start, disable_pbar=True, seed=7)
+
+    inputs = inputs_for(renew_every=1)
+    assert torch.equal(run(guided(flux, **inputs)), run(guided(flux, **inputs, start_percent=0.0, end_percent=0.999)))
 
 
 def test_tiles_are_computed_anew_each_time(flux64):

@@ -181,6 +181,24 @@ def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flu
     assert messages(caplog)[0].startswith("NAG-PAG guided double blocks 1: 3 steps")
 
 
+def test_a_failure_at_the_last_step_does_not_hide_what_was_guided(flux, caplog, monkeypatch):
+    guide, calls = patch.guide, []
+
+    def breaks_at_the_end(*args):
+        calls.append(None)
+        return 1 / 0 if len(calls) == 3 else guide(*args)
+
+    monkeypatch.setattr(patch, "guide", breaks_at_the_end)
+    sample(guided(flux, blocks="1"), POSITIVE, steps=3)
+    assert messages(caplog)[0].startswith("NAG-PAG guided double blocks 1: 2 steps, ")
+
+
+def test_a_failure_from_the_first_step_on_ends_in_a_line_too(flux, caplog, monkeypatch):
+    monkeypatch.setattr(patch, "guide", lambda *args: 1 / 0)
+    sample(guided(flux), POSITIVE)
+    assert messages(caplog) == ["NAG-PAG guided nothing: it failed, as said above."]
+
+
 def test_a_failed_block_is_tried_again_in_the_next_run(flux, caplog, monkeypatch):
     model, whole = guided(flux), sample(guided(flux), POSITIVE)
     with monkeypatch.context() as broken:
@@ -224,19 +242,22 @@ def test_a_token_that_is_not_finite_keeps_the_plain_value(flux):
 
     def earlier(func, q, k, v, heads, *args, **kwargs):
         z = func(q, k, v, heads, *args, **kwargs)
-        if (
-            kwargs["transformer_options"]["block_index"] == 2
-            and kwargs["transformer_options"]["block_type"] == "double"
-        ):
+        options = kwargs["transformer_options"]
+        if (options["block_type"], options["block_index"]) == ("double", 2):
             v[0, 0, 9 + 4, 0] = float("inf")
-            seen["plain"], seen["given"] = z.clone(), z
+            seen["plain"] = z[:, 9:].clone()
         return z
 
     model = flux.clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = earlier
-    assert torch.isfinite(sample(guided(model, blocks="2"), POSITIVE, steps=1)).all()
+    projection = flux.model.diffusion_model.double_blocks[2].img_attn.proj
+    handle = projection.register_forward_pre_hook(lambda module, args: seen.update(given=args[0].clone()))
+    try:
+        assert torch.isfinite(sample(guided(model, blocks="2"), POSITIVE, steps=1)).all()
+    finally:
+        handle.remove()
     same = (seen["plain"] == seen["given"]).all(dim=-1)[0]
-    assert torch.nonzero(same).flatten().tolist() == [*range(9), 9 + 4]
+    assert torch.nonzero(same).flatten().tolist() == [4]
 
 
 # --- models that can't be guided ---

@@ -51,6 +51,15 @@ def test_formula_in_working_types(dtype, tolerance):
     torch.testing.assert_close(z.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize("s", [0.003, 3.0, 10.0])
+def test_a_scale_that_is_a_tensor(dtype, tolerance, s):
+    z_pos, z_neg = tokens(1, dtype)
+    z, ratio = guide(z_pos, z_neg, torch.tensor(s), 2.5, 0.25)
+    assert z.dtype == dtype and ratio.dtype == torch.float32
+    torch.testing.assert_close(z.double(), by_hand(z_pos, z_neg, s, 2.5, 0.25), rtol=tolerance, atol=tolerance)
+
+
 def test_inputs_are_left_alone():
     z_pos, z_neg = tokens(2)
     before = z_pos.clone(), z_neg.clone()
@@ -104,6 +113,16 @@ def test_overflow_in_half_precision_keeps_the_plain_value():
     z_pos[0, 1], z_neg[0, 1] = 60000.0, -60000.0
     z, _ = guide(z_pos, z_neg, 3.0, 2.5, 0.25)
     assert torch.isfinite(z).all() and torch.equal(z[0, 1], z_pos[0, 1])
+
+
+@pytest.mark.parametrize("scale", [3.0, torch.tensor(3.0)], ids=["number", "tensor"])
+def test_overflow_before_the_limit_is_no_overflow_of_the_result(scale):
+    """Z̃ would be 78,000, beyond float16; shortened to the limit and blended it is well within."""
+    z_pos, z_neg = tokens(4, torch.float16)
+    z_pos[0, 1], z_neg[0, 1] = 12000.0, -10000.0
+    z, ratio = guide(z_pos, z_neg, scale, 2.5, 0.25)
+    torch.testing.assert_close(z.double(), by_hand(z_pos, z_neg, 3.0, 2.5, 0.25), rtol=4e-3, atol=4e-3)
+    assert z[0, 1, 0, 0] > 16000 and ratio[0, 1] == pytest.approx(6.5, rel=1e-3)
 
 
 def test_tokens_of_zeros():
