@@ -133,6 +133,30 @@ def test_types(flux_file, dtype, tolerance):
     check(model, size=(2, 8, 12), tolerance=tolerance)
 
 
+def test_quantised_weights(flux_file):
+    """Weights in float8, cast by the host as each layer needs them."""
+    model = load_flux(flux_file, torch.float8_e4m3fn)
+    assert model.model.diffusion_model.double_blocks[0].img_attn.qkv.weight.dtype == torch.float8_e4m3fn
+    check(model, size=(2, 8, 12), tolerance=0.1)
+
+
+def test_a_lora_loaded_behind_the_node(flux):
+    """The host adds LoRA to the weights; a patch of its kind, put on the guided model and on the plain one."""
+    key = "diffusion_model.double_blocks.2.img_attn.qkv.weight"
+    change = (torch.randn(768, 256, generator=torch.Generator().manual_seed(0)) / 16,)
+
+    def with_lora(model):
+        model = model.clone()
+        assert model.add_patches({key: change}, 0.5) == [key]
+        return model
+
+    ours, plain = sample(with_lora(guided(flux)), POSITIVE), sample(with_lora(flux), POSITIVE)
+    with guided_host(BLOCKS, picture_tokens()):
+        expected = sample(with_lora(flux), POSITIVE)
+    assert_same_effect(ours, expected, plain)
+    assert not torch.equal(ours, sample(guided(flux), POSITIVE))
+
+
 @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral", "dpm_2"])
 def test_samplers(flux, sampler):
     check(flux, sampler=sampler, tolerance=1e-3)

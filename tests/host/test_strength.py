@@ -226,7 +226,7 @@ def attention_outputs(model, block):
 
     An override sees the one, and what the block projects is the other.
     """
-    seen, heads = {}, 2
+    seen = {}
 
     def earlier(func, q, k, v, heads, *args, **kwargs):
         z = func(q, k, v, heads, *args, **kwargs)
@@ -236,7 +236,7 @@ def attention_outputs(model, block):
         return z
 
     def projected(module, args):
-        seen["given"] = args[0][0].clone().unflatten(-1, (heads, -1))
+        seen["given"] = args[0][0].clone().unflatten(-1, (2, -1))
 
     model = model.clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = earlier

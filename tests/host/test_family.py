@@ -1,0 +1,110 @@
+"""The other models of the family: FLUX.2 and Chroma, small, of random weights, through the host's own loader."""
+
+import comfy.model_detection
+import comfy.ops
+import comfy.sample
+import comfy.sd
+import pytest
+import torch
+from comfy.ldm.chroma.model import Chroma
+from comfy.ldm.flux.model import Flux
+from oracle import guided_host
+from sampling import guided, prompt
+
+SIZES = {"context_in_dim": 64, "hidden_size": 256, "num_heads": 2, "depth": 4, "depth_single_blocks": 2}
+FLUX2 = {
+    **SIZES,
+    "in_channels": 128,
+    "out_channels": 128,
+    "patch_size": 1,
+    "mlp_ratio": 3.0,
+    "vec_in_dim": None,
+    "axes_dim": [32] * 4,
+    "theta": 2000,
+    "txt_ids_dims": [3],
+    "qkv_bias": False,
+    "guidance_embed": False,
+    "global_modulation": True,
+    "mlp_silu_act": True,
+    "ops_bias": False,
+    "default_ref_method": "index",
+}
+CHROMA = {
+    **SIZES,
+    "in_channels": 64,
+    "out_channels": 64,
+    "patch_size": 2,
+    "mlp_ratio": 4.0,
+    "vec_in_dim": None,
+    "axes_dim": [16, 56, 56],
+    "theta": 10000,
+    "txt_ids_dims": [],
+    "qkv_bias": True,
+    "in_dim": 64,
+    "out_dim": 256,
+    "hidden_dim": 64,
+    "n_layers": 5,
+}
+
+
+def load(kind, sizes):
+    """Random weights for this class's own shapes, as the loader reads them from a checkpoint."""
+    generator, state = torch.Generator().manual_seed(0), {}
+    shapes = kind(operations=comfy.ops.disable_weight_init, dtype=torch.float32, **sizes).state_dict()
+    for name, tensor in shapes.items():
+        random = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            state[name] = random / tensor[0].numel() ** 0.5
+        else:
+            state[name] = torch.ones(tensor.shape) if "norm" in name else 0.02 * random
+    return comfy.sd.load_diffusion_model_state_dict(state, model_options={"dtype": torch.float32})
+
+
+@pytest.fixture(scope="module")
+def flux2():
+    return load(Flux, FLUX2)
+
+
+@pytest.fixture(scope="module")
+def chroma():
+    """The loader takes Chroma's sizes of the small network that makes its modulations as given; ours are smaller."""
+    with pytest.MonkeyPatch.context() as patched:
+        detect = comfy.model_detection.detect_unet_config
+        smaller = {"out_dim": 256, "hidden_dim": 64}
+        patched.setattr(comfy.model_detection, "detect_unet_config", lambda *a, **k: {**detect(*a, **k), **smaller})
+        yield load(Chroma, CHROMA)
+
+
+def sample(model, cfg=2.0, **extra):
+    """Two pictures, two steps, CFG with prompts of equal length: both kinds in one batch."""
+    start = torch.zeros(2, model.model.latent_format.latent_channels, 8, 12)
+    noise = comfy.sample.prepare_noise(start, 7)
+    prompts = prompt(1, **extra), prompt(2, **extra)
+    return comfy.sample.sample(model, noise, 2, cfg, "euler", "simple", *prompts, start, disable_pbar=True, seed=7)
+
+
+REFERENCE = {"reference_latents": [torch.randn(1, 128, 4, 6, generator=torch.Generator().manual_seed(3))]}
+CASES = [("flux2", 96, 0, {}), ("flux2", 96, 24, REFERENCE), ("chroma", 24, 0, {})]
+
+
+@pytest.mark.parametrize("name, tokens, references, extra", CASES)
+def test_attention_is_guided_as_the_oracle_does_it(request, name, tokens, references, extra):
+    model, blocks = request.getfixturevalue(name), (1, 2, 3, ("single", 1))
+    ours = sample(guided(model, blocks="1-3, s1"), **extra)
+    with guided_host(blocks, tokens, references) as calls:
+        expected = sample(model, **extra)
+    effect = (expected - sample(model, **extra)).abs().max()
+    assert len(calls) == 2 * len(blocks) and effect > 1e-3
+    assert (ours - expected).abs().max() <= 1e-3 * effect + 1e-6
+
+
+@pytest.mark.parametrize("name, extra", [("flux2", {}), ("flux2", REFERENCE), ("chroma", {})])
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+def test_a_branch_is_the_same_whether_or_not_the_host_splits_the_work(request, monkeypatch, name, extra, reach):
+    """Modulations and references come cut to the branch's rows, in whatever form a model has them."""
+    model = request.getfixturevalue(name)
+    together = sample(guided(model, blocks="1", reach=reach), **extra)
+    monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e18)
+    apart = sample(guided(model, blocks="1", reach=reach), **extra)
+    effect = (apart - sample(model, **extra)).abs().max()
+    assert effect > 1e-3 and (together - apart).abs().max() <= 1e-3 * effect

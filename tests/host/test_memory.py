@@ -1,0 +1,104 @@
+"""What guidance needs in memory at its peak, in activations of the picture's and text's tokens."""
+
+import weakref
+
+import pytest
+import torch
+from sampling import guided, load_flux, picture_tokens, prompt, sample
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+TOKENS = 9 + picture_tokens(64, 64)
+ACTIVATION = TOKENS * 256 * 4  # bytes: the small model's width, float32
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors made while it is on, as long as they live; `peak` is the most."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.count(tensor.untyped_storage())
+        return out
+
+    def count(self, storage):
+        key = storage._cdata
+        if key not in self.known:
+            self.known[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, key)
+
+    def forget(self, key):
+        self.now -= self.known.pop(key)
+
+
+def peak(model, **sampling):
+    with LiveBytes() as live:
+        sample(model, prompt(1), size=(1, 64, 64), steps=2, **sampling)
+    return live.peak
+
+
+@pytest.fixture(scope="module")
+def plain_peak(flux):
+    peak(flux)  # loads the model
+    return peak(flux)
+
+
+def test_the_count_follows_what_lives():
+    with LiveBytes() as live:
+        a = torch.ones(1000)
+        b = (a + 1).view(10, 100)  # a view is no memory
+        assert (live.now, live.peak) == (8000, 8000)
+        del a
+        b.add_(1)
+        assert (live.now, live.peak) == (4000, 8000)
+        del b
+        assert (live.now, live.peak) == (0, 8000)
+
+
+@pytest.mark.parametrize("negative", ["identity", "mean"])
+def test_reach_attention_needs_one_activation_at_most(flux, plain_peak, negative):
+    assert peak(guided(flux, negative=negative)) - plain_peak <= 1.05 * ACTIVATION
+
+
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+@pytest.mark.parametrize("renew_every", [1, 2])
+def test_a_branch_needs_three_at_most(flux, plain_peak, reach, renew_every):
+    model = guided(flux, reach=reach, blocks="1", renew_every=renew_every)
+    assert peak(model) - plain_peak <= 3.05 * ACTIVATION
+
+
+def test_identity_and_text_needs_few_rows_at_a_time(flux, plain_peak):
+    from nag_pag_flux.nagpag.perturbation import PIECE_BYTES
+
+    assert peak(guided(flux, negative="identity + text")) - plain_peak <= 1.05 * ACTIVATION + 6 * PIECE_BYTES
+
+
+def test_out_of_memory_in_a_block_frees_the_branch(flux_file):
+    """While the host handles the error, which holds the frames it went through, no chunk holds a stream."""
+    from nag_pag_flux.nagpag.patch.forward import Chunk
+
+    def full(args, extra):
+        if "nag_pag_negative" not in args["transformer_options"]:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return extra["original_block"](args)
+
+    model = load_flux(flux_file)
+    model.set_model_patch_replace(full, "dit", "double_block", 2)
+    with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
+        sample(guided(model, reach="double blocks", blocks="1"), prompt(1))
+    chunks, trace = [], caught.value.__traceback__
+    while trace:
+        chunks += [value for value in trace.tb_frame.f_locals.values() if isinstance(value, Chunk)]
+        chunks += [
+            c for f in trace.tb_frame.f_locals.values() for c in getattr(f, "chunks", ()) if isinstance(c, Chunk)
+        ]
+        trace = trace.tb_next
+    assert chunks and all(chunk.img is None and chunk.difference is None for chunk in chunks)
