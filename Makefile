@@ -2,7 +2,7 @@
 PYTHON ?= python3
 HOST := $(PYTHON) lab/host.py run --
 
-.PHONY: help demo test check test-hosts clean
+.PHONY: help demo test check test-hosts bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
@@ -20,6 +20,9 @@ check: ## ruff and mypy
 
 test-hosts: ## the host tests on five releases of ComfyUI
 	@$(HOST) lab/run.py test_hosts
+
+bench: ## what a step costs, beside the plain model: docs/cost.md
+	@$(HOST) lab/run.py bench
 
 clean: ## remove what was made here; the cache stays
 	rm -rf demo_output .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -24,8 +24,8 @@ from .in_host import enter_host
 from .small_models import make_flux
 
 DOUBLES, SINGLES, FIRST = 19, 38, 8
-HIDDEN, CONTEXT, TEXT, LATENT = 384, 64, 64, 64  # LATENT: 512×512 pixels, 1,024 tokens
-STEPS, ROUNDS = 8, 5
+HIDDEN, CONTEXT, TEXT, LATENT = 384, 64, 64, 48  # LATENT: 384×384 pixels, 576 tokens
+STEPS, ROUNDS = 8, 3
 OUTPUT = host.REPO / "docs" / "cost.md"
 
 

@@ -93,13 +93,15 @@ def _wait_until_up(server: Server) -> None:
 
 
 def _stop(process: subprocess.Popen) -> None:
-    """Stop the server and whatever it started, politely first."""
-    for sign in (signal.SIGINT, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, sign)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+    """Stop the server and whatever it started, politely first; a second Ctrl-C while waiting does not spare it."""
+    try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
             process.wait(10)
-            return
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 # --- the client ---
@@ -107,9 +109,12 @@ def _stop(process: subprocess.Popen) -> None:
 
 def upload_image(server: Server, path: Path) -> str:
     """Put a picture into the server's input folder; returns its name there."""
-    with path.open("rb") as file:
-        answer = requests.post(f"{server.url}/upload/image", files={"image": (path.name, file)}, timeout=60)
-    answer.raise_for_status()
+    try:
+        with path.open("rb") as file:
+            answer = requests.post(f"{server.url}/upload/image", files={"image": (path.name, file)}, timeout=60)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        raise ServerError(f"the server did not take the picture {path.name}: {error}") from error
     return answer.json()["name"]
 
 
@@ -118,7 +123,10 @@ def run_graph(server: Server, graph: dict, progress: Progress = lambda done, tot
 
     Raises ServerError with the host's own node errors or message.
     """
-    return asyncio.run(_run_graph(server, graph, progress))
+    try:
+        return asyncio.run(_run_graph(server, graph, progress))
+    except aiohttp.ClientError as error:
+        raise ServerError(f"the connection to the server broke: {error}") from error
 
 
 async def _run_graph(server: Server, graph: dict, progress: Progress) -> list[bytes]:

@@ -120,11 +120,17 @@ def _steps(plan: Plan, run: Run) -> str:
 
 
 def _distinct(sigmas: list[Tensor]) -> int:
-    return len(set(torch.stack(sigmas).tolist())) if sigmas else 0
+    return len(set(_numbers(sigmas))) if sigmas else 0
+
+
+def _numbers(tensors: list[Tensor]) -> list:
+    """All at once: they cross from the device together, from several devices by way of the first."""
+    return torch.stack([tensor.to(tensors[0].device) for tensor in tensors]).tolist()
 
 
 def _means(run: Run) -> str:
-    change, limited = torch.stack([torch.stack(pair) for pair in run.statistics]).mean(dim=0).tolist()
+    pairs = _numbers([torch.stack(pair) for pair in run.statistics])
+    change, limited = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     return f"mean change {change:.1%}, {limited:.0%} of tokens at the limit"
 
 

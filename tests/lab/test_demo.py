@@ -1,5 +1,6 @@
 """The demo as a user runs it: a subprocess of its own with its own server."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -58,6 +59,17 @@ def test_a_failure_shows_the_end_of_the_servers_log(server, tmp_path, monkeypatc
     monkeypatch.setattr(demo.graphs, "for_small_models", broken)
     monkeypatch.setattr(demo, "running_server", lambda: _already(server))
     with pytest.raises(ServerError, match="(?s)refused the graph.*the end of the server's log"):
+        demo.run_demo(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["upload_image", "run_graph"])
+def test_a_server_that_is_gone_is_said_in_one_line(server, tmp_path, monkeypatch, step):
+    """No traceback: what could not be done, and the end of the log."""
+    gone = dataclasses.replace(server, url="http://127.0.0.1:9")
+    if step == "run_graph":
+        monkeypatch.setattr(demo, "upload_image", lambda server, path: path.name)
+    monkeypatch.setattr(demo, "running_server", lambda: _already(gone))
+    with pytest.raises(ServerError, match="(?s)the (server did not take|connection to the server broke).*server's log"):
         demo.run_demo(tmp_path)
 
 

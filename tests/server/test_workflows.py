@@ -198,7 +198,7 @@ def test_a_curve_from_the_stock_editor_runs_and_a_bad_one_is_refused(server, tmp
 def test_the_pack_loads_in_under_50_ms(server):
     """The host prints what each pack's import took."""
     lines = re.findall(r"^.*?([0-9.]+) seconds: .*nag-pag-flux$", server.log.read_text(), re.MULTILINE)
-    assert len(lines) == 1 and float(lines[0]) < 0.05 + 0.05  # it prints tenths: 0.0 or, rounded up, 0.1
+    assert len(lines) == 1 and float(lines[0]) < 0.1  # it prints tenths: 0.0 is below 50 ms
 
 
 def test_help_templates_and_translations_are_served(server):
