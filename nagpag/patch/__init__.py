@@ -24,8 +24,11 @@ from ..blocks import block_name, format_blocks, merge_position, parse_blocks
 from ..config import Settings
 from .block import double_block, single_block
 from .forward import apply_model, predict_noise
-from .plan import Plan, replacements
+from .plan import PLANS, Plan, replacements
+from .recording import record_model
 from .run import outer_sample
+
+__all__ = ["apply_guidance", "find_flux", "make_plan", "record_model"]
 
 log = logging.getLogger("nag_pag_flux")
 
@@ -38,6 +41,8 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     """
     plan = make_plan(find_flux(model), settings)
     patched = model.clone()
+    options = patched.model_options["transformer_options"]
+    options[PLANS] = (*options.get(PLANS, ()), plan)
     if settings.off:
         return patched
     for position in plan.positions:

@@ -15,7 +15,8 @@ from ..blocks import block_name
 from ..config import Settings
 from ..guidance import guide
 from ..perturbation import negative_attention
-from .forward import Chunk, Forward
+from ..record import measure
+from .forward import Chunk, Forward, Merge
 from .plan import Plan
 
 log = logging.getLogger("nag_pag_flux")
@@ -41,7 +42,7 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], 0))
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], 0))
         return out
 
     return replacement
@@ -58,7 +59,7 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_singles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, out["img"], forward.txt_tokens))
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], forward.txt_tokens))
         return out
 
     return replacement
@@ -97,10 +98,10 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
         for chunk in forward.chunks:
             own = _rows_of(chunk.rows, q.shape[0])
 
-            def guide_chunk(rows=chunk.rows, own=own):
+            def guide_chunk(chunk=chunk, own=own):
                 z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
-                z_pos = z[rows, picture].unflatten(-1, (heads, -1))
-                forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, settings))
+                z_pos = z[chunk.rows, picture].unflatten(-1, (heads, -1))
+                _guide_in_place(forward, position, chunk, z_pos, z_neg, scale, settings)
 
             _attempt(plan, forward, position, guide_chunk)
         return z
@@ -221,7 +222,7 @@ def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Call
         img[:, : add.shape[1]] += add
 
 
-def _merge(plan: Plan, forward: Forward, img: Tensor, first: int) -> None:
+def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, first: int) -> None:
     """Merge every chunk's negative branch into the picture's tokens of the positive stream, in place."""
     picture = slice(first, first + forward.tokens)
     for chunk in forward.chunks:
@@ -236,7 +237,7 @@ def _merge(plan: Plan, forward: Forward, img: Tensor, first: int) -> None:
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        forward.statistics.append(_guide_in_place(z_pos, z_neg, plan.settings.scale, plan.settings))
+        _guide_in_place(forward, position, chunk, z_pos, z_neg, plan.settings.scale, plan.settings)
         chunk.img = chunk.txt = None
 
 
@@ -262,20 +263,28 @@ def _rows_of(rows: slice, batch: int) -> Callable:
     return own
 
 
-def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim).
-
-    Returns the mean relative change and the share of tokens at the limit, both on the device.
-    """
+def _guide_in_place(
+    forward: Forward, position: int, chunk: Chunk, z_pos: Tensor, z_neg: Tensor, scale: float, settings: Settings
+) -> None:
+    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim); note what that did."""
     if z_pos.shape != z_neg.shape:
         raise ValueError(f"plain tokens are {tuple(z_pos.shape)}, negative ones {tuple(z_neg.shape)}")
     guided, ratio = guide(z_pos, z_neg, scale, settings.tau, settings.alpha)
-    every = slice(None, None, max(1, z_pos.shape[1] // SAMPLED_TOKENS))
-    change = (guided[:, every] - z_pos[:, every]).abs().sum(dtype=torch.float32)
-    change = change / z_pos[:, every].abs().sum(dtype=torch.float32)
+    if forward.recorded:
+        numbers, moved = measure(z_pos, z_neg, guided, ratio, settings.tau)
+        reused, first = chunk.difference is not None, chunk is forward.chunks[0]
+        forward.merges.append(Merge(position, settings.scale, reused, first, numbers, moved))
+    else:
+        forward.statistics.append(_sampled(z_pos, guided, ratio, settings.tau))
     # The last thing that happens: whatever fails before this leaves Z⁺ as it was.
     z_pos.copy_(guided)
-    return change, (ratio > settings.tau).float().mean()
+
+
+def _sampled(z_pos: Tensor, z: Tensor, ratio: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """The mean relative change, from a few tokens, and the share of tokens at the limit, both on the device."""
+    every = slice(None, None, max(1, z_pos.shape[1] // SAMPLED_TOKENS))
+    change = (z[:, every] - z_pos[:, every]).abs().sum(dtype=torch.float32)
+    return change / z_pos[:, every].abs().sum(dtype=torch.float32), (ratio > tau).float().mean()
 
 
 def _attempt(plan: Plan, forward: Forward, position: int, work: Callable[[], None]) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..config import Settings
+from ..record import CHANGE, CLAMPED
 from ..schedule import Renewal, guided_at
-from .plan import Plan, replacements
+from .plan import RECORDINGS, Plan, replacements
 from .run import Run
 
 
@@ -30,23 +32,45 @@ class Chunk:
     renewed: Tensor | None = None
 
 
+class Merge(NamedTuple):
+    """One guided merge, measured for a record (see `record.measure`): numbers (5,), moved (picture tokens,).
+
+    first: whether it is the first condition's, whose picture is shown.
+    """
+
+    position: int
+    strength: float
+    reused: bool
+    first: bool
+    numbers: Tensor
+    moved: Tensor
+
+
 @dataclass(eq=False)
 class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
     chunks: the conditional rows, none where guidance is off at this step. batch: rows in all.
-    tokens: how many tokens the picture being made has; they come first among the image tokens.
+    grid: the picture being made, (height, width) in tokens; they come first among the image tokens. recorded: whether
+    every merge is measured for a record; else statistics has the two numbers of the log line.
     """
 
     chunks: tuple[Chunk, ...]
     batch: int
-    tokens: int
+    grid: tuple[int, int]
     sigmas: Tensor | None
     control: Any
     run: Run
+    recorded: bool
     txt_tokens: int = 0
     reached: set[int] = field(default_factory=set)
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the picture being made has."""
+        return self.grid[0] * self.grid[1]
 
 
 def predict_noise(plan: Plan) -> Callable:
@@ -83,8 +107,8 @@ def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, t
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
     height, width = x.shape[-2:]
-    tokens = -(-height // plan.patch_size) * -(-width // plan.patch_size)
-    return Forward(chunks, x.shape[0], tokens, sigmas, control, run)
+    grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
+    return Forward(chunks, x.shape[0], grid, sigmas, control, run, bool(transformer_options.get(RECORDINGS)))
 
 
 def _sigma_matters(plan: Plan) -> bool:
@@ -123,7 +147,7 @@ def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> N
 def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
     run.forwards += 1
     run.reached |= forward.reached
-    run.statistics += forward.statistics
+    _report(plan, run, forward, transformer_options)
     if forward.chunks and forward.sigmas is not None:
         run.guided_sigmas.append(forward.sigmas[0])
         if any(chunk.difference is None for chunk in forward.chunks):
@@ -133,3 +157,14 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
             run.differences[chunk.condition] = chunk.renewed
     slots = replacements(transformer_options)
     run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
+
+
+def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
+    """Hand on the statistics of this forward, as new tensors: a compiled graph may overwrite what it handed out."""
+    numbers = torch.stack([merge.numbers for merge in forward.merges]) if forward.merges else None
+    if numbers is not None:
+        run.statistics.append(torch.stack((numbers[:, CHANGE], numbers[:, CLAMPED]), dim=1))
+    elif forward.statistics:
+        run.statistics.append(torch.stack([torch.stack(pair) for pair in forward.statistics]))
+    for recording in transformer_options.get(RECORDINGS, ()):
+        recording.add(plan, run, forward, numbers)

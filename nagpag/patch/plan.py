@@ -6,7 +6,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..blocks import block_name, format_blocks
 from ..config import Settings
+
+# Where a model's options hold every application of the node, and a run's options what reports of it.
+PLANS, RECORDINGS = "nag_pag_plans", "nag_pag_recordings"
 
 _keys = itertools.count()
 
@@ -28,6 +32,10 @@ class Plan:
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict) -> Plan:
+        """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
+        return self
+
     @property
     def positions(self) -> tuple[int, ...]:
         """The blocks that are replaced: the chosen ones, or all that the branch runs through."""
@@ -42,6 +50,11 @@ class Plan:
     def renews(self) -> bool:
         """True where differences are kept from one step to the next."""
         return self.merge is not None and self.settings.renew_every > 1
+
+    def summary(self) -> str:
+        """What is guided and how, in a few words."""
+        merged = "" if self.merge is None else f", merged after {block_name(self.merge, self.double_blocks)}"
+        return f"double blocks {format_blocks(self.blocks)}{merged}: {self.settings.summary()}"
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""

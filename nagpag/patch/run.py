@@ -34,7 +34,12 @@ class Run:
     reached: set[int] = field(default_factory=set)
     replaced: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
-    statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    statistics: list[Tensor] = field(default_factory=list)
+
+    def guided_nothing(self, plan: Plan) -> bool:
+        """True where no guided step reached a block that would have shown it."""
+        blocks = (self.reached & set(plan.blocks)) - self.failed
+        return not self.guided_sigmas or not blocks or (plan.merge is not None and plan.merge not in self.reached)
 
 
 def outer_sample(plan: Plan) -> Callable:
@@ -61,16 +66,17 @@ def _report(plan: Plan, run: Run, finished: bool) -> None:
     if finished and run.forwards:
         _warn_unreached(plan, run)
     blocks = sorted((run.reached & set(plan.blocks)) - run.failed)
-    if not run.guided_sigmas or not blocks or (plan.merge is not None and plan.merge not in run.reached):
-        log.info("NAG-PAG guided nothing: %s.", _why_nothing(run))
+    if run.guided_nothing(plan):
+        log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
     log.info("NAG-PAG guided double blocks %s: %s (%s).", format_blocks(blocks), detail, plan.settings.summary())
 
 
-def _why_nothing(run: Run) -> str:
-    if not run.forwards:
+def why_nothing(run: Run | None) -> str:
+    """Why a run guided nothing, in words."""
+    if run is None or not run.forwards:
         return "the model was not called"
     if not run.guided_sigmas:
         return "no step of this sampling lay between start_percent and end_percent, or no row was conditional"
@@ -90,7 +96,7 @@ def _distinct(sigmas: list[Tensor]) -> int:
 
 
 def _means(run: Run) -> str:
-    change, limited = torch.stack([torch.stack(pair) for pair in run.statistics]).mean(dim=0).tolist()
+    change, limited = torch.cat(run.statistics).mean(dim=0).tolist()
     return f"mean change {change:.1%}, {limited:.0%} of tokens at the limit"
 
 
