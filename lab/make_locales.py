@@ -14,6 +14,7 @@ def english() -> str:
     """The text of locales/en/nodeDefs.json."""
     inputs = {"model": {"name": "model", "tooltip": config.MODEL_TOOLTIP}}
     inputs |= {item.name: {"name": item.name, "tooltip": item.tooltip} for item in config.INPUTS}
+    inputs[config.CURVE] = {"name": config.CURVE, "tooltip": config.CURVE_TOOLTIP}
     node = {
         "display_name": config.DISPLAY_NAME,
         "description": config.DESCRIPTION,

@@ -1,27 +1,74 @@
-"""Block specs: which double blocks are guided.
+"""Block specs: which blocks are guided, how strongly, and in which heads.
 
-    spec  = "auto" | "all" | item { "," item }
-    item  = number | number "-" number | name
-    name  = "double_blocks." number                      (as the FLUX code and checkpoints call it)
-          | "transformer_blocks." number [ ".attn" ]     (as diffusers calls it)
+    spec   = "auto" | "all" | item { "," item }
+    item   = place [ heads ] [ ":" scale ]
+    place  = [ "s" ] number [ "-" number ]               (s: single blocks; without it double blocks)
+           | "double_blocks." number | "single_blocks." number       (as the FLUX code and checkpoints call them)
+           | "transformer_blocks." number [ ".attn" ]                (as diffusers calls the double ones)
+           | "single_transformer_blocks." number [ ".attn" ]         (and the single ones)
+    heads  = "[" head { "," head } "]"
+    head   = number [ "-" number ]                       (heads count along the features before the output projection)
+    scale  = digits [ "." digits ]                       (0 to 10; 0 leaves the block plain)
 
-Spaces around items and around "-" don't matter; a block named twice counts once.
+Such as `8:3.0, 12[0-7,12], 16[0-3]:1.5, s20-24:2`. Spaces around items, numbers and signs don't matter, and neither
+does the order. What is equal counts once; a block that two items give different scales or heads is an error.
+`auto` and `all` are double blocks only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from .config import SCALE
 
 # FLUX.1's guided blocks and depth, published with the method. Other depths take the same relative places.
 AUTO_BLOCKS, AUTO_DEPTH = (8, 12, 16), 19
 _MOST_DIGITS = 6
 
+_RANGE = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
 _ITEM = re.compile(
-    r"(?P<first>[0-9]+)(?:\s*-\s*(?P<last>[0-9]+))?"
-    r"|double_blocks\.(?P<native>[0-9]+)"
-    r"|transformer_blocks\.(?P<diffusers>[0-9]+)(?:\.attn)?"
+    r"(?P<place>(?P<s>s\s*)?[0-9]+(?:\s*-\s*[0-9]+)?"
+    r"|double_blocks\.[0-9]+|transformer_blocks\.[0-9]+(?:\.attn)?"
+    r"|single_blocks\.[0-9]+|single_transformer_blocks\.[0-9]+(?:\.attn)?)"
+    r"\s*(?:\[(?P<heads>[^\[\]]*)\])?\s*(?::(?P<scale>[^:\[\]]*))?"
 )
+_SCALE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+
+Range = tuple[int, int]  # first and last, both included
+
+
+@dataclass(frozen=True)
+class Block:
+    """A chosen block.
+
+    scale: its own strength, None for the node's. heads: ranges of its guided heads, ascending and apart,
+    None for all of them.
+    """
+
+    index: int
+    single: bool = False
+    scale: float | None = None
+    heads: tuple[Range, ...] | None = None
+
+    def position(self, double_blocks: int) -> int:
+        """Where it comes in a model, counting the double blocks and then the single ones."""
+        return self.index + double_blocks if self.single else self.index
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One item of a spec, read but not yet fitted to a model; `text` is what the user wrote."""
+
+    text: str
+    first: int
+    last: int
+    block: Block  # the first one
+
+    def blocks(self) -> Iterator[Block]:
+        return (replace(self.block, index=index) for index in range(self.first, self.last + 1))
 
 
 def auto_blocks(depth: int) -> tuple[int, ...]:
@@ -29,78 +76,226 @@ def auto_blocks(depth: int) -> tuple[int, ...]:
     return tuple(sorted({(2 * block + 1) * depth // (2 * AUTO_DEPTH) for block in AUTO_BLOCKS}))
 
 
-def parse_blocks(spec: str, depth: int) -> tuple[int, ...]:
-    """Read a block spec for a model with `depth` double blocks; ascending, each block once.
+def parse_blocks(
+    spec: str, double_blocks: int, single_blocks: int = 0, model_heads: int | None = None
+) -> tuple[Block, ...]:
+    """Read a block spec for a model with this many blocks and heads; in the model's order, each block once.
 
-    Raises ValueError that quotes the item that is wrong and says what this model has.
+    model_heads None: any head may be named. Raises ValueError that quotes the item that is wrong and says
+    what this model has.
     """
     if spec.strip() == "auto":
-        return auto_blocks(depth)
+        return tuple(map(Block, auto_blocks(double_blocks)))
     if spec.strip() == "all":
-        return tuple(range(depth))
-    bounds = [_bounds(item.strip(), spec, depth) for item in spec.split(",")]
-    return tuple(sorted({block for first, last in bounds for block in range(first, last + 1)}))
+        return tuple(map(Block, range(double_blocks)))
+    items = _read(spec)
+    for item in items:
+        _check_fit(item, double_blocks, single_blocks, model_heads)
+    chosen = {block.position(double_blocks): block for item in items for block in item.blocks()}
+    return tuple(chosen[position] for position in sorted(chosen))
 
 
 def check_spec(spec: str) -> None:
     """Raise ValueError where `spec` breaks the grammar; which blocks exist is not known without a model."""
     if spec.strip() not in ("auto", "all"):
-        for item in spec.split(","):
-            _bounds(item.strip(), spec, None)
+        _read(spec)
 
 
-def format_blocks(blocks: Iterable[int]) -> str:
-    """Blocks as a spec, such as "8, 12, 16"."""
-    return ", ".join(str(block) for block in blocks)
+def format_blocks(blocks: Iterable[Block]) -> str:
+    """Blocks as a spec that reads back as these blocks, such as "8, 12[0-7,12]:1.5, s20"."""
+    return ", ".join(map(_format, blocks))
 
 
-def _bounds(item: str, spec: str, depth: int | None) -> tuple[int, int]:
-    match = _ITEM.fullmatch(item)
+def _format(block: Block) -> str:
+    heads = "" if block.heads is None else f"[{','.join(map(_format_range, block.heads))}]"
+    scale = "" if block.scale is None else f":{Decimal(repr(block.scale)):f}"
+    return f"{'s' if block.single else ''}{block.index}{heads}{scale}"
+
+
+def _format_range(bounds: Range) -> str:
+    return f"{bounds[0]}" if bounds[0] == bounds[1] else f"{bounds[0]}-{bounds[1]}"
+
+
+# --- reading ---
+
+
+def _read(spec: str) -> list[_Item]:
+    items = [_read_item(text.strip(), spec) for text in _split(spec)]
+    _refuse_contradictions(items)
+    return items
+
+
+def _split(spec: str) -> Iterator[str]:
+    """The items of a spec: split at the commas outside of brackets."""
+    start, inside = 0, False
+    for i, character in enumerate(spec):
+        if character == "," and not inside:
+            yield spec[start:i]
+            start = i + 1
+        elif character in "[]":
+            inside = character == "["
+    yield spec[start:]
+
+
+def _read_item(text: str, spec: str) -> _Item:
+    match = _ITEM.fullmatch(text)
     if not match:
-        culprit = f'"{item}" is not a block' if item else f'empty item in "{spec}"'
-        raise ValueError(f"blocks: {culprit}. {_valid(depth)}")
-    first = _number(next(filter(None, match.group("first", "native", "diffusers"))), depth)
-    last = _number(match["last"], depth) if match["last"] else first
+        raise ValueError(f"blocks: {_why_no_item(text, spec)}. {_valid()}")
+    place = match["place"]
+    first, last = _read_range(_RANGE.search(place), text)
+    single = bool(match["s"]) or place.startswith("single_")
+    heads = None if match["heads"] is None else _read_heads(match["heads"], text)
+    scale = None if match["scale"] is None else _read_scale(match["scale"].strip(), text)
+    return _Item(text, first, last, Block(first, single, scale, heads))
+
+
+def _why_no_item(text: str, spec: str) -> str:
+    if not text:
+        return f"empty item in {_quoted(spec)}"
+    if re.match(r"(auto|all)\s*[\[:]", text):
+        return f"{_quoted(text)}: auto and all take neither a scale nor heads"
+    return f"{_quoted(text)} is not a block"
+
+
+def _read_range(match: re.Match | None, text: str) -> Range:
+    assert match
+    first, last = (_number(digits, text) for digits in (match[1], match[2] or match[1]))
     if last < first:
-        raise ValueError(f'blocks: "{item}" runs backwards; write {last}-{first}. {_valid(depth)}')
+        raise ValueError(f"blocks: {_quoted(text)} runs backwards; write {last}-{first}. {_valid()}")
     return first, last
 
 
-def _number(digits: str, depth: int | None) -> int:
+def _number(digits: str, text: str) -> int:
     # Comparing lengths first keeps int() away from digit strings that Python refuses to convert.
     digits = digits.lstrip("0") or "0"
-    if len(digits) > _MOST_DIGITS or (depth is not None and int(digits) >= depth):
-        valid = _valid(depth) if depth is None else f"this model has double blocks 0 to {depth - 1}"
-        raise ValueError(f"blocks: block {digits[:20]} does not exist: {valid}")
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"blocks: {_quoted(text)}: {digits[:20]} does not exist. {_valid()}")
     return int(digits)
 
 
-def _valid(depth: int | None) -> str:
-    blocks, last = format_blocks(auto_blocks(depth or AUTO_DEPTH)), (depth or AUTO_DEPTH) - 1
-    this_model = "FLUX.1 has" if depth is None else "this model has"
+def _read_heads(inside: str, text: str) -> tuple[Range, ...]:
+    matches = [_RANGE.fullmatch(head.strip()) for head in inside.split(",")]
+    if not all(matches):
+        raise ValueError(
+            f"blocks: {_quoted(text)}: heads are numbers and ranges with commas, such as [0-7,12]; without brackets "
+            f"all heads are guided. {_valid()}"
+        )
+    merged: list[Range] = []
+    for first, last in sorted(_read_range(match, text) for match in matches):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(last, merged[-1][1])
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _read_scale(digits: str, text: str) -> float:
+    scale = float(digits) if _SCALE.fullmatch(digits) else None
+    if scale is None or not SCALE.minimum <= scale <= SCALE.maximum:
+        raise ValueError(
+            f"blocks: {_quoted(text)}: its scale {_quoted(digits)} is not a number from "
+            f"{SCALE.minimum:g} to {SCALE.maximum:g}. {_valid()}"
+        )
+    return scale
+
+
+def _refuse_contradictions(items: list[_Item]) -> None:
+    """Raise where two items name one block and differ in its scale or heads."""
+    reaching: dict[bool, _Item] = {}  # of those so far, which agree where they overlap, the one that reaches furthest
+    for item in sorted(items, key=lambda item: item.first):
+        before = reaching.get(item.block.single)
+        if before and item.first <= before.last and replace(before.block, index=item.first) != item.block:
+            raise ValueError(
+                f"blocks: {_quoted(before.text)} and {_quoted(item.text)} give {_name(item.block)} "
+                f"different scales or heads; name it once. {_valid()}"
+            )
+        if not before or item.last > before.last:
+            reaching[item.block.single] = item
+
+
+def _check_fit(item: _Item, double_blocks: int, single_blocks: int, model_heads: int | None) -> None:
+    single, quoted = item.block.single, _quoted(item.text)
+    if item.last >= (single_blocks if single else double_blocks):
+        name = f"{'single ' if single else ''}block {item.last}"
+        raise ValueError(f"blocks: {quoted}: {name} does not exist: {_what_there_is(double_blocks, single_blocks)}")
+    last_head = item.block.heads[-1][1] if item.block.heads else 0
+    if model_heads is not None and last_head >= model_heads:
+        raise ValueError(
+            f"blocks: {quoted}: head {last_head} does not exist: this model's blocks have heads 0 to {model_heads - 1}"
+        )
+
+
+def _what_there_is(double_blocks: int, single_blocks: int) -> str:
+    singles = f"single blocks s0 to s{single_blocks - 1}" if single_blocks else "no single blocks"
+    return f"this model has double blocks 0 to {double_blocks - 1} and {singles}"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if len(text) <= 60 else f'"{text[:60]}…"'
+
+
+def _name(block: Block) -> str:
+    return f"{'single' if block.single else 'double'} block {block.index}"
+
+
+def _valid() -> str:
+    last = AUTO_DEPTH - 1
     return (
-        f'Valid are "auto", "all", or a list with commas of numbers, ranges and names, such as "{blocks}", "0-{last}", '
-        f'"double_blocks.{last}" or "transformer_blocks.{last}.attn"; {this_model} double blocks 0 to {last}.'
+        'Valid are "auto", "all", or a list with commas of numbers, ranges and names of blocks, each with heads in '
+        f'brackets and a scale behind a colon where wanted, such as "8, 12, 16", "0-{last}", "s20-24", '
+        f'"8:3.0", "12[0-7,12]", "16[0-3]:1.5", "double_blocks.{last}" or "transformer_blocks.{last}.attn"; '
+        f"FLUX.1 has double blocks 0 to {last}, single blocks s0 to s37 and heads 0 to 23."
     )
+
+
+# --- places in a model ---
 
 
 def merge_position(first: int, double_blocks: int, single_blocks: int, reach: str, reach_blocks: int) -> int | None:
     """After which block the negative branch that starts in block `first` is merged; None: inside the attention.
 
-    Positions count the double blocks and then the single blocks. Raises ValueError where `reach_blocks`
-    leads beyond the last block.
+    Positions count the double blocks and then the single blocks. Raises ValueError where the reach ends before
+    the branch begins or leads beyond the last block.
     """
     last = double_blocks + single_blocks - 1
+    start = block_name(first, double_blocks)
     if reach_blocks:
         if first + reach_blocks > last:
             raise ValueError(
-                f"reach_blocks {reach_blocks} leads beyond the last block: from double block {first}, this model's "
+                f"reach_blocks {reach_blocks} leads beyond the last block: from {start}, this model's "
                 f"{double_blocks} double and {single_blocks} single blocks leave at most {last - first}"
             )
         return first + reach_blocks
+    if reach == "double blocks" and first >= double_blocks:
+        raise ValueError(
+            f'reach "double blocks" ends before the branch begins: the first chosen block is {start}, which comes '
+            'after all double blocks; take reach "output" or "attention", or set reach_blocks'
+        )
     return {"attention": None, "double blocks": double_blocks - 1, "output": last}[reach]
+
+
+def refuse_own_scales(blocks: Iterable[Block]) -> None:
+    """Raise ValueError where a block has a scale of its own though the branch is merged beyond the attention."""
+    for block in blocks:
+        if block.scale is not None:
+            raise ValueError(
+                f'blocks: "{_format(block)}": with a reach beyond the attention a block has no scale of its own, as '
+                "the one negative branch that runs through all chosen blocks is merged once, by the scale of the "
+                "node. Leave out what stands behind the colon, or take reach attention."
+            )
 
 
 def block_name(position: int, double_blocks: int) -> str:
     """A position as a block: "double block 18", "single block 0"."""
     return f"double block {position}" if position < double_blocks else f"single block {position - double_blocks}"
+
+
+def blocks_name(blocks: Iterable[Block]) -> str:
+    """Blocks in words: "double blocks 8, 12:1.5 and single blocks 20"."""
+    blocks = tuple(blocks)
+    parts = []
+    for name, single in (("double", False), ("single", True)):
+        of_kind = [replace(block, single=False) for block in blocks if block.single == single]
+        if of_kind:
+            parts.append(f"{name} blocks {format_blocks(of_kind)}")
+    return " and ".join(parts)

@@ -6,7 +6,10 @@ The node, its help, the translations and the README follow this table.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from .schedule import SHAPES
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,20 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """Yes or no."""
+
+    name: str
+    default: bool
+    tooltip: str
+    advanced: bool = False
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        return None if isinstance(value, bool) else f"{self.name} {value!r} is not true or false"
+
+
+@dataclass(frozen=True)
 class Text:
     """A line of text; what it may say is checked where it is read."""
 
@@ -73,9 +90,9 @@ SCALE = Number(
 BLOCKS = Text(
     "blocks",
     "auto",
-    "Which double blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
-    "make a stronger change. auto (8, 12, 16 on FLUX.1), all, or a list such as 8, 12-14 or "
-    "transformer_blocks.8.attn.",
+    "Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
+    "make a stronger change. auto (8, 12, 16 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), "
+    "8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",
 )
 TAU = Number(
     "tau",
@@ -174,13 +191,38 @@ REACH_BLOCKS = Number(
     "reach says. More blocks: more meaningful change, more cost. 0: follow reach.",
     advanced=True,
 )
+SCHEDULE = Choice(
+    "schedule",
+    "constant",
+    tuple(SHAPES),
+    "How the scale changes between start_percent and end_percent: the same all along, fading out (works on the layout, "
+    "spares the texture), fading in (the other way round), or a bell (strongest in the middle). A curve wins over it.",
+)
+GUIDE_UNCONDITIONAL = Flag(
+    "guide_unconditional",
+    False,
+    "With cfg above 1: guide the negative prompt's own prediction as well. On: guidance moves both predictions, and cfg "
+    "enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
+    advanced=True,
+)
 # In the order of the node. What came after the first version goes to the end, so that saved workflows stay right.
 FIRST_INPUTS = (SCALE, BLOCKS, TAU, ALPHA, START_PERCENT, END_PERCENT)
-LATER_INPUTS = (REACH, RENEW_EVERY, NEGATIVE, TEMPERATURE, PERTURBATION, REACH_BLOCKS)
-INPUTS: tuple[Number | Choice | Text, ...] = (*FIRST_INPUTS, *LATER_INPUTS)
+LATER_INPUTS = (
+    *(REACH, RENEW_EVERY, NEGATIVE, TEMPERATURE, PERTURBATION, REACH_BLOCKS),
+    *(SCHEDULE, GUIDE_UNCONDITIONAL),
+)
+INPUTS: tuple[Number | Choice | Flag | Text, ...] = (*FIRST_INPUTS, *LATER_INPUTS)
 
 MODEL_TOOLTIP = (
     "A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it was."
+)
+
+# A socket behind the inputs above.
+CURVE = "curve"
+CURVE_TOOLTIP = (
+    "A drawn strength, from a Curve Editor node, instead of schedule. From left to right: from start_percent to "
+    "end_percent of the sampling; from bottom to top: none of the scale to all of it. Where it is 0 guidance is off "
+    "and costs nothing."
 )
 
 OUTPUT_TOOLTIP = "The guided model, for any sampler."
@@ -200,7 +242,8 @@ class Settings:
     """What the user asked for; each field is the input of that name.
 
     blocks: a block spec as `blocks.parse_blocks` reads it. start_percent, end_percent: the guided part of
-    the sampling, as in ComfyUI's own nodes. Raises ValueError that lists every value out of its range.
+    the sampling, as in ComfyUI's own nodes. curve: what multiplies the scale, in [0, 1], at each progress in [0, 1]
+    between the two; None to follow schedule. Raises ValueError that lists every value out of its range.
     """
 
     scale: float = SCALE.default
@@ -215,6 +258,9 @@ class Settings:
     temperature: float = TEMPERATURE.default
     perturbation: float = PERTURBATION.default
     reach_blocks: int = int(REACH_BLOCKS.default)
+    schedule: str = SCHEDULE.default
+    guide_unconditional: bool = GUIDE_UNCONDITIONAL.default
+    curve: Callable[[float], float] | None = None
 
     def __post_init__(self) -> None:
         problems = [problem for item in INPUTS if (problem := item.problem(getattr(self, item.name)))]
@@ -231,12 +277,25 @@ class Settings:
         """True where the method leaves the model as it is, bit for bit."""
         return self.scale == 0 or self.alpha == 0 or self.perturbation == 0
 
+    @property
+    def varies(self) -> bool:
+        """True where the strength depends on the step."""
+        return self.curve is not None or self.schedule != SCHEDULE.default
+
+    def strength(self, progress: float) -> float:
+        """What multiplies the scale at this progress, in [0, 1], between start_percent and end_percent."""
+        return (self.curve or SHAPES[self.schedule])(progress)
+
     def summary(self) -> str:
         """The settings in a few words, for log lines."""
         part = (self.start_percent, self.end_percent)
         words = [f"scale {self.scale:g}", f"tau {self.tau:g}", f"alpha {self.alpha:g}", self.branch()]
         if part != (0.0, 1.0):
             words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
+        if self.varies:
+            words.append("along a curve" if self.curve else self.schedule)
+        if self.guide_unconditional:
+            words.append("unconditional rows too")
         return ", ".join(words)
 
     def branch(self) -> str:

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, DPI = 1280, 960, 100
 # Of Okabe and Ito's palette for every kind of colour vision; the maps' colours rise evenly in lightness.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#666666"
 STEPS_MAP, PICTURE_MAP = "viridis", "magma"
-STYLE = {"fontsize": 13}
+FONT_SIZE = 13
 MOST_LABELS = 20
 
 
@@ -86,7 +86,7 @@ def _title(figure: Figure, recording: Recording, matched: bool) -> float:
     y = 0.945
     for text, color in [*((line, "#333333") for line in lines), *((_sentence(line), ORANGE) for line in said)]:
         wrapped = textwrap.wrap(text, 125)[:3]
-        figure.text(0.02, y, "\n".join(wrapped), va="top", color=color, linespacing=1.25, **STYLE)
+        figure.text(0.02, y, "\n".join(wrapped), va="top", color=color, linespacing=1.25, fontsize=FONT_SIZE)
         y -= 0.026 * len(wrapped)
     return y
 
@@ -103,12 +103,13 @@ def _steps_by_blocks(figure: Figure, axes: Axes, recording: Recording) -> None:
     every = -(-len(blocks) // MOST_LABELS)
     axes.set_yticks(range(0, len(blocks), every), _labels(recording)[::every], fontsize=11 if len(blocks) > 12 else 13)
     figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05).ax.tick_params(labelsize=11)
-    axes.set_title("change of the guided features, %", loc="left", **STYLE)
+    axes.set_title("change of the guided features, %", loc="left", fontsize=FONT_SIZE)
     _step_axis(axes, recording)
     reused = [(row.step, i) for i, rows in enumerate(blocks) for row in rows if row.branch == "reused"]
     if reused:
-        axes.scatter(*zip(*reused, strict=True), s=16, color="white", edgecolors="black", linewidths=0.7)
-        axes.set_title("change of the guided features, % (dot: branch reused)", loc="left", **STYLE)
+        steps, places = zip(*reused, strict=True)
+        axes.scatter(steps, places, s=16, color="white", edgecolors="black", linewidths=0.7)
+        axes.set_title("change of the guided features, % (dot: branch reused)", loc="left", fontsize=FONT_SIZE)
 
 
 def _labels(recording: Recording) -> list[str]:
@@ -130,14 +131,14 @@ def _over_the_picture(figure: Figure, axes: Axes, recording: Recording) -> None:
     axes.set_anchor("NW")
     figure.colorbar(image, cax=axes.inset_axes((1.03, 0, 0.045, 1)))
     last = max(row.step for row in recording.rows)
-    axes.set_title(f"change over the picture, %, step {last}", loc="left", **STYLE)
+    axes.set_title(f"change over the picture, %, step {last}", loc="left", fontsize=FONT_SIZE)
 
 
 def _step_axis(axes: Axes, recording: Recording, name: str = "") -> None:
     axes.set_xlim(0.5, recording.steps + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.tick_params(labelsize=11)
-    axes.set_xlabel(name, **STYLE)
+    axes.set_xlabel(name, fontsize=FONT_SIZE)
 
 
 def _lines(axes: Axes, recording: Recording, name: str, color: str) -> None:
@@ -153,7 +154,7 @@ def _lines(axes: Axes, recording: Recording, name: str, color: str) -> None:
 
 
 def _panel(axes: Axes, recording: Recording, title: str, name: str = "") -> None:
-    axes.set_title(title, loc="left", **STYLE)
+    axes.set_title(title, loc="left", fontsize=FONT_SIZE)
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

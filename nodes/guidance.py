@@ -6,16 +6,25 @@ from ..nagpag import config
 from ..nagpag.blocks import check_spec
 
 
-def _widget(item: config.Number | config.Choice | config.Text, **extra) -> io.WidgetInput:
+def _widget(item: config.Number | config.Choice | config.Flag | config.Text, **extra) -> io.WidgetInput:
     common = {"default": item.default, "tooltip": item.tooltip, "advanced": item.advanced or None, **extra}
     if isinstance(item, config.Choice):
         return io.Combo.Input(item.name, options=list(item.options), **common)
+    if isinstance(item, config.Flag):
+        return io.Boolean.Input(item.name, **common)
     if isinstance(item, config.Text):
         return io.String.Input(item.name, **common)
     bounds = {"min": item.minimum, "max": item.maximum, "step": item.step}
     if isinstance(item.default, int):
         return io.Int.Input(item.name, **bounds, **common)
     return io.Float.Input(item.name, round=False, **bounds, **common)
+
+
+def _curve_socket() -> io.Input:
+    """A CURVE that comes over a link; as a widget it would always have a value, and always win over schedule."""
+    return io.Custom(io.Curve.io_type).Input(
+        config.CURVE, optional=True, tooltip=config.CURVE_TOOLTIP, extra_dict={"forceInput": True}
+    )
 
 
 class NAGPAGGuidance(io.ComfyNode):
@@ -32,6 +41,7 @@ class NAGPAGGuidance(io.ComfyNode):
                 *(_widget(item) for item in config.FIRST_INPUTS),
                 # Optional, so that API graphs saved before these were there run unchanged.
                 *(_widget(item, optional=True) for item in config.LATER_INPUTS),
+                _curve_socket(),
             ],
             outputs=[io.Model.Output(tooltip=config.OUTPUT_TOOLTIP)],
         )
@@ -53,7 +63,9 @@ class NAGPAGGuidance(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model: io.Model.Type, **inputs: float | int | str) -> io.NodeOutput:
+    def execute(cls, model: io.Model.Type, curve: object = None, **inputs: float | int | str | bool) -> io.NodeOutput:
         from ..nagpag.patch import apply_guidance
+        from ..nagpag.patch.curve import read_curve
 
-        return io.NodeOutput(apply_guidance(model, config.Settings(**inputs)))
+        strength = None if curve is None else read_curve(curve)
+        return io.NodeOutput(apply_guidance(model, config.Settings(**inputs, curve=strength)))

@@ -20,7 +20,7 @@ from comfy.ldm.chroma.model import Chroma
 from comfy.ldm.flux.model import Flux
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import block_name, format_blocks, merge_position, parse_blocks
+from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, refuse_own_scales
 from ..config import Settings
 from .block import double_block, single_block
 from .forward import apply_model, predict_noise
@@ -43,7 +43,7 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     options[PLANS] = (*options.get(PLANS, ()), plan)
-    if settings.off:
+    if settings.off or not plan.chosen:
         return patched
     for position in plan.positions:
         _replace_block(patched, plan, position)
@@ -72,17 +72,23 @@ def find_flux(model: Any) -> Any:
 def make_plan(flux: Any, settings: Settings) -> Plan:
     """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
     doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
-    blocks = parse_blocks(settings.blocks, doubles)
-    merge = merge_position(blocks[0], doubles, singles, settings.reach, settings.reach_blocks)
-    if merge is not None and blocks[-1] > merge:
-        beyond = tuple(block for block in blocks if block > merge)
-        blocks = tuple(block for block in blocks if block <= merge)
+    blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
+    merge = merge_position(blocks[0].position(doubles), doubles, singles, settings.reach, settings.reach_blocks)
+    if merge is not None:
+        refuse_own_scales(blocks)
+        _say_what_lies_beyond([block for block in blocks if block.position(doubles) > merge], merge, doubles)
+    places = {block.position(doubles): block for block in blocks if block.scale != 0}
+    chosen = {place: block for place, block in places.items() if merge is None or place <= merge}
+    return Plan(settings, chosen, merge, doubles, flux.patch_size)
+
+
+def _say_what_lies_beyond(blocks: list[Block], merge: int, double_blocks: int) -> None:
+    if blocks:
         log.warning(
-            "NAG-PAG: double blocks %s lie behind the merge (after %s): the branch does not pass them.",
-            format_blocks(beyond),
-            block_name(merge, doubles),
+            "NAG-PAG: %s lie behind the merge (after %s): the branch does not pass them.",
+            blocks_name(blocks),
+            block_name(merge, double_blocks),
         )
-    return Plan(settings, blocks, merge, doubles, flux.patch_size)
 
 
 def _replace_block(patched: Any, plan: Plan, position: int) -> None:

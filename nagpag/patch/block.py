@@ -11,7 +11,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..blocks import block_name
+from ..blocks import Range, block_name
 from ..config import Settings
 from ..guidance import guide
 from ..perturbation import negative_attention
@@ -42,7 +42,8 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], 0))
+            picture = slice(0, forward.tokens)
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], picture))
         return out
 
     return replacement
@@ -56,10 +57,13 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         forward = _forward_of(plan, position, args)
         if forward is None:
             return call(args)
+        _hear_text_tokens(forward, args["transformer_options"])
+        if plan.merge is None:
+            return call(_with_attention(args, _guided_attention(plan, forward, position, args["transformer_options"])))
         _attempt(plan, forward, position, lambda: _run_negative_singles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], forward.txt_tokens))
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], forward.picture))
         return out
 
     return replacement
@@ -79,6 +83,12 @@ def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
     return forward if forward.chunks and position not in forward.run.failed else None
 
 
+def _hear_text_tokens(forward: Forward, options: dict) -> None:
+    """In its single blocks the host says where in the sequence the text ends."""
+    if "img_slice" in options:
+        forward.txt_tokens = options["img_slice"][0]
+
+
 # --- attention ---
 
 
@@ -87,10 +97,10 @@ def _with_attention(args: dict, attention: Callable) -> dict:
 
 
 def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
-    """Attention whose conditional picture rows are guided away from the negative attention."""
-    settings = plan.settings
+    """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
+    settings, ranges = plan.settings, plan.chosen[position].heads
     # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
-    scale = settings.scale * settings.perturbation
+    scale = plan.scale(position) * settings.perturbation * forward.strength
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = _plain_attention(func, options)
@@ -101,7 +111,7 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
             def guide_chunk(chunk=chunk, own=own):
                 z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
                 z_pos = z[chunk.rows, picture].unflatten(-1, (heads, -1))
-                _guide_in_place(forward, position, chunk, z_pos, z_neg, scale, settings)
+                _guide_heads_in_place(forward, position, chunk, z_pos, z_neg, ranges, scale, settings)
 
             _attempt(plan, forward, position, guide_chunk)
         return z
@@ -109,15 +119,17 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
     return attention
 
 
-def _perturbed_attention(forward: Forward, settings: Settings, options: dict) -> Callable:
+def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+    settings, ranges = plan.settings, plan.chosen[position].heads
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = _plain_attention(func, options)
         z = attend(q, k, v, heads, *args, **kwargs)
         z_neg, picture = _negative(forward, settings, attend, q, k, v, heads, lambda value: value, kwargs)
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
-        z_pos.copy_(torch.lerp(z_pos, z_neg, settings.perturbation))
+        for plus, minus in zip(_heads(z_pos, ranges), _heads(z_neg, ranges), strict=True):
+            plus.copy_(torch.lerp(plus, minus, settings.perturbation))
         return z
 
     return attention
@@ -146,7 +158,7 @@ def _negative(
     kwargs: dict,
 ) -> tuple[Tensor, slice]:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim), and where these tokens are."""
-    picture = slice(forward.txt_tokens, forward.txt_tokens + forward.tokens)
+    picture = forward.picture
     mask = kwargs.get("mask")
     mask = own(mask) if mask is not None and mask.ndim > 2 else mask
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
@@ -180,14 +192,18 @@ def _run_negative_doubles(plan: Plan, forward: Forward, position: int, args: dic
 
 def _run_negative_singles(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
     for chunk in forward.chunks:
-        if chunk.difference is not None or chunk.img is None:
+        if chunk.difference is not None:
             continue
         own = _rows_of(chunk.rows, forward.batch)
+        if position == plan.blocks[0]:
+            chunk.img = own(args["img"]).clone()
+        if chunk.img is None:
+            continue
         if chunk.txt is not None:
             chunk.img, chunk.txt = _joined(chunk.img, chunk.txt), None
         chunk.img = call(_negative_args(plan, forward, position, chunk, args, own))["img"]
         if position != plan.merge:
-            picture_on = chunk.img[:, forward.txt_tokens :]
+            picture_on = chunk.img[:, forward.picture.start :]
             _add_control(forward, "output", position - plan.double_blocks, picture_on, own)
 
 
@@ -210,7 +226,7 @@ def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, ar
     if "txt" in args:
         own_args["txt"] = chunk.txt
     if position in plan.blocks:
-        return _with_attention(own_args, _perturbed_attention(forward, plan.settings, args["transformer_options"]))
+        return _with_attention(own_args, _perturbed_attention(plan, forward, position, args["transformer_options"]))
     return own_args
 
 
@@ -222,9 +238,9 @@ def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Call
         img[:, : add.shape[1]] += add
 
 
-def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, first: int) -> None:
+def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, picture: slice) -> None:
     """Merge every chunk's negative branch into the picture's tokens of the positive stream, in place."""
-    picture = slice(first, first + forward.tokens)
+    scale = plan.settings.scale * forward.strength
     for chunk in forward.chunks:
         h_pos = img[chunk.rows, picture]
         if chunk.difference is not None:
@@ -237,7 +253,7 @@ def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, first: int)
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        _guide_in_place(forward, position, chunk, z_pos, z_neg, plan.settings.scale, plan.settings)
+        _guide_in_place(forward, position, chunk, z_pos, z_neg, scale, plan.settings)
         chunk.img = chunk.txt = None
 
 
@@ -263,8 +279,40 @@ def _rows_of(rows: slice, batch: int) -> Callable:
     return own
 
 
+def _heads(z: Tensor, ranges: tuple[Range, ...] | None) -> tuple[Tensor, ...]:
+    """Views of z, (rows, picture tokens, heads, head_dim), of the heads in each range."""
+    return (z,) if ranges is None else tuple(z[:, :, first : last + 1] for first, last in ranges)
+
+
+def _guide_heads_in_place(
+    forward: Forward,
+    position: int,
+    chunk: Chunk,
+    z_pos: Tensor,
+    z_neg: Tensor,
+    ranges: tuple[Range, ...] | None,
+    scale: float | Tensor,
+    settings: Settings,
+) -> None:
+    """Guide the features of the chosen heads, which share one L1 ratio; the others keep Z⁺."""
+    parts = _heads(z_pos, ranges)
+    if len(parts) == 1:
+        _guide_in_place(forward, position, chunk, parts[0], _heads(z_neg, ranges)[0], scale, settings)
+        return
+    joined = torch.cat(parts, dim=2)
+    _guide_in_place(forward, position, chunk, joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings)
+    for part, guided in zip(parts, joined.split([part.shape[2] for part in parts], dim=2), strict=True):
+        part.copy_(guided)
+
+
 def _guide_in_place(
-    forward: Forward, position: int, chunk: Chunk, z_pos: Tensor, z_neg: Tensor, scale: float, settings: Settings
+    forward: Forward,
+    position: int,
+    chunk: Chunk,
+    z_pos: Tensor,
+    z_neg: Tensor,
+    scale: float | Tensor,
+    settings: Settings,
 ) -> None:
     """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim); note what that did."""
     if z_pos.shape != z_neg.shape:
@@ -273,7 +321,7 @@ def _guide_in_place(
     if forward.recorded:
         numbers, moved = measure(z_pos, z_neg, guided, ratio, settings.tau)
         reused, first = chunk.difference is not None, chunk is forward.chunks[0]
-        forward.merges.append(Merge(position, settings.scale, reused, first, numbers, moved))
+        forward.merges.append(Merge(position, reused, first, numbers, moved))
     else:
         forward.statistics.append(_sampled(z_pos, guided, ratio, settings.tau))
     # The last thing that happens: whatever fails before this leaves Z⁺ as it was.

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ..config import Settings
 from ..record import CHANGE, CLAMPED
-from ..schedule import Renewal, guided_at
+from ..schedule import Renewal, guided_at, progress
 from .plan import RECORDINGS, Plan, replacements
 from .run import Run
 
 
 @dataclass(eq=False)
 class Chunk:
-    """The rows of one condition in a forward's batch, and its negative branch while that runs.
+    """The rows of one condition in a forward's batch, conditional or not, and its negative branch while that runs.
 
     difference: h⁻ − h⁺ kept from an earlier step, where it stands in for the branch. img, txt: the negative
     stream between blocks, (rows, image or text tokens, hidden). renewed: the new difference, to be kept.
@@ -39,7 +39,6 @@ class Merge(NamedTuple):
     """
 
     position: int
-    strength: float
     reused: bool
     first: bool
     numbers: Tensor
@@ -50,9 +49,12 @@ class Merge(NamedTuple):
 class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
-    chunks: the conditional rows, none where guidance is off at this step. batch: rows in all.
+    chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
     grid: the picture being made, (height, width) in tokens; they come first among the image tokens. recorded: whether
     every merge is measured for a record; else statistics has the two numbers of the log line.
+    y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
+    blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
+    would be compiled in, anew at each step. txt_tokens: as a block says it, None before.
     """
 
     chunks: tuple[Chunk, ...]
@@ -62,7 +64,9 @@ class Forward:
     control: Any
     run: Run
     recorded: bool
-    txt_tokens: int = 0
+    y: float = 1.0
+    strength: float | Tensor = 1.0
+    txt_tokens: int | None = None
     reached: set[int] = field(default_factory=set)
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     merges: list[Merge] = field(default_factory=list)
@@ -71,6 +75,13 @@ class Forward:
     def tokens(self) -> int:
         """How many tokens the picture being made has."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def picture(self) -> slice:
+        """The picture's tokens in a sequence that begins with the text's."""
+        if self.txt_tokens is None:
+            raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
+        return slice(self.txt_tokens, self.txt_tokens + self.tokens)
 
 
 def predict_noise(plan: Plan) -> Callable:
@@ -102,34 +113,44 @@ def apply_model(plan: Plan) -> Callable:
 def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
     sigmas = transformer_options.get("sigmas")
     sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    on = sigma is None or _in_window(plan.settings, model_sampling, sigma)
-    chunks = tuple(_conditional_chunks(transformer_options, x)) if on else ()
+    y = 1.0 if sigma is None else _strength(plan.settings, model_sampling.percent_to_sigma, sigma)
+    chunks = tuple(_chunks(plan, transformer_options, x)) if y > 0 else ()
+    if plan.renews and y == 0:
+        run.renewal.pause()
+        run.differences.clear()
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
     height, width = x.shape[-2:]
     grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
-    return Forward(chunks, x.shape[0], grid, sigmas, control, run, bool(transformer_options.get(RECORDINGS)))
+    # A fill on the device: nothing is copied there, and nothing waits.
+    strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
+    recorded = bool(transformer_options.get(RECORDINGS))
+    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, y, strength)
 
 
 def _sigma_matters(plan: Plan) -> bool:
     # Reading the sigma makes the device wait, so it is read only where something follows from it.
     window = (plan.settings.start_percent, plan.settings.end_percent)
-    return plan.renews or window != (0.0, 1.0)
+    return plan.renews or plan.settings.varies or window != (0.0, 1.0)
 
 
-def _in_window(settings: Settings, model_sampling: Any, sigma: float) -> bool:
-    to_sigma = model_sampling.percent_to_sigma
-    return guided_at(sigma, float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+def _strength(settings: Settings, to_sigma: Callable[[float], float], sigma: float) -> float:
+    """What multiplies the scale at this sigma; 0 outside of the guided part of the sampling."""
+    start, end = settings.start_percent, settings.end_percent
+    if not guided_at(sigma, float(to_sigma(start)), float(to_sigma(end))):
+        return 0.0
+    return settings.strength(progress(sigma, to_sigma, start, end)) if settings.varies else 1.0
 
 
-def _conditional_chunks(transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
-    """The chunks that are conditional; without the host's word every row counts as conditional."""
+def _chunks(plan: Plan, transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
+    """The chunks to be guided; without the host's word every row counts as conditional."""
     kinds = transformer_options.get("cond_or_uncond") or [0]
     uuids = transformer_options.get("uuids") or [None] * len(kinds)
     size = x.shape[0] // len(kinds)
     for i, (kind, uuid) in enumerate(zip(kinds, uuids, strict=True)):
-        if kind == 0:
-            yield Chunk(slice(i * size, (i + 1) * size), uuid and (uuid, size, tuple(x.shape[1:])))
+        if kind == 0 or plan.settings.guide_unconditional:
+            # One prompt may serve as both kinds, so the kind is part of what tells conditions apart.
+            yield Chunk(slice(i * size, (i + 1) * size), uuid and (uuid, kind, size, tuple(x.shape[1:])))
 
 
 def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> None:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..blocks import block_name, format_blocks
+from ..blocks import Block, block_name, blocks_name
 from ..config import Settings
 
 # Where a model's options hold every application of the node, and a run's options what reports of it.
@@ -19,12 +19,12 @@ _keys = itertools.count()
 class Plan:
     """Settings fitted to a model.
 
-    blocks: the chosen double blocks. merge: the position after which the branch is merged, None inside the
-    attention; positions count the double blocks and then the single blocks.
+    chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
+    branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
     """
 
     settings: Settings
-    blocks: tuple[int, ...]
+    chosen: dict[int, Block]
     merge: int | None
     double_blocks: int
     patch_size: int
@@ -35,6 +35,16 @@ class Plan:
     def __deepcopy__(self, memo: dict) -> Plan:
         """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
         return self
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The positions of the chosen blocks."""
+        return tuple(self.chosen)
+
+    def scale(self, position: int) -> float:
+        """The strength in a chosen block, or of the merge: its own, or the node's."""
+        own = self.chosen[position].scale if self.merge is None else None
+        return self.settings.scale if own is None else own
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -54,7 +64,7 @@ class Plan:
     def summary(self) -> str:
         """What is guided and how, in a few words."""
         merged = "" if self.merge is None else f", merged after {block_name(self.merge, self.double_blocks)}"
-        return f"double blocks {format_blocks(self.blocks)}{merged}: {self.settings.summary()}"
+        return f"{blocks_name(self.chosen.values()) or 'no blocks'}{merged}: {self.settings.summary()}"
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""

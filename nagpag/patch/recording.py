@@ -67,7 +67,8 @@ class Reporter:
         guidance, merges = self.plans.index(plan), forward.merges
         names = tuple(block_name(merge.position, plan.double_blocks) for merge in merges)
         sigma = numbers.new_zeros(()) if forward.sigmas is None else forward.sigmas[0]
-        strengths, reused = tuple(m.strength for m in merges), tuple(m.reused for m in merges)
+        strengths = tuple(plan.scale(merge.position) * forward.y for merge in merges)
+        reused = tuple(merge.reused for merge in merges)
         self.recording.pending.append(Evaluations(guidance, sigma, numbers, names, strengths, reused))
         for name, merge in zip(names, merges, strict=True):
             if merge.first:
@@ -91,13 +92,17 @@ class Reporter:
 def _guidance(plan: Plan, run: Run | None) -> Guidance:
     positions = plan.blocks if plan.merge is None else (plan.merge,)
     names = tuple(block_name(position, plan.double_blocks) for position in positions)
-    return Guidance(plan.summary(), dataclasses.asdict(plan.settings), names, _problem(plan, run))
+    settings = {f.name: getattr(plan.settings, f.name) for f in dataclasses.fields(plan.settings)}
+    settings["curve"] = plan.settings.curve is not None
+    return Guidance(plan.summary(), settings, names, _problem(plan, run))
 
 
 def _problem(plan: Plan, run: Run | None) -> str:
     if plan.settings.off:
         zero = next(name for name in ("scale", "alpha", "perturbation") if getattr(plan.settings, name) == 0)
         return f"guidance is switched off: {zero} is 0"
+    if not plan.chosen:
+        return "guidance is switched off: every chosen block has scale 0"
     if run is None or run.guided_nothing(plan):
         return f"guided nothing: {why_nothing(run)}"
     missing = [block_name(p, plan.double_blocks) for p in sorted(plan.needed - run.reached)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..blocks import block_name, format_blocks
+from ..blocks import block_name, blocks_name
 from ..schedule import Renewal
 from .plan import Plan
 
@@ -71,7 +71,8 @@ def _report(plan: Plan, run: Run, finished: bool) -> None:
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
-    log.info("NAG-PAG guided double blocks %s: %s (%s).", format_blocks(blocks), detail, plan.settings.summary())
+    guided = blocks_name(plan.chosen[position] for position in blocks)
+    log.info("NAG-PAG guided %s: %s (%s).", guided, detail, plan.settings.summary())
 
 
 def why_nothing(run: Run | None) -> str:
@@ -79,7 +80,10 @@ def why_nothing(run: Run | None) -> str:
     if run is None or not run.forwards:
         return "the model was not called"
     if not run.guided_sigmas:
-        return "no step of this sampling lay between start_percent and end_percent, or no row was conditional"
+        return (
+            "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
+            "or no row was conditional"
+        )
     return "no chosen block was reached" if not run.failed else "it failed, as said above"
 
 

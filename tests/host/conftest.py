@@ -36,3 +36,19 @@ def flux(flux_file):
     from sampling import load_flux
 
     return load_flux(flux_file)
+
+
+@pytest.fixture(scope="module")
+def flux64(flux_file):
+    """The small FLUX in float64, so that two ways of summing agree to many digits.
+
+    The host's RoPE kernel takes no float64; its own plain form, used for training, does.
+    """
+    import comfy.ldm.flux.math as flux_math
+    import torch
+    from sampling import load_flux
+
+    with pytest.MonkeyPatch.context() as patched:
+        plain = flux_math._apply_rope1
+        patched.setattr(flux_math, "apply_rope", lambda q, k, pe: (plain(q, pe), plain(k, pe)))
+        yield load_flux(flux_file, torch.float64)

@@ -2,29 +2,16 @@
 
 import gc
 
-import comfy.ldm.flux.math as flux_math
 import comfy.model_management
 import pytest
 import torch
-from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
+from sampling import guided, latent, picture_tokens, prompt, sample
 from two_streams import Branch, two_stream_host
 
 POSITIVE = prompt(1)
 DOUBLES, SINGLES = 4, 2
 LAST_DOUBLE, LAST = DOUBLES - 1, DOUBLES + SINGLES - 1
 KINDS = ["identity", "softened", "mean", "identity + text"]
-
-
-@pytest.fixture(scope="module")
-def flux64(flux_file):
-    """The small FLUX in float64, so that two ways of summing agree to many digits.
-
-    The host's RoPE kernel takes no float64; its own plain form, used for training, does.
-    """
-    with pytest.MonkeyPatch.context() as patched:
-        plain = flux_math._apply_rope1
-        patched.setattr(flux_math, "apply_rope", lambda q, k, pe: (plain(q, pe), plain(k, pe)))
-        yield load_flux(flux_file, torch.float64)
 
 
 def check(model, branch, inputs, tolerance=1e-5, **sampling):

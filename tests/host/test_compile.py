@@ -62,3 +62,25 @@ def test_renewal_costs_one_recompile(flux):
     ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=8)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     assert graphs_and_breaks() == (2, {})
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"schedule": "linear fade-out", "blocks": "1:2, 2[1], 3, s0"},
+        {"schedule": "linear fade-out", "blocks": "1, s0[1]", "reach": "output", "renew_every": 1},
+    ],
+    ids=["attention", "output"],
+)
+def test_a_strength_that_changes_at_each_step_is_one_graph(flux, inputs, steps):
+    expected = sample(guided(flux, **inputs), POSITIVE, steps=steps)
+    ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=steps)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert graphs_and_breaks() == (1, {})
+
+
+def test_a_step_of_strength_0_costs_one_recompile(flux):
+    """The bell is 0 at the first step: off and on are two graphs, as with a window."""
+    sample(compiled(guided(flux, schedule="bell")), POSITIVE, steps=6)
+    assert graphs_and_breaks() == (2, {})

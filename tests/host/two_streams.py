@@ -9,7 +9,7 @@ import contextlib
 import comfy.ldm.flux.layers as layers
 import comfy.ldm.flux.model as flux_model
 import torch
-from oracle import guided_tokens
+from oracle import feature_columns, guided_tokens
 
 
 def perturbed_map(kind, logits, text, picture, temperature):
@@ -28,17 +28,35 @@ def perturbed_map(kind, logits, text, picture, temperature):
 
 
 class Branch:
-    """What to do: see `nagpag.config`. keep: whether a step reuses the difference of the last computed step."""
+    """What to do: see `nagpag.config`. blocks and merge are positions: the double blocks and then the single ones.
+
+    reuse: whether a step takes the difference of the last computed one. strength: what multiplies the scale at a
+    sigma; 0 is a step without guidance. heads: by block, the heads that are perturbed. kinds: the guided rows.
+    """
 
     def __init__(self, blocks, merge, picture, kind="identity", temperature=2.0, u=1.0, strengths=(3.0, 2.5, 0.25)):
         self.blocks, self.merge, self.picture = blocks, merge, picture
         self.kind, self.temperature, self.u, self.strengths = kind, temperature, u, strengths
-        self.computed = []  # (sigma, condition) of every branch that was computed
+        self.computed = []  # the sigma of every condition's branch that was computed
         self.kept = {}
         self.reuse = lambda sigma: False
+        self.strength = lambda sigma: 1.0
+        self.heads = {}
+        self.kinds = (0,)
 
-    def attention(self, text, plain):
-        """A stand-in for the host's attention that mixes the perturbed map into the picture's rows."""
+    @contextlib.contextmanager
+    def perturbing(self, position, text):
+        """While this is open, the host's attention is that of the negative stream in this block."""
+        plain = layers.attention
+        if position in self.blocks:
+            layers.attention = self.attention(text, plain, self.heads.get(position))
+        try:
+            yield
+        finally:
+            layers.attention = plain
+
+    def attention(self, text, plain, heads=None):
+        """A stand-in for the host's attention that mixes the perturbed map into the picture's rows, in these heads."""
 
         def attention(q, k, v, pe, mask=None, transformer_options={}):
             z = plain(q, k, v, pe, mask=mask, transformer_options=transformer_options)
@@ -52,7 +70,8 @@ class Branch:
                 weights = perturbed_map(self.kind, logits, text, self.picture, self.temperature)
             mixed = (1 - self.u) * logits.softmax(dim=-1) + self.u * weights
             rows = slice(text, text + self.picture)
-            z[:, rows] = (mixed @ values)[:, :, rows].transpose(1, 2).flatten(2).to(z.dtype)
+            columns = feature_columns(range(q.shape[1]) if heads is None else heads, q.shape[3])
+            z[:, rows, columns] = (mixed @ values)[:, :, rows].transpose(1, 2).flatten(2)[:, :, columns].to(z.dtype)
             return z
 
         return attention
@@ -61,8 +80,11 @@ class Branch:
         """Merge the conditional rows; both are (batch, picture tokens, hidden)."""
         sigma = options["sigmas"][0].item()
         out, size = h_pos.clone(), h_pos.shape[0] // len(options["cond_or_uncond"])
+        scale, tau, alpha = self.strengths
+        if self.strength(sigma) == 0:
+            return out
         for i, (kind, uuid) in enumerate(zip(options["cond_or_uncond"], options["uuids"], strict=True)):
-            if kind != 0:
+            if kind not in self.kinds:
                 continue
             rows = slice(i * size, (i + 1) * size)
             if self.reuse(sigma):
@@ -71,7 +93,7 @@ class Branch:
                 difference = self.kept[uuid] = h_neg[rows].double() - h_pos[rows].double()
                 self.computed.append(sigma)
             minus = h_pos[rows].double() + difference
-            out[rows] = guided_tokens(h_pos[rows], minus, *self.strengths).to(out.dtype)
+            out[rows] = guided_tokens(h_pos[rows], minus, scale * self.strength(sigma), tau, alpha).to(out.dtype)
         return out
 
 
@@ -101,7 +123,7 @@ def forward_orig(branch):
         vec = self.time_in(embed(timesteps, 256).to(img.dtype)) + self.guidance_in(embed(guidance, 256).to(img.dtype))
         vec = vec + self.vector_in(y[:, : self.params.vec_in_dim])
         pe = self.pe_embedder(torch.cat((txt_ids, img_ids), dim=1))
-        text, plain = txt.shape[1], layers.attention
+        text = txt.shape[1]
         common = {"vec": vec, "pe": pe, "attn_mask": attn_mask, "transformer_options": transformer_options}
         control = control or {}
 
@@ -114,12 +136,8 @@ def forward_orig(branch):
             if i == branch.blocks[0]:
                 negative = [img.clone(), txt.clone()]
             if negative is not None and i <= branch.merge:
-                if i in branch.blocks:
-                    layers.attention = branch.attention(text, plain)
-                try:
+                with branch.perturbing(i, text):
                     negative = list(block(img=negative[0], txt=negative[1], **common))
-                finally:
-                    layers.attention = plain
             img, txt = block(img=img, txt=txt, **common)
             if i == branch.merge:
                 picture = slice(0, branch.picture)
@@ -129,17 +147,20 @@ def forward_orig(branch):
                 if add is not None:
                     stream[:, : add.shape[1]] += add
         img = torch.cat((txt, img), 1)
-        negative = torch.cat((negative[1], negative[0]), 1)
+        negative = None if negative is None else torch.cat((negative[1], negative[0]), 1)
         for i, block in enumerate(self.single_blocks):
             position = len(self.double_blocks) + i
-            if position <= branch.merge:
-                negative = block(negative, **common)
+            if position == branch.blocks[0]:
+                negative = img.clone()
+            if negative is not None and position <= branch.merge:
+                with branch.perturbing(position, text):
+                    negative = block(negative, **common)
             img = block(img, **common)
             if position == branch.merge:
                 picture = slice(text, text + branch.picture)
                 img[:, picture] = branch.merged(img[:, picture], negative[:, picture], transformer_options)
             add = residual("output", i)
-            for stream in (img, negative):
+            for stream in (img,) if negative is None else (img, negative):
                 if add is not None:
                     stream[:, text : text + add.shape[1]] += add
         return self.final_layer(img[:, text:], vec)

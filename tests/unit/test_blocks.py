@@ -3,7 +3,18 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nag_pag_flux.nagpag.blocks import auto_blocks, check_spec, format_blocks, parse_blocks
+from nag_pag_flux.nagpag.blocks import (
+    Block,
+    auto_blocks,
+    blocks_name,
+    check_spec,
+    format_blocks,
+    merge_position,
+    parse_blocks,
+    refuse_own_scales,
+)
+
+DOUBLES, SINGLES, HEADS = 19, 38, 24
 
 ACCEPTED = [
     ("8", (8,)),
@@ -23,6 +34,35 @@ ACCEPTED = [
     ("auto", (8, 12, 16)),
     (" auto ", (8, 12, 16)),
     ("all", tuple(range(19))),
+]
+
+# With a scale, heads or single blocks: (index, single, scale, heads) of each block.
+DETAILED = [
+    ("8:3.0", [(8, False, 3.0, None)]),
+    ("8 : 3", [(8, False, 3.0, None)]),
+    ("8:.5", [(8, False, 0.5, None)]),
+    ("8:0", [(8, False, 0.0, None)]),
+    ("8:10.", [(8, False, 10.0, None)]),
+    ("12[0-7,12]", [(12, False, None, ((0, 7), (12, 12)))]),
+    ("12[ 12, 0 - 7 ]", [(12, False, None, ((0, 7), (12, 12)))]),
+    ("12[3,0-1,2,2]", [(12, False, None, ((0, 3),))]),
+    ("16[0-3]:1.5", [(16, False, 1.5, ((0, 3),))]),
+    ("s20", [(20, True, None, None)]),
+    ("s0-2:2", [(i, True, 2.0, None) for i in (0, 1, 2)]),
+    ("s20, 18", [(18, False, None, None), (20, True, None, None)]),
+    ("single_blocks.20", [(20, True, None, None)]),
+    ("single_blocks.20[23]", [(20, True, None, ((23, 23),))]),
+    ("single_transformer_blocks.20.attn", [(20, True, None, None)]),
+    ("single_transformer_blocks.20:4", [(20, True, 4.0, None)]),
+    ("transformer_blocks.8.attn[0-3]:1.5", [(8, False, 1.5, ((0, 3),))]),
+    ("double_blocks.8:2", [(8, False, 2.0, None)]),
+    ("8-10:2.0", [(i, False, 2.0, None) for i in (8, 9, 10)]),
+    ("8-9[0-3]:2.0", [(i, False, 2.0, ((0, 3),)) for i in (8, 9)]),
+    ("8:3.0, 8:3", [(8, False, 3.0, None)]),
+    ("8-10:2, 9:2.0, 12", [(i, False, 2.0, None) for i in (8, 9, 10)] + [(12, False, None, None)]),
+    ("8[0,1], 8[0-1]", [(8, False, None, ((0, 1),))]),
+    ("8:2, s8:3", [(8, False, 2.0, None), (8, True, 3.0, None)]),
+    ("12[0-7,12], 8:3.0, s20", [(8, False, 3.0, None), (12, False, None, ((0, 7), (12, 12))), (20, True, None, None)]),
 ]
 
 REFUSED = [
@@ -57,21 +97,61 @@ REFUSED = [
     ("8, 17-19", "block 19 does not exist: this model has double blocks 0 to 18"),
     ("transformer_blocks.19.attn", "block 19 does not exist"),
     ("9" * 5000, "does not exist"),
+    ("8:", '"8:": its scale "" is not a number from 0 to 10'),
+    ("8:11", '"8:11": its scale "11" is not a number from 0 to 10'),
+    ("8:10.01", '"10.01" is not a number from 0 to 10'),
+    ("8:-1", '"-1" is not a number from 0 to 10'),
+    ("8:nan", '"nan" is not a number from 0 to 10'),
+    ("8:1e1", '"1e1" is not a number'),
+    ("8:٣", '"٣" is not a number'),
+    ("8:2:3", '"8:2:3" is not a block'),
+    ("auto:2", '"auto:2": auto and all take neither a scale nor heads'),
+    ("all[0-3]", '"all[0-3]": auto and all take neither'),
+    ("12[]", '"12[]": heads are numbers and ranges'),
+    ("12[0,]", '"12[0,]": heads are numbers and ranges'),
+    ("12[a]", '"12[a]": heads are'),
+    ("12[3-1]", '"12[3-1]" runs backwards; write 1-3'),
+    ("12[0-7", '"12[0-7" is not a block'),
+    ("12[0-7,12", '"12[0-7,12" is not a block'),
+    ("12]0[", '"12]0[" is not a block'),
+    ("12[0][1]", '"12[0][1]" is not a block'),
+    ("12:2[0]", '"12:2[0]" is not a block'),
+    ("[0]", '"[0]" is not a block'),
+    ("s", '"s" is not a block'),
+    ("S20", '"S20" is not a block'),
+    ("s20-s24", '"s20-s24" is not a block'),
+    ("s24-20", '"s24-20" runs backwards; write 20-24'),
+    ("single_blocks.20.attn", '"single_blocks.20.attn" is not a block'),
+    ("8:2, 8:3", '"8:2" and "8:3" give double block 8 different scales or heads'),
+    ("8, 12, 8:3", '"8" and "8:3" give double block 8 different'),
+    ("7-9:2, 12, 9[0-3]:2", '"7-9:2" and "9[0-3]:2" give double block 9 different'),
+    ("0-18, 3-4, 5:1", '"0-18" and "5:1" give double block 5 different'),
+    ("8[0], 8[1]", '"8[0]" and "8[1]" give double block 8 different'),
+    ("s8:1, 8, single_blocks.8", '"s8:1" and "single_blocks.8" give single block 8 different'),
+    ("12[22-24]", '"12[22-24]": head 24 does not exist: this model\'s blocks have heads 0 to 23'),
+    ("s38", '"s38": single block 38 does not exist: this model has double blocks 0 to 18 and single blocks s0 to s37'),
+    ("single_blocks.99", "single block 99 does not exist"),
 ]
 
 
 @pytest.mark.parametrize("spec, blocks", ACCEPTED)
 def test_accepts(spec, blocks):
-    assert parse_blocks(spec, 19) == blocks
+    assert parse_blocks(spec, DOUBLES) == tuple(map(Block, blocks))
+    check_spec(spec)
+
+
+@pytest.mark.parametrize("spec, blocks", DETAILED)
+def test_accepts_scales_heads_and_single_blocks(spec, blocks):
+    assert parse_blocks(spec, DOUBLES, SINGLES, HEADS) == tuple(Block(*block) for block in blocks)
     check_spec(spec)
 
 
 @pytest.mark.parametrize("spec, message", REFUSED, ids=[spec[:20] for spec, _ in REFUSED])
 def test_refuses_and_quotes(spec, message):
     with pytest.raises(ValueError) as caught:
-        parse_blocks(spec, 19)
+        parse_blocks(spec, DOUBLES, SINGLES, HEADS)
     assert message in str(caught.value)
-    assert "double blocks 0 to 18" in str(caught.value)
+    assert "double blocks 0 to 18" in str(caught.value) or "heads 0 to 23" in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", [spec for spec, message in REFUSED if "exist" not in message])
@@ -93,18 +173,90 @@ def test_auto_keeps_the_relative_depths():
         assert all(0 <= block < depth for block in auto_blocks(depth))
 
 
-@given(st.integers(1, 60).flatmap(lambda depth: st.tuples(st.just(depth), st.sets(st.integers(0, depth - 1)))))
-def test_a_list_of_numbers_round_trips(depth_and_blocks):
-    depth, blocks = depth_and_blocks
-    if blocks:
-        assert set(parse_blocks(format_blocks(blocks), depth)) == blocks
+def test_a_model_without_single_blocks_says_so():
+    with pytest.raises(ValueError, match='"s0": single block 0 does not exist: .*and no single blocks'):
+        parse_blocks("s0", DOUBLES)
 
 
-@given(st.text(max_size=30))
+def test_many_items_are_read_in_one_go():
+    """Contradictions are looked for among neighbours, and nothing is unrolled: what a server is sent may be long."""
+    check_spec(", ".join(["0-999999"] * 20_000))
+
+
+RANGES = st.lists(st.tuples(st.integers(0, 23), st.integers(0, 23)).map(sorted), min_size=1, max_size=4)
+SCALES = st.none() | st.floats(0, 10)
+
+
+@st.composite
+def items(draw):
+    """The items of a spec as a user may write it, every block in at most one of them, in any order."""
+    items = []
+    for single, last in ((False, 18), (True, 37)):
+        cuts = sorted(draw(st.sets(st.integers(0, last + 1), min_size=2, max_size=6)))
+        for first, end in zip(cuts, cuts[1:], strict=False):
+            if draw(st.booleans()):
+                heads = draw(st.none() | RANGES)
+                scale = draw(SCALES)
+                places = f"{first}-{end - 1}" if draw(st.booleans()) or end - first > 1 else f"{first}"
+                inside = "" if heads is None else f"[{', '.join(f'{a} - {b}' for a, b in heads)}]"
+                items.append(f"{'s' * single}{places}{inside}{'' if scale is None else f':{scale:.20f}'}")
+    return draw(st.permutations(items)) or ["auto"]
+
+
+@given(items())
+def test_parse_print_parse_is_the_identity(items):
+    blocks = parse_blocks(", ".join(items), DOUBLES, SINGLES, HEADS)
+    printed = format_blocks(blocks)
+    assert parse_blocks(printed, DOUBLES, SINGLES, HEADS) == blocks
+    assert format_blocks(parse_blocks(printed, DOUBLES, SINGLES, HEADS)) == printed
+    check_spec(printed)
+
+
+@given(items(), st.randoms())
+def test_order_does_not_matter(items, random):
+    shuffled = items + items[:2]  # and what is said twice counts once
+    random.shuffle(shuffled)
+    if items != ["auto"]:
+        parsed = [parse_blocks(",".join(order), DOUBLES, SINGLES, HEADS) for order in (items, shuffled)]
+        assert parsed[0] == parsed[1]
+
+
+@given(st.text(alphabet="0123456789sal-:[],. auto", max_size=30) | st.text(max_size=30))
 def test_any_text_is_read_or_refused_by_name(text):
     try:
-        blocks = parse_blocks(text, 19)
+        blocks = parse_blocks(text, DOUBLES, SINGLES, HEADS)
     except ValueError as error:
         assert str(error).startswith("blocks: ")
     else:
-        assert blocks and set(blocks) <= set(range(19))
+        assert blocks and len({block.position(DOUBLES) for block in blocks}) == len(blocks)
+        assert all(0 <= block.index < (SINGLES if block.single else DOUBLES) for block in blocks)
+
+
+# --- places in a model ---
+
+
+def test_where_a_branch_is_merged():
+    places = [merge_position(8, 19, 38, reach, 0) for reach in ("attention", "double blocks", "output")]
+    assert places == [None, 18, 56]
+    assert merge_position(19 + 20, 19, 38, "output", 0) == 56
+    assert merge_position(19 + 20, 19, 38, "attention", 3) == 19 + 23
+
+
+def test_a_branch_that_starts_after_its_reach_is_refused():
+    with pytest.raises(ValueError, match='"double blocks" ends before the branch begins.*single block 20.*"output"'):
+        merge_position(19 + 20, 19, 38, "double blocks", 0)
+    with pytest.raises(ValueError, match="from single block 37, this model's.*leave at most 0"):
+        merge_position(19 + 37, 19, 38, "attention", 1)
+
+
+def test_a_scale_of_its_own_with_one_merge_is_refused():
+    refuse_own_scales(parse_blocks("8, 12[0-3]", DOUBLES))
+    for spec in ("8, 12:3.0", "8:0"):
+        with pytest.raises(ValueError, match='"(12:3.0|8:0.0)": with a reach beyond the attention .* merged once'):
+            refuse_own_scales(parse_blocks(spec, DOUBLES))
+
+
+def test_blocks_in_words():
+    blocks = parse_blocks("s20-21, 12[0-3]:1.5, 8", DOUBLES, SINGLES)
+    assert blocks_name(blocks) == "double blocks 8, 12[0-3]:1.5 and single blocks 20, 21"
+    assert blocks_name(parse_blocks("s3", DOUBLES, SINGLES)) == "single blocks 3"

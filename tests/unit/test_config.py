@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from nag_pag_flux.nagpag.config import INPUTS, Choice, Number, Settings
+from nag_pag_flux.nagpag.config import INPUTS, Choice, Flag, Number, Settings
 from nag_pag_flux.nagpag.schedule import Renewal, guided_at
 
 NUMBERS = [item for item in INPUTS if isinstance(item, Number)]
@@ -54,6 +54,20 @@ def test_choices_are_listed(choice):
         Settings(**{choice.name: "sideways"})
     assert "'sideways'" in str(caught.value)
     assert all(repr(option) in str(caught.value) for option in choice.options)
+
+
+@pytest.mark.parametrize("flag", [item for item in INPUTS if isinstance(item, Flag)], ids=lambda flag: flag.name)
+def test_flags_are_true_or_false(flag):
+    assert getattr(Settings(**{flag.name: not flag.default}), flag.name) is not flag.default
+    for bad in (1, "yes", None):
+        with pytest.raises(ValueError, match=f"{flag.name} {bad!r} is not true or false"):
+            Settings(**{flag.name: bad})
+
+
+def test_the_summary_names_what_is_not_as_usual():
+    assert Settings().summary() == "scale 3, tau 2.5, alpha 0.25, identity"
+    assert Settings(schedule="bell", guide_unconditional=True).summary().endswith("bell, unconditional rows too")
+    assert Settings(schedule="bell", curve=lambda x: x).summary().endswith("identity, along a curve")
 
 
 def test_whole_numbers_only_where_they_count_something():

@@ -51,6 +51,15 @@ def test_formula_in_working_types(dtype, tolerance):
     torch.testing.assert_close(z.double(), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 3e-2), (torch.float16, 4e-3)])
+@pytest.mark.parametrize("s", [0.003, 3.0, 10.0])
+def test_a_scale_that_is_a_tensor(dtype, tolerance, s):
+    z_pos, z_neg = tokens(1, dtype)
+    z, ratio = guide(z_pos, z_neg, torch.tensor(s), 2.5, 0.25)
+    assert z.dtype == dtype and ratio.dtype == torch.float32
+    torch.testing.assert_close(z.double(), by_hand(z_pos, z_neg, s, 2.5, 0.25), rtol=tolerance, atol=tolerance)
+
+
 def test_inputs_are_left_alone():
     z_pos, z_neg = tokens(2)
     before = z_pos.clone(), z_neg.clone()

@@ -17,5 +17,5 @@ def test_english_is_the_table():
 def test_every_language_has_every_text(language):
     node = json.loads((host.REPO / "locales" / language / "nodeDefs.json").read_text())[config.NODE_ID]
     assert node.keys() == {"display_name", "description", "inputs", "outputs"}
-    assert list(node["inputs"]) == ["model", *(item.name for item in config.INPUTS)]
+    assert list(node["inputs"]) == ["model", *(item.name for item in config.INPUTS), config.CURVE]
     assert all(text["name"] and len(text["tooltip"]) > 10 for text in node["inputs"].values())

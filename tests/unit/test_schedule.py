@@ -1,0 +1,98 @@
+"""The shapes of the strength over the sampling, and the way from a sigma back to its percent."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nag_pag_flux.nagpag.config import SCHEDULE, Settings
+from nag_pag_flux.nagpag.schedule import SHAPES, Renewal, progress
+
+# Each shape at x = 0, 1/4, 1/2, 3/4, 1, worked out by hand.
+HALF_ROOT = math.sqrt(2) / 4
+AT_QUARTERS = {
+    "constant": (1, 1, 1, 1, 1),
+    "linear fade-out": (1, 0.75, 0.5, 0.25, 0),
+    "cosine fade-out": (1, 0.5 + HALF_ROOT, 0.5, 0.5 - HALF_ROOT, 0),
+    "linear fade-in": (0, 0.25, 0.5, 0.75, 1),
+    "cosine fade-in": (0, 0.5 - HALF_ROOT, 0.5, 0.5 + HALF_ROOT, 1),
+    "bell": (0, 0.5, 1, 0.5, 0),
+}
+
+
+def test_every_shape_has_its_values_here():
+    assert tuple(AT_QUARTERS) == tuple(SHAPES) == SCHEDULE.options
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(name):
+    values = [SHAPES[name](i / 4) for i in range(5)]
+    assert values == pytest.approx(AT_QUARTERS[name], abs=1e-12)
+    # Where guidance is off it must be off exactly, at both ends.
+    assert [values[i] == 0 for i in (0, 4)] == [AT_QUARTERS[name][i] == 0 for i in (0, 4)]
+
+
+@given(st.floats(0, 1))
+def test_shapes_stay_between_nothing_and_all(x):
+    assert all(0 <= shape(x) <= 1 for shape in SHAPES.values())
+
+
+def test_a_curve_wins_over_the_schedule():
+    settings = Settings(schedule="linear fade-out", curve=lambda x: x * x)
+    assert settings.varies and settings.strength(0.5) == 0.25
+    assert Settings(schedule="linear fade-out").strength(0.25) == 0.75
+    assert not Settings().varies
+
+
+def flow(shift):
+    """percent_to_sigma of a flow model by its formula, as the host rounds off the ends."""
+
+    def to_sigma(percent):
+        t = 1 - percent
+        return 1.0 if percent <= 0 else 0.0 if percent >= 1 else shift * t / (1 + (shift - 1) * t)
+
+    return to_sigma
+
+
+def discrete(percent):
+    """The kind whose ends are no sigmas of the model: a huge number and 0 outside of 0.03 to 14.6."""
+    if percent <= 0 or percent >= 1:
+        return 999999999.9 if percent <= 0 else 0.0
+    return math.exp(math.log(14.6) * (1 - percent) + math.log(0.03) * percent)
+
+
+@given(st.floats(0.5, 10), st.floats(0, 1))
+def test_progress_undoes_the_hosts_percent(shift, percent):
+    """By the closed form of the inverse, which the library doesn't know."""
+    sigma = flow(shift)(percent)
+    t = sigma / (shift - (shift - 1) * sigma)
+    assert progress(sigma, flow(shift), 0.0, 1.0) == pytest.approx(1 - t, abs=1e-9)
+
+
+@given(st.floats(0.001, 0.999))
+def test_progress_with_ends_that_are_no_sigmas(percent):
+    assert progress(discrete(percent), discrete, 0.0, 1.0) == pytest.approx(percent, abs=1e-9)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_progress_counts_from_start_to_end(a, b, x):
+    start, end = sorted((a, b))
+    if end - start > 1e-3:
+        sigma = flow(3.0)(start + x * (end - start))
+        assert progress(sigma, flow(3.0), start, end) == pytest.approx(x, abs=1e-6)
+
+
+def test_progress_is_exact_at_and_beyond_the_ends():
+    to_sigma = flow(3.0)
+    for sigma in (1.0, 1.5, to_sigma(0.2)):
+        assert progress(sigma, to_sigma, 0.2, 0.8) == 0.0
+    for sigma in (0.0, 0.01, to_sigma(0.8)):
+        assert progress(sigma, to_sigma, 0.2, 0.8) == 1.0
+    assert progress(to_sigma(0.4), to_sigma, 0.4, 0.4) == 0.0
+
+
+def test_renewal_after_a_pause_is_due_and_counts_anew():
+    renewal = Renewal(3)
+    assert [renewal.due(sigma) for sigma in (9, 8)] == [True, False]
+    renewal.pause()
+    assert [renewal.due(sigma) for sigma in (5, 4, 3, 2)] == [True, False, False, True]
