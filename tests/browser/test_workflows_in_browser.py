@@ -24,6 +24,7 @@ FLAGS = [
 HOST_NOISE = re.compile(
     r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata|huggingface|githubusercontent|comfy\.org"
 )
+SAVED = host.REPO / "tests" / "server" / "saved"
 ARTEFACTS = Path(os.environ.get("NAGPAG_ARTEFACTS") or Path(tempfile.gettempdir()) / "nag-pag-flux-artefacts")
 
 
@@ -132,6 +133,7 @@ def test_the_node_is_dragged_in_between(page):
                 links: [ours.inputs[slot(ours, 'model')].link, sampler.inputs[slot(sampler, 'model')].link]};
     }""")
     assert connected["title"] == config.DISPLAY_NAME
+    # curve is no widget: as one it would always have a value, and always win over schedule.
     assert connected["widgets"] == {item.name: item.default for item in config.INPUTS}
     assert None not in connected["links"]
     assert not errors_of_ours(page)
@@ -149,3 +151,38 @@ def test_a_workflow_saved_with_the_first_version_opens(page):
     first = dict(zip([item.name for item in config.FIRST_INPUTS], node["widgets_values"], strict=True))
     later = {item.name: item.default for item in config.LATER_INPUTS}
     assert {name: inputs[name] for name in first | later} == first | later
+
+
+def test_a_workflow_saved_with_twelve_inputs_opens(page):
+    """Its values stay where they were, and what came later has its default; no curve is sent."""
+    saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs.json").read_text())
+    node = next(node for node in saved["nodes"] if node["type"] == config.NODE_ID)
+    node["widgets_values"] = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9, "output", 7, "softened", 3.0, 0.5, 2]
+    page.evaluate("graph => window.app.loadGraphData(graph)", saved)
+    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(saved["nodes"]))
+    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    inputs = {name: value for name, value in prompt[str(node["id"])]["inputs"].items() if name != "model"}
+    names = [item.name for item in config.INPUTS]
+    expected = dict(zip(names, node["widgets_values"], strict=False))
+    assert inputs == {item.name: item.default for item in config.INPUTS} | expected
+
+
+def test_a_curve_editor_is_connected(page):
+    """Two nodes from the registry and one connection; what is queued carries the link."""
+    queued = page.evaluate("""async () => {
+        window.app.graph.clear();
+        const [editor, ours] = ['CurveEditor', 'NAGPAGGuidance'].map(type => {
+            const node = LiteGraph.createNode(type);
+            window.app.graph.add(node);
+            return node;
+        });
+        editor.connect(0, ours, ours.inputs.findIndex(input => input.name === 'curve'));
+        ours.pos = [editor.pos[0] + 500, editor.pos[1]];
+        const prompt = (await window.app.graphToPrompt()).output;
+        return {editor: String(editor.id), curve: prompt[String(ours.id)].inputs.curve,
+                drawn: prompt[String(editor.id)].inputs.curve};
+    }""")
+    assert queued["curve"] == [queued["editor"], 0]
+    assert queued["drawn"]["points"] == [[0, 0], [1, 1]]
+    screenshot(page, "curve_editor")
+    assert not errors_of_ours(page)

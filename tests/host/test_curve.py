@@ -36,9 +36,8 @@ else:
 
     def by_hand(x):
         """The straight lines between POINTS."""
-        for (x0, y0), (x1, y1) in zip(POINTS, POINTS[1:], strict=False):
-            if x0 <= x <= x1:
-                return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+        (x0, y0), (x1, y1) = next(pair for pair in zip(POINTS, POINTS[1:], strict=False) if x <= pair[1][0])
+        return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
 
     @pytest.mark.parametrize("interpolation", ["linear", "monotone_cubic"])
     def test_what_the_curve_editor_gives_is_sampled_by_the_host(interpolation):

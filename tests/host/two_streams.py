@@ -114,9 +114,9 @@ def forward_orig(branch):
         y,
         guidance=None,
         control=None,
-        timestep_zero_index=None,
-        transformer_options={},
+        transformer_options={},  # by position in 0.16.3, where there is no timestep_zero_index yet
         attn_mask=None,
+        timestep_zero_index=None,
     ):
         embed = layers.timestep_embedding
         img, txt = self.img_in(img), self.txt_in(txt)

@@ -1,7 +1,9 @@
 """The shipped workflows and the node through a live server with the small models."""
 
 import io
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from nag_pag_flux.nagpag import config
 from PIL import Image
 
 SIZE = 128
+SAVED = Path(__file__).parent / "saved"
 
 
 def small(name, server, tmp_path, **inputs):
@@ -104,7 +107,7 @@ def test_the_host_knows_the_node(node_info):
 
 def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
     inputs = {**node_info["input"]["required"], **node_info["input"].get("optional", {})}
-    assert list(inputs) == ["model", *(item.name for item in config.INPUTS)]
+    assert list(inputs) == ["model", *(item.name for item in config.INPUTS), config.CURVE]
     promised = {
         "scale": (3.0, 0, 10, None),
         "tau": (2.5, 1, 10, True),
@@ -112,6 +115,9 @@ def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
         "start_percent": (0.0, 0, 1, True),
         "end_percent": (1.0, 0, 1, True),
     }
+    assert inputs["schedule"][1]["default"] == "constant" and inputs["schedule"][1].get("advanced") is None
+    assert inputs["guide_unconditional"][0] == "BOOLEAN" and inputs["guide_unconditional"][1]["advanced"] is True
+    assert inputs["curve"][0] == "CURVE"
     for name, (kind, options) in inputs.items():
         assert len(options["tooltip"]) > 40, name
         if name in promised:
@@ -128,6 +134,9 @@ def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
         ({"blocks": ""}, "empty item"),
         ({"blocks": "twelve"}, '"twelve" is not a block'),
         ({"negative": "sideways"}, "sideways"),
+        ({"schedule": "sideways"}, "sideways"),
+        ({"blocks": "8:11"}, '"8:11": its scale "11" is not a number from 0 to 10'),
+        ({"blocks": "8:2, 8:3"}, '"8:2" and "8:3" give double block 8 different'),
         ({"start_percent": 0.6, "end_percent": 0.4}, "start_percent 0.6 is after end_percent 0.4"),
         ({"end_percent": 1.5}, "end_percent 1.5 is not a number from 0 to 1"),
     ],
@@ -156,6 +165,34 @@ def test_a_graph_saved_with_the_first_version_still_runs(server, tmp_path):
     whole = run_pixels(server, graph)
     node["inputs"] = {name: value for name, value in node["inputs"].items() if name in first}
     assert (run_pixels(server, graph) == whole).all()
+
+
+def test_a_graph_saved_with_twelve_inputs_still_runs(server, tmp_path):
+    """It was saved before schedule, guide_unconditional and curve were there."""
+    saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs_api.json").read_text())
+    node = next(node for node in saved.values() if node["class_type"] == config.NODE_ID)
+    assert len(node["inputs"]) == 1 + 12
+    pixels = [
+        run_pixels(server, graphs.for_small_models(graph, SIZE, SIZE, steps=3))
+        for graph in (saved, graphs.load_graph("flux_dev_text_to_image"))
+    ]
+    assert (pixels[0] == pixels[1]).all()
+
+
+def test_a_curve_from_the_stock_editor_runs_and_a_bad_one_is_refused(server, tmp_path):
+    graph = small("flux_dev_text_to_image", server, tmp_path)
+    falling = {"points": [[0, 1], [1, 0]], "interpolation": "linear"}
+
+    def drawn(curve):
+        editor = {"class_type": "CurveEditor", "inputs": {"curve": curve}, "_meta": {"title": "Curve Editor"}}
+        return graphs.with_guidance({**graph, "90": editor}, curve=["90", 0])
+
+    ours = run_pixels(server, drawn(falling)).astype(int)
+    scheduled = run_pixels(server, graphs.with_guidance(graph, schedule="linear fade-out")).astype(int)
+    assert abs(ours - scheduled).max() <= 1 and (ours != run_pixels(server, graph)).any()
+    with pytest.raises(ServerError, match=rf"{config.NODE_ID} failed: ValueError") as caught:
+        run_graph(server, drawn({"points": [[0, 2]], "interpolation": "linear"}))
+    assert "curve point (0, 2): y is not in 0 to 1" in str(caught.value)
 
 
 def test_the_pack_loads_in_under_50_ms(server):
