@@ -16,13 +16,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy.ldm.chroma.model import Chroma
-from comfy.ldm.flux.model import Flux
 from comfy.patcher_extension import WrappersMP
 
 from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, refuse_own_scales
 from ..config import Settings
 from .block import double_block, single_block
+from .families import find_flux
 from .forward import apply_model, predict_noise
 from .plan import PLANS, Plan, replacements
 from .recording import record_model
@@ -51,22 +50,6 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, plan.key, apply_model(plan))
     return patched
-
-
-def find_flux(model: Any) -> Any:
-    """The diffusion model inside a MODEL, where it is of the FLUX family.
-
-    Raises ValueError that names the class and the families that work.
-    """
-    diffusion_model = model.get_model_object("diffusion_model")
-    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)  # under torch.compile
-    if isinstance(diffusion_model, (Flux, Chroma)) and len(diffusion_model.double_blocks) > 0:
-        return diffusion_model
-    raise ValueError(
-        f"NAG-PAG can't guide this model: {type(diffusion_model).__name__} has no double blocks as FLUX has them. "
-        "Models that work: FLUX.1 (dev, schnell, Krea, Kontext, Fill, Redux) and its fine-tunes, FLUX.2, "
-        "Chroma and Chroma Radiance."
-    )
 
 
 def make_plan(flux: Any, settings: Settings) -> Plan:
