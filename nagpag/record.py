@@ -217,14 +217,16 @@ def steps_of(sigmas: Sequence[float], schedule: Sequence[float]) -> list[int]:
     Step i begins at schedule[i - 1], and what is evaluated on the way to schedule[i] belongs to it. A schedule may rise
     again, so the search goes on from the step before; what lies in no later step belongs to the nearest of all.
     """
-    steps, step = [], 0
+    steps, step, last = [], 0, max(1, len(schedule) - 1)
     for sigma in sigmas:
-        # A little tolerance: a sampler may compute what is a sigma of the schedule.
-        above, last = sigma * (1 - 1e-5), max(1, len(schedule) - 1)
-        inside = (i for i in range(step, last) if schedule[i] >= above and (i + 1 == last or schedule[i + 1] < above))
         distances = [abs(begin - sigma) for begin in schedule[:last]]
-        nearest = distances.index(min(distances))
-        step = next(inside, nearest)
+        # A little tolerance: a sampler may compute what is a sigma of the schedule.
+        inside = (
+            i
+            for i in range(step, last)
+            if distances[i] <= 1e-5 * sigma or schedule[i] > sigma > (schedule[i + 1] if i + 1 < last else 0.0)
+        )
+        step = next(inside, distances.index(min(distances)))
         steps.append(step + 1)
     return steps
 

@@ -26,6 +26,8 @@ OVERRIDE = "optimized_attention_override"
 NEGATIVE = "nag_pag_negative_stream"
 # Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
 SAMPLED_TOKENS = 256
+# Takes Z⁺, Z⁻ and Z, (rows, picture tokens, heads, head_dim), and the ratio before the limit, (rows, picture tokens).
+Note = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
@@ -111,7 +113,8 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
             def guide_chunk(chunk=chunk, own=own):
                 z_neg, picture = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own, kwargs)
                 z_pos = z[chunk.rows, picture].unflatten(-1, (heads, -1))
-                _guide_heads_in_place(forward, position, chunk, z_pos, z_neg, ranges, scale, settings)
+                note = _noting(forward, position, chunk, settings.tau)
+                _guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, note)
 
             _attempt(plan, forward, position, guide_chunk)
         return z
@@ -253,7 +256,8 @@ def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, picture: sl
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        _guide_in_place(forward, position, chunk, z_pos, z_neg, scale, plan.settings)
+        note = _noting(forward, position, chunk, plan.settings.tau)
+        _guide_in_place(z_pos, z_neg, scale, plan.settings, note)
         chunk.img = chunk.txt = None
 
 
@@ -285,47 +289,46 @@ def _heads(z: Tensor, ranges: tuple[Range, ...] | None) -> tuple[Tensor, ...]:
 
 
 def _guide_heads_in_place(
-    forward: Forward,
-    position: int,
-    chunk: Chunk,
     z_pos: Tensor,
     z_neg: Tensor,
     ranges: tuple[Range, ...] | None,
     scale: float | Tensor,
     settings: Settings,
+    note: Note,
 ) -> None:
     """Guide the features of the chosen heads, which share one L1 ratio; the others keep Z⁺."""
     parts = _heads(z_pos, ranges)
     if len(parts) == 1:
-        _guide_in_place(forward, position, chunk, parts[0], _heads(z_neg, ranges)[0], scale, settings)
+        _guide_in_place(parts[0], _heads(z_neg, ranges)[0], scale, settings, note)
         return
     joined = torch.cat(parts, dim=2)
-    _guide_in_place(forward, position, chunk, joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings)
+    _guide_in_place(joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings, note)
     for part, guided in zip(parts, joined.split([part.shape[2] for part in parts], dim=2), strict=True):
         part.copy_(guided)
 
 
-def _guide_in_place(
-    forward: Forward,
-    position: int,
-    chunk: Chunk,
-    z_pos: Tensor,
-    z_neg: Tensor,
-    scale: float | Tensor,
-    settings: Settings,
-) -> None:
-    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim); note what that did."""
+def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings: Settings, note: Note) -> None:
+    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim); note what that does."""
     if z_pos.shape != z_neg.shape:
         raise ValueError(f"plain tokens are {tuple(z_pos.shape)}, negative ones {tuple(z_neg.shape)}")
     guided, ratio = guide(z_pos, z_neg, scale, settings.tau, settings.alpha)
-    if forward.recorded:
-        numbers, moved = measure(z_pos, z_neg, guided, ratio, settings.tau)
-        reused, first = chunk.difference is not None, chunk is forward.chunks[0]
-        forward.merges.append(Merge(position, reused, first, numbers, moved))
-    else:
-        forward.statistics.append(_sampled(z_pos, guided, ratio, settings.tau))
+    note(z_pos, z_neg, guided, ratio)
     # The last thing that happens: whatever fails before this leaves Z⁺ as it was.
     z_pos.copy_(guided)
+
+
+def _noting(forward: Forward, position: int, chunk: Chunk, tau: float) -> Note:
+    """What takes down a guided merge: all that a record wants, or only the log line's two numbers."""
+
+    def note(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor) -> None:
+        if not forward.recorded:
+            forward.statistics.append(_sampled(z_pos, z, ratio, tau))
+            return
+        numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
+        reused, first = chunk.difference is not None, chunk is forward.chunks[0]
+        forward.merges.append(Merge(position, reused, first, numbers, moved))
+
+    return note
 
 
 def _sampled(z_pos: Tensor, z: Tensor, ratio: Tensor, tau: float) -> tuple[Tensor, Tensor]:
