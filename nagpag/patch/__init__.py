@@ -79,4 +79,6 @@ def _replace_block(patched: Any, plan: Plan, position: int) -> None:
     earlier = replacements(patched.model_options.get("transformer_options", {})).get(slot)
     make = double_block if slot[0] == "double_block" else single_block
     plan.replacements[position] = make(plan, position, earlier)
+    if earlier:
+        plan.earlier[position] = earlier
     patched.set_model_patch_replace(plan.replacements[position], "dit", *slot)

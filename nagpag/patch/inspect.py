@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,10 +16,8 @@ from .families import diffusion_model_of, find_flux
 from .plan import PLANS, replacements
 from .recording import KEY as RECORD_KEY
 
-log = logging.getLogger("nag_pag_flux")
-
 OURS = "nag_pag_"
-# What is known to get in the way, by a word in the name of a module, a class or a wrapper's key.
+# What is known to get in the way, by what is found in the name of a module, a class or a wrapper's key.
 KNOWN = {
     "teacache": "TeaCache skips blocks where it reuses a step: guidance is missing at those steps",
     "magcache": "MagCache skips blocks where it reuses a step: guidance is missing at those steps",
@@ -31,7 +29,7 @@ KNOWN = {
     "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: guidance never gets in",
     "pulid": "PuLID replaces FLUX's forward by its own: chosen blocks may never be reached",
-    "nag": "another NAG pack may replace FLUX's forward or attention: chosen blocks may never be reached",
+    r"(?<![a-z])nag(?![a-z]|[-_ ]pag)": "another NAG pack may replace FLUX's forward or attention: chosen blocks may never be reached",
 }
 NAMES = {
     "float8_e4m3fn": "fp8 (e4m3)",
@@ -63,7 +61,7 @@ def _what_it_is(model: Any) -> Iterator[str]:
         yield f"  blocks: {doubles} double, {singles} single"
     if hasattr(diffusion_model, "num_heads") and hasattr(diffusion_model, "hidden_size"):
         heads, width = diffusion_model.num_heads, diffusion_model.hidden_size
-        yield f"  width: {width}, {heads} heads of {width // heads}"
+        yield f"  width: {width}, {heads} head{'s' if heads != 1 else ''} of {width // heads}"
     yield f"  weights: {_weights(diffusion_model)}"
     cast = getattr(model.model, "manual_cast_dtype", None)
     yield f"  computes in: {_dtype(cast)}, cast while it runs" if cast else "  computes in: the weights' own type"
@@ -166,13 +164,17 @@ def _applications(model: Any) -> Iterator[str]:
 
 def _block_patches(model: Any) -> Iterator[str]:
     options = _options(model)
-    ours = {f for plan in options.get(PLANS, ()) for f in plan.replacements.values()}
+    plans = options.get(PLANS, ())
+    ours = {function for plan in plans for function in plan.replacements.values()}
+    slots = list(replacements(options).items())
+    # An earlier patch that NAG-PAG Guidance took in is in no slot any more.
+    slots += [(plan.slot(position), patch) for plan in plans for position, patch in plan.earlier.items()]
     found: dict[str, list[str]] = {}
-    for (kind, index, *_), patch in replacements(options).items():
+    for (kind, index, *_), patch in slots:
         if patch not in ours:
             found.setdefault(_name(patch), []).append(f"{kind.replace('_', ' ')} {index}")
-    for name, slots in found.items():
-        yield f"block patch {name} in {', '.join(slots)}: kept, NAG-PAG calls it"
+    for name, places in found.items():
+        yield f"block patch {name} in {', '.join(places)}: kept, NAG-PAG calls it"
     if override := options.get("optimized_attention_override"):
         yield f"attention override {_name(override)}: kept, guided blocks call it"
 
@@ -217,7 +219,7 @@ def _in_the_way(model: Any) -> Iterator[str]:
     names = [type(diffusion_model).__name__, type(diffusion_model).__module__]
     names += [line for line in _what_is_on_it(model) if not line.strip().startswith("NAG-PAG")]
     text = " ".join(names).lower()
-    yield from (said for word, said in KNOWN.items() if word in text)
+    yield from (said for pattern, said in KNOWN.items() if re.search(pattern, text))
     for name in ("forward", "forward_orig", "_forward"):
         if name in vars(diffusion_model):
             yield f"the model's {name} was replaced by {_name(vars(diffusion_model)[name])}: it may not call the blocks"

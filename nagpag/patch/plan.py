@@ -21,6 +21,7 @@ class Plan:
 
     chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
     branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
+    replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
     """
 
     settings: Settings
@@ -31,6 +32,7 @@ class Plan:
     # Each application has its own key, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
+    earlier: dict[int, Callable] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Plan:
         """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""

@@ -58,7 +58,9 @@ def picture(server, shown):
 def test_every_node_shows_what_it_found(server):
     shown = outputs(server, small(seed=1))
     (text,) = shown["NAGPAGInspect"]["text"]
-    assert "blocks: 19 double, 4 single" in text and "auto is: double blocks 8, 12, 16" in text and "bf16 100%" in text
+    assert (
+        "blocks: 19 double, 4 single" in text and "auto is: double blocks 8, 12, 16" in text and "weights: fp32" in text
+    )
     said = numbers(shown)
     assert said["state"] == "finished" and said["problems"] == []
     assert [(row["step"], row["block"]) for row in said["rows"]] == [

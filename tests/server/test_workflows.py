@@ -29,7 +29,6 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    # The drawn strength is 0 at the last step of three or above; the others are guided at every step.
     assert "NAG-PAG guided double blocks 8, 12, 16: 3 steps" in server.log.read_text()
 
 
