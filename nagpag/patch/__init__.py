@@ -5,7 +5,8 @@ Registered on a clone of the model, nothing else:
 - an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block (`forward`).
   It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
 - replacements of blocks call the block with an attention function of ours, put into that one call's own copy of
-  the transformer options, and run the negative branch beside it (`block`).
+  the transformer options, and run the negative branch beside it (`block`);
+- a record's OUTER_SAMPLE wrapper puts what guidance reports to into the run's options (`recording`).
 
 What stood in the two one-place slots before (an earlier block patch, an earlier attention override
 such as SageAttention) is kept and called.
