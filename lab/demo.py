@@ -48,7 +48,7 @@ def run_demo(folder: Path) -> list[Result]:
     print("starting ComfyUI …", flush=True)
     with running_server() as server:
         try:
-            results = [_run(server, name, guidance, folder) for name in graphs.NAMES for guidance in STRENGTHS]
+            results = [_run(server, name, guidance, folder) for name in graphs.PICTURES for guidance in STRENGTHS]
             _check_that_guidance_showed(results)
         except ServerError as error:
             raise ServerError(f"{error}\n--- the end of the server's log ---\n{server.log_tail()}") from error

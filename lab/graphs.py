@@ -8,7 +8,9 @@ from pathlib import Path
 
 from . import host, small_models
 
-NAMES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
+PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
+DIAGNOSTICS = "flux_dev_diagnostics"
+NAMES = (*PICTURES, DIAGNOSTICS)
 Graph = dict[str, dict]
 
 
@@ -47,4 +49,13 @@ def with_guidance(graph: Graph, **inputs) -> Graph:
     for node in graph.values():
         if node["class_type"] == "NAGPAGGuidance":
             node["inputs"] |= inputs
+    return graph
+
+
+def with_plot_saved(graph: Graph) -> Graph:
+    """The same graph with the plot, not the picture, as what is saved."""
+    graph = copy.deepcopy(graph)
+    plot = next(key for key, node in graph.items() if node["class_type"] == "NAGPAGPlot")
+    saver = next(node for node in graph.values() if node["class_type"] == "SaveImage")
+    saver["inputs"]["images"] = [plot, 0]
     return graph

@@ -21,7 +21,21 @@ def english() -> str:
         "inputs": inputs,
         "outputs": {"0": {"name": "MODEL", "tooltip": config.OUTPUT_TOOLTIP}},
     }
-    return json.dumps({config.NODE_ID: node}, indent=2, ensure_ascii=False) + "\n"
+    nodes = {config.NODE_ID: node, **{other.id: _texts(other) for other in config.OTHER_NODES}}
+    return json.dumps(nodes, indent=2, ensure_ascii=False) + "\n"
+
+
+def _texts(node: config.NodeTexts) -> dict:
+    """A node's entry; the host counts outputs instead of naming them."""
+    inputs = {name: {"name": name, "tooltip": tooltip} for name, tooltip in node.inputs.items()}
+    named = ({"name": name, "tooltip": tooltip} for name, tooltip in node.outputs.items())
+    outputs = {str(i): output for i, output in enumerate(named)}
+    return {
+        "display_name": node.display_name,
+        "description": node.description,
+        "inputs": inputs,
+        "outputs": outputs,
+    }
 
 
 def main(arguments: list[str]) -> int:

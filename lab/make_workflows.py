@@ -35,6 +35,12 @@ PROMPT = (
 )
 PROMPT_FROM_IMAGE = "The same picture as a detailed oil painting, rich brush strokes, warm evening light"
 
+FILES = f"""**Files**
+- diffusion_models: [{FLUX[0]}]({FLUX[1]})
+- text_encoders: [{CLIP_L[0]}]({CLIP_L[1]}), [{T5XXL[0]}]({T5XXL[1]})
+- vae: [{VAE[0]}]({VAE[1]})
+"""
+
 NOTE = f"""## NAG-PAG Guidance
 One node between the model loader and the sampler. No negative prompt, cfg stays at 1.0.
 
@@ -46,11 +52,28 @@ One node between the model loader and the sampler. No negative prompt, cfg stays
 
 Press the **?** of the node for its help.
 
-**Files**
-- diffusion_models: [{FLUX[0]}]({FLUX[1]})
-- text_encoders: [{CLIP_L[0]}]({CLIP_L[1]}), [{T5XXL[0]}]({T5XXL[1]})
-- vae: [{VAE[0]}]({VAE[1]})
-"""
+{FILES}"""
+
+
+# Full strength at first, then let go: a start to draw from.
+CURVE = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
+
+NOTE_DIAGNOSTICS = f"""## NAG-PAG, seen at work
+The text-to-image graph with four nodes that show what guidance does.
+
+1. **Inspect Model** says what this model has, what a block spec would guide and cost, what else is on the model and
+   what may get in the way. Read it first.
+2. **Drawn strength** is ComfyUI's own Curve Editor on the socket **curve**: left is start_percent, right is
+   end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**.
+3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
+4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the picture.
+
+**How to read it**: a block with little change may be left out. Where nearly all tokens are at the limit, more scale
+does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
+
+Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.
+
+{FILES}"""
 
 
 @dataclass
@@ -144,8 +167,44 @@ def image_to_image() -> list[Node]:
     ]
 
 
-GRAPHS = {"flux_dev_text_to_image": text_to_image, "flux_dev_image_to_image": image_to_image}
-GROUPS = {"Models": (1, 2, 3, 13), "Prompt and latent": (4, 5, 6, 7, 14), "Guidance": (8,), "Sampling": (9, 10)}
+def diagnostics() -> list[Node]:
+    """Text to image with everything that shows what guidance does: Inspect, a drawn strength, Record and Plot."""
+    nodes = {node.id: node for node in text_to_image()}
+    nodes[8].inputs |= {"model": (15, 0), config.CURVE: (16, 0)}
+    nodes[9].inputs |= {"model": (17, 0)}
+    nodes[10].inputs |= {"samples": (18, 1)}
+    nodes[12].widgets, nodes[12].size = {"text": NOTE_DIAGNOSTICS}, (530, 700)
+    inspect, record, plot = (node.id for node in config.OTHER_NODES)
+    nodes[8].pos, nodes[11].pos = (890, 560), (2350, 80)
+    recorded = ("MODEL", "NAGPAG_RECORD")
+    return [
+        *nodes.values(),
+        Node(15, inspect, (40, 560), (330, 460), ("MODEL", "STRING"), {"model": (1, 0)}, {"blocks": "auto"}),
+        Node(16, "CurveEditor", (890, 80), (330, 380), ("CURVE",), {}, {"curve": CURVE}, title="Drawn strength"),
+        Node(17, record, (1290, 560), (330, 60), recorded, {"model": (8, 0)}),
+        Node(
+            18,
+            plot,
+            (1690, 80),
+            (600, 560),
+            ("IMAGE", "LATENT", "STRING"),
+            {"record": (17, 1), "latent": (9, 0)},
+        ),
+    ]
+
+
+TITLES = {config.NODE_ID: config.DISPLAY_NAME, **{node.id: node.display_name for node in config.OTHER_NODES}}
+GRAPHS = {
+    "flux_dev_text_to_image": text_to_image,
+    "flux_dev_image_to_image": image_to_image,
+    "flux_dev_diagnostics": diagnostics,
+}
+GROUPS = {
+    "Models": (1, 2, 3, 13, 15),
+    "Prompt and latent": (4, 5, 6, 7, 14),
+    "Guidance": (8, 16),
+    "Sampling": (9, 10, 17),
+}
 
 
 def api_graph(nodes: list[Node]) -> dict[str, dict]:
@@ -214,7 +273,7 @@ def _ui_node(node: Node, order: int, links: list, ends: dict) -> dict:
 def _properties(node: Node) -> dict:
     if node.kind == "MarkdownNote":
         return {}
-    pack = "nag-pag-flux" if node.kind == config.NODE_ID else "comfy-core"
+    pack = "nag-pag-flux" if node.kind in TITLES else "comfy-core"
     properties: dict = {"cnr_id": pack, "Node name for S&R": node.kind}
     if node.models:
         properties["models"] = [dict(zip(("name", "url", "directory"), model, strict=True)) for model in node.models]
@@ -236,7 +295,7 @@ def _group(index: int, title: str, nodes: list[Node]) -> dict:
 
 
 def _title(kind: str) -> str:
-    return config.DISPLAY_NAME if kind == config.NODE_ID else kind
+    return TITLES.get(kind, kind)
 
 
 def files() -> dict[Path, str]:

@@ -183,7 +183,8 @@ async def _follow(events: aiohttp.ClientWebSocketResponse, prompt_id: str, progr
 
 
 def _saved_images(history: dict) -> list[dict]:
-    return [image for output in history["outputs"].values() for image in output.get("images", [])]
+    images = [image for output in history["outputs"].values() for image in output.get("images", [])]
+    return [image for image in images if image["type"] == "output"]  # not a node's preview
 
 
 async def _image(session: aiohttp.ClientSession, server: Server, image: dict) -> bytes:

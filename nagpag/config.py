@@ -303,3 +303,59 @@ class Settings:
         temperature = f" at temperature {self.temperature:g}" if self.negative == "softened" else ""
         share = f" by {self.perturbation:g}" if self.perturbation != 1 else ""
         return f"{self.negative}{temperature}{share}"
+
+
+# --- the nodes that show what guidance does ---
+
+
+@dataclass(frozen=True)
+class NodeTexts:
+    """What a node without a table of numbers says of itself; inputs and outputs by name, in the order of the node."""
+
+    id: str
+    display_name: str
+    description: str
+    search_aliases: tuple[str, ...]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+INSPECT = NodeTexts(
+    "NAGPAGInspect",
+    "NAG-PAG Inspect Model",
+    "Says what NAG-PAG can do with this model before you patch it: its family, blocks, heads and weights, what a block "
+    "spec would guide and cost, which other patches are on it, and what may get in the way. Changes nothing.",
+    ("NAG", "PAG", "model info", "show blocks", "flux structure", "attention heads"),
+    {
+        "model": "Any model; one that can't be guided is told why. It goes through unchanged.",
+        "blocks": "A block spec to explain, as NAG-PAG Guidance takes it, such as auto, all or 8:1.5, 12[0-7], s20. "
+        "What is wrong with it is said in the text.",
+    },
+    {"MODEL": "The model that came in, unchanged.", "text": "What was found, as text."},
+)
+RECORD = NodeTexts(
+    "NAGPAGRecord",
+    "NAG-PAG Record",
+    "Notes what NAG-PAG guidance does at every step in every block, for NAG-PAG Plot. Goes before or after NAG-PAG "
+    "Guidance, in front of the sampler. Recording takes a little time; without this node it takes none.",
+    ("NAG", "PAG", "guidance statistics", "diagnostics", "record guidance"),
+    {"model": "A model that is guided already, or will be guided behind this node."},
+    {"MODEL": "The same model, recorded; connect it to the sampler.", "record": "The record, for NAG-PAG Plot."},
+)
+PLOT = NodeTexts(
+    "NAGPAGPlot",
+    "NAG-PAG Plot",
+    "Draws what guidance did while sampling: the change by step and block and over the picture, the strength, the share "
+    "of tokens at the limit. Needs matplotlib in ComfyUI's Python.",
+    ("NAG", "PAG", "guidance plot", "diagnostics", "heat map", "guidance statistics"),
+    {
+        "record": "The record of the model that was sampled, from NAG-PAG Record.",
+        "latent": "The sampler's latent. It tells which run to draw, and that the plot comes after the sampling.",
+    },
+    {
+        "IMAGE": "The plot as a picture.",
+        "LATENT": "The latent that came in, unchanged.",
+        "numbers": "All numbers as JSON: one row for each step and block.",
+    },
+)
+OTHER_NODES = (INSPECT, RECORD, PLOT)

@@ -4,9 +4,10 @@ from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from .guidance import NAGPAGGuidance
+from .seeing import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 
 
 class NagPagExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [NAGPAGGuidance]
+        return [NAGPAGGuidance, NAGPAGInspect, NAGPAGRecord, NAGPAGPlot]

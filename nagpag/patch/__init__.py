@@ -6,7 +6,8 @@ Registered on a clone of the model, nothing else:
 - an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block (`forward`).
   It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
 - replacements of blocks call the block with an attention function of ours, put into that one call's own copy of
-  the transformer options, and run the negative branch beside it (`block`).
+  the transformer options, and run the negative branch beside it (`block`);
+- a record's OUTER_SAMPLE wrapper puts what guidance reports to into the run's options (`recording`).
 
 What stood in the two one-place slots before (an earlier block patch, an earlier attention override
 such as SageAttention) is kept and called.
@@ -17,16 +18,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy.ldm.chroma.model import Chroma
-from comfy.ldm.flux.model import Flux
 from comfy.patcher_extension import WrappersMP
 
 from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, refuse_own_scales
 from ..config import Settings
 from .block import double_block, single_block
+from .families import find_flux
 from .forward import apply_model, calc_cond_batch, predict_noise
-from .plan import Plan, replacements
+from .plan import PLANS, Plan, replacements
+from .recording import record_model
 from .run import outer_sample
+
+__all__ = ["apply_guidance", "find_flux", "make_plan", "record_model"]
 
 log = logging.getLogger("nag_pag_flux")
 
@@ -39,6 +42,8 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     """
     plan = make_plan(find_flux(model), settings)
     patched = model.clone()
+    options = patched.model_options["transformer_options"]
+    options[PLANS] = (*options.get(PLANS, ()), plan)
     if settings.off or not plan.chosen:
         return patched
     for position in plan.positions:
@@ -48,22 +53,6 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, plan.key, calc_cond_batch(plan))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, plan.key, apply_model(plan))
     return patched
-
-
-def find_flux(model: Any) -> Any:
-    """The diffusion model inside a MODEL, where it is of the FLUX family.
-
-    Raises ValueError that names the class and the families that work.
-    """
-    diffusion_model = model.get_model_object("diffusion_model")
-    diffusion_model = getattr(diffusion_model, "_orig_mod", diffusion_model)  # under torch.compile
-    if isinstance(diffusion_model, (Flux, Chroma)) and len(diffusion_model.double_blocks) > 0:
-        return diffusion_model
-    raise ValueError(
-        f"NAG-PAG can't guide this model: {type(diffusion_model).__name__} has no double blocks as FLUX has them. "
-        "Models that work: FLUX.1 (dev, schnell, Krea, Kontext, Fill, Redux) and its fine-tunes, FLUX.2, "
-        "Chroma and Chroma Radiance."
-    )
 
 
 def make_plan(flux: Any, settings: Settings) -> Plan:
@@ -93,4 +82,6 @@ def _replace_block(patched: Any, plan: Plan, position: int) -> None:
     earlier = replacements(patched.model_options.get("transformer_options", {})).get(slot)
     make = double_block if slot[0] == "double_block" else single_block
     plan.replacements[position] = make(plan, position, earlier)
+    if earlier:
+        plan.earlier[position] = earlier
     patched.set_model_patch_replace(plan.replacements[position], "dit", *slot)

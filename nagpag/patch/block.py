@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -15,7 +14,9 @@ from ..blocks import Range, block_name
 from ..config import Settings
 from ..guidance import guide
 from ..perturbation import negative_attention
-from .forward import Chunk, Forward
+from ..record import measure
+from .fallback import attempt
+from .forward import Chunk, Forward, Merge
 from .plan import Plan
 
 log = logging.getLogger("nag_pag_flux")
@@ -25,6 +26,8 @@ OVERRIDE = "optimized_attention_override"
 NEGATIVE = "nag_pag_negative"
 # Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
 SAMPLED_TOKENS = 256
+# Takes Z⁺, Z⁻ and Z, (rows, picture tokens, heads, head_dim), and the ratio before the limit, (rows, picture tokens).
+Note = Callable[[Tensor, Tensor, Tensor, Tensor], None]
 
 
 def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
@@ -41,9 +44,8 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _attempt(plan, forward, position, lambda: _run_negative_doubles(plan, forward, position, args, call))
         out = call(args)
         if position == plan.merge:
-            _attempt(
-                plan, forward, position, lambda: _merge(plan, forward, position, out["img"], slice(0, forward.tokens))
-            )
+            picture = slice(0, forward.tokens)
+            _attempt(plan, forward, position, lambda: _merge(plan, forward, position, out["img"], picture))
         return out
 
     return replacement
@@ -115,7 +117,8 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
                 own_kwargs = {**kwargs, "mask": _own_mask(kwargs, own), "transformer_options": _options(chunk, options)}
                 z_neg = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
                 z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
-                forward.statistics.append(_guide_heads_in_place(z_pos, z_neg, ranges, scale, settings))
+                note = _noting(forward, position, chunk, settings.tau)
+                _guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, note)
                 forward.guided.add(position)
 
             _attempt(plan, forward, position, guide_chunk)
@@ -265,7 +268,8 @@ def _merge(plan: Plan, forward: Forward, position: int, img: Tensor, picture: sl
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        forward.statistics.append(_guide_in_place(z_pos, z_neg, scale, plan.settings))
+        note = _noting(forward, position, chunk, plan.settings.tau)
+        _guide_in_place(z_pos, z_neg, scale, plan.settings, note)
         forward.guided.add(position)
         chunk.img = chunk.txt = None
 
@@ -298,54 +302,60 @@ def _heads(z: Tensor, ranges: tuple[Range, ...] | None) -> tuple[Tensor, ...]:
 
 
 def _guide_heads_in_place(
-    z_pos: Tensor, z_neg: Tensor, ranges: tuple[Range, ...] | None, scale: float | Tensor, settings: Settings
-) -> tuple[Tensor, Tensor]:
+    z_pos: Tensor,
+    z_neg: Tensor,
+    ranges: tuple[Range, ...] | None,
+    scale: float | Tensor,
+    settings: Settings,
+    note: Note,
+) -> None:
     """Guide the features of the chosen heads, which share one L1 ratio; the others keep Z⁺."""
     parts = _heads(z_pos, ranges)
     if len(parts) == 1:
-        return _guide_in_place(parts[0], _heads(z_neg, ranges)[0], scale, settings)
+        _guide_in_place(parts[0], _heads(z_neg, ranges)[0], scale, settings, note)
+        return
     joined = torch.cat(parts, dim=2)
-    said = _guide_in_place(joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings)
+    _guide_in_place(joined, torch.cat(_heads(z_neg, ranges), dim=2), scale, settings, note)
     for part, guided in zip(parts, joined.split([part.shape[2] for part in parts], dim=2), strict=True):
         part.copy_(guided)
-    return said
 
 
-def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim).
-
-    Returns the mean relative change and the share of tokens at the limit, both on the device.
-    """
+def _guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings: Settings, note: Note) -> None:
+    """Guide z_pos, a view into the host's tensor, (rows, picture tokens, heads, head_dim); note what that does."""
     if z_pos.shape != z_neg.shape:
         raise ValueError(f"plain tokens are {tuple(z_pos.shape)}, negative ones {tuple(z_neg.shape)}")
     guided, ratio = guide(z_pos, z_neg, scale, settings.tau, settings.alpha)
-    every = slice(None, None, max(1, z_pos.shape[1] // SAMPLED_TOKENS))
-    change = (guided[:, every] - z_pos[:, every]).abs().sum(dtype=torch.float32)
-    change = change / z_pos[:, every].abs().sum(dtype=torch.float32)
+    note(z_pos, z_neg, guided, ratio)
     # The last thing that happens: whatever fails before this leaves Z⁺ as it was.
     z_pos.copy_(guided)
-    return change, (ratio > settings.tau).float().mean()
+
+
+def _noting(forward: Forward, position: int, chunk: Chunk, tau: float) -> Note:
+    """What takes down a guided merge: all that a record wants, or only the log line's two numbers."""
+
+    def note(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor) -> None:
+        if not forward.recorded:
+            forward.statistics.append(_sampled(z_pos, z, ratio, tau))
+            return
+        numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
+        reused, first = chunk.difference is not None, chunk is forward.chunks[0]
+        forward.merges.append(Merge(position, reused, first, numbers, moved))
+
+    return note
+
+
+def _sampled(z_pos: Tensor, z: Tensor, ratio: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """The mean relative change, from a few tokens, and the share of tokens at the limit, both on the device."""
+    every = slice(None, None, max(1, z_pos.shape[1] // SAMPLED_TOKENS))
+    change = (z[:, every] - z_pos[:, every]).abs().sum(dtype=torch.float32)
+    return change / z_pos[:, every].abs().sum(dtype=torch.float32), (ratio > tau).float().mean()
 
 
 def _attempt(plan: Plan, forward: Forward, position: int, work: Callable[[], None]) -> None:
     """Do a piece of guidance; where it fails, go on without guidance here, and say so once."""
     if position in forward.run.failed:
         return
-    try:
-        work()
-    except Exception as error:
-        if _belongs_to_host(error):
-            raise
-        _give_up(plan, forward, position, error)
-
-
-def _belongs_to_host(error: Exception) -> bool:
-    """True for out-of-memory and interrupts, which the host must see to act on them."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
-        return True
-    if isinstance(error, comfy.model_management.InterruptProcessingException):
-        return True
-    return "out of memory" in str(error).lower() or "can't allocate memory" in str(error)
+    attempt(work, lambda error: _give_up(plan, forward, position, error))
 
 
 def _give_up(plan: Plan, forward: Forward, position: int, error: Exception) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..config import Settings
+from ..record import CHANGE, CLAMPED
 from ..schedule import Renewal, guided_at, progress
-from .plan import Plan, replacements
+from .fallback import attempt
+from .plan import RECORDINGS, Plan, replacements
 from .run import Run
+
+log = logging.getLogger("nag_pag_flux")
 
 
 @dataclass(eq=False)
@@ -32,12 +37,26 @@ class Chunk:
     renewed: Tensor | None = None
 
 
+class Merge(NamedTuple):
+    """One guided merge, measured for a record (see `record.measure`): numbers (5,), moved (picture tokens,).
+
+    first: whether it is the first condition's, whose picture is shown.
+    """
+
+    position: int
+    reused: bool
+    first: bool
+    numbers: Tensor
+    moved: Tensor
+
+
 @dataclass(eq=False)
 class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
     chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
-    tokens: how many tokens the picture being made has; they come first among the image tokens.
+    grid: the picture being made, (height, width) in tokens; they come first among the image tokens. recorded: whether
+    every merge is measured for a record; else statistics has the two numbers of the log line.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
     would be compiled in, anew at each step. txt_tokens: as a block says it, None before.
@@ -45,16 +64,23 @@ class Forward:
 
     chunks: tuple[Chunk, ...]
     batch: int
-    tokens: int
+    grid: tuple[int, int]
     sigmas: Tensor | None
     control: Any
     run: Run
+    recorded: bool
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None
     reached: set[int] = field(default_factory=set)
     guided: set[int] = field(default_factory=set)
     statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    merges: list[Merge] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the picture being made has."""
+        return self.grid[0] * self.grid[1]
 
     @property
     def picture(self) -> slice:
@@ -99,11 +125,14 @@ def apply_model(plan: Plan) -> Callable:
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         run = transformer_options.get(plan.key) or Run(Renewal(plan.settings.renew_every))
-        forward = _begin(plan, run, executor.class_obj.model_sampling, x, control, transformer_options)
-        options = {**transformer_options, plan.key: forward}
+        model_sampling, leave = executor.class_obj.model_sampling, lambda error: _leave_alone(run, error)
+        forward = attempt(lambda: _begin(plan, run, model_sampling, x, control, transformer_options), leave)
+        if forward is None:
+            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         try:
+            options = {**transformer_options, plan.key: forward}
             out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-            _end(plan, run, forward, transformer_options)
+            attempt(lambda: _end(plan, run, forward, transformer_options), leave)
         finally:
             # The host frees memory while it still holds the error, and with it the frames that hold these.
             for chunk in forward.chunks:
@@ -111,6 +140,12 @@ def apply_model(plan: Plan) -> Callable:
         return out
 
     return wrapper
+
+
+def _leave_alone(run: Run, error: Exception) -> None:
+    if not run.complained:
+        log.warning("NAG-PAG: forwards go on without guidance: %s: %s", type(error).__name__, error)
+    run.complained = True
 
 
 def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
@@ -124,10 +159,11 @@ def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, t
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
     height, width = x.shape[-2:]
-    tokens = -(-height // plan.patch_size) * -(-width // plan.patch_size)
+    grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
     # A fill on the device: nothing is copied there, and nothing waits.
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
-    return Forward(chunks, x.shape[0], tokens, sigmas, control, run, y, strength)
+    recorded = bool(transformer_options.get(RECORDINGS))
+    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, y, strength)
 
 
 def _sigma_matters(plan: Plan) -> bool:
@@ -183,9 +219,9 @@ def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> N
 def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
     run.forwards += 1
     run.reached |= forward.reached
-    run.statistics += forward.statistics
     run.guided |= forward.guided
     run.tried |= bool(forward.chunks)
+    _report(plan, run, forward, transformer_options)
     if forward.guided and forward.sigmas is not None:
         run.guided_sigmas.append(forward.sigmas[0])
         if any(chunk.difference is None for chunk in forward.chunks):
@@ -195,3 +231,14 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
             run.differences[chunk.condition] = chunk.renewed
     slots = replacements(transformer_options)
     run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
+
+
+def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
+    """Hand on the statistics of this forward, as new tensors: a compiled graph may overwrite what it handed out."""
+    numbers = torch.stack([merge.numbers for merge in forward.merges]) if forward.merges else None
+    if numbers is not None:
+        run.statistics.append(torch.stack((numbers[:, CHANGE], numbers[:, CLAMPED]), dim=1))
+    elif forward.statistics:
+        run.statistics.append(torch.stack([torch.stack(pair) for pair in forward.statistics]))
+    for recording in transformer_options.get(RECORDINGS, ()):
+        recording.add(plan, run, forward, numbers)

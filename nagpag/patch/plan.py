@@ -6,8 +6,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..blocks import Block
+from ..blocks import Block, block_name, blocks_name
 from ..config import Settings
+
+# Where a model's options hold every application of the node, and a run's options what reports of it.
+PLANS, RECORDINGS = "nag_pag_plans", "nag_pag_recordings"
 
 _keys = itertools.count()
 
@@ -18,6 +21,7 @@ class Plan:
 
     chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
     branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
+    replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
     """
 
     settings: Settings
@@ -28,6 +32,11 @@ class Plan:
     # Each application has its own key, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
+    earlier: dict[int, Callable] = field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict) -> Plan:
+        """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
+        return self
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -35,8 +44,8 @@ class Plan:
         return tuple(self.chosen)
 
     def scale(self, position: int) -> float:
-        """The strength in a chosen block: its own, or the node's."""
-        own = self.chosen[position].scale
+        """The strength in a chosen block, or of the merge: its own, or the node's."""
+        own = self.chosen[position].scale if self.merge is None else None
         return self.settings.scale if own is None else own
 
     @property
@@ -53,6 +62,11 @@ class Plan:
     def renews(self) -> bool:
         """True where differences are kept from one step to the next."""
         return self.merge is not None and self.settings.renew_every > 1
+
+    def summary(self) -> str:
+        """What is guided and how, in a few words."""
+        merged = "" if self.merge is None else f", merged after {block_name(self.merge, self.double_blocks)}"
+        return f"{blocks_name(self.chosen.values()) or 'no blocks'}{merged}: {self.settings.summary()}"
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""

@@ -33,6 +33,7 @@ class Run:
     rows: int = 0
     unclear: int = 0
     tried: bool = False
+    complained: bool = False
     guided: set[int] = field(default_factory=set)
     differences: dict[Hashable, Tensor] = field(default_factory=dict)
     seen: set[Hashable] = field(default_factory=set)
@@ -43,7 +44,12 @@ class Run:
     reached: set[int] = field(default_factory=set)
     replaced: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
-    statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    statistics: list[Tensor] = field(default_factory=list)
+
+    def guided_blocks(self, plan: Plan) -> list[int]:
+        """The chosen blocks in which guidance worked, by position; of a longer reach, those that its branch passed."""
+        reached = self.guided if plan.merge is None else self.reached if plan.merge in self.guided else set()
+        return sorted(reached & set(plan.blocks))
 
 
 def outer_sample(plan: Plan) -> Callable:
@@ -87,10 +93,9 @@ def _report(plan: Plan, run: Run, finished: bool) -> None:
             run.unclear,
             run.forwards,
         )
-    guided = run.guided if plan.merge is None else run.reached if plan.merge in run.guided else set()
-    blocks = sorted(guided & set(plan.blocks))
+    blocks = run.guided_blocks(plan)
     if not blocks:
-        log.info("NAG-PAG guided nothing: %s.", _why_nothing(run))
+        log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
@@ -98,17 +103,18 @@ def _report(plan: Plan, run: Run, finished: bool) -> None:
     log.info("NAG-PAG guided %s: %s (%s).", names, detail, plan.settings.summary())
 
 
-def _why_nothing(run: Run) -> str:
-    if not run.forwards:
+def why_nothing(run: Run | None) -> str:
+    """Why a run guided nothing, in words."""
+    if run is None or not run.forwards:
         return "the model was not called"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"
-    if not run.tried:
+    if not run.tried and not run.complained:
         return (
             "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
             "or no row was conditional"
         )
-    return "no chosen block was reached" if not run.failed else "it failed, as said above"
+    return "it failed, as said above" if run.failed or run.complained else "no chosen block was reached"
 
 
 def _steps(plan: Plan, run: Run) -> str:
@@ -120,16 +126,16 @@ def _steps(plan: Plan, run: Run) -> str:
 
 
 def _distinct(sigmas: list[Tensor]) -> int:
-    return len(set(_numbers(sigmas))) if sigmas else 0
+    return len(set(_numbers([sigma.reshape(1) for sigma in sigmas]))) if sigmas else 0
 
 
 def _numbers(tensors: list[Tensor]) -> list:
-    """All at once: they cross from the device together, from several devices by way of the first."""
-    return torch.stack([tensor.to(tensors[0].device) for tensor in tensors]).tolist()
+    """The rows of all: they cross from the device together, from several devices by way of the first."""
+    return torch.cat([tensor.to(tensors[0].device) for tensor in tensors]).tolist()
 
 
 def _means(run: Run) -> str:
-    pairs = _numbers([torch.stack(pair) for pair in run.statistics])
+    pairs = _numbers(run.statistics)
     change, limited = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     return f"mean change {change:.1%}, {limited:.0%} of tokens at the limit"
 

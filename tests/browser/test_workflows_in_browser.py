@@ -186,3 +186,32 @@ def test_a_curve_editor_is_connected(page):
     assert queued["drawn"]["points"] == [[0, 0], [1, 1]]
     screenshot(page, "curve_editor")
     assert not errors_of_ours(page)
+
+
+def test_the_text_and_the_plot_show_on_their_nodes(page):
+    """The shipped diagnostics graph, queued from the page on the small models."""
+    open_workflow(page, graphs.DIAGNOSTICS)
+    graph = graphs.for_small_models(graphs.load_graph(graphs.DIAGNOSTICS), 128, 128, steps=4)
+    page.evaluate(
+        """graph => { for (const [id, node] of Object.entries(graph)) {
+            const ours = window.app.graph.getNodeById(Number(id));
+            for (const widget of ours.widgets ?? [])
+                if (widget.name in node.inputs && !Array.isArray(node.inputs[widget.name]) && ours.type !== 'CurveEditor')
+                    widget.value = node.inputs[widget.name];
+        } }""",
+        graph,
+    )
+    page.evaluate("async () => { await window.app.queuePrompt(0, 1); }")
+    # What a node shows: the text of a preview widget, the pictures that the host reported for it.
+    page.wait_for_function(
+        """() => {
+            const of = type => window.app.graph._nodes.find(node => node.type === type);
+            const texts = (of('NAGPAGInspect').widgets ?? []).map(widget => String(widget.value ?? ''));
+            const plot = of('NAGPAGPlot');
+            return texts.some(text => text.includes('19 double, 4 single')) && (plot.imgs?.length || plot.images?.length);
+        }""",
+        timeout=120_000,
+    )
+    page.wait_for_timeout(1500)
+    screenshot(page, "flux_dev_diagnostics_run")
+    assert not errors_of_ours(page)

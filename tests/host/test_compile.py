@@ -84,3 +84,17 @@ def test_a_step_of_strength_0_costs_one_recompile(flux):
     """The bell is 0 at the first step: off and on are two graphs, as with a window."""
     sample(compiled(guided(flux, schedule="bell")), POSITIVE, steps=6)
     assert graphs_and_breaks() == (2, {})
+
+
+@pytest.mark.parametrize("inputs", [{}, {"reach": "double blocks", "blocks": "1", "renew_every": 1}])
+def test_a_recorded_model_is_one_graph(flux, inputs):
+    from nag_pag_flux.nagpag.patch import record_model
+    from nag_pag_flux.nagpag.record import Record
+
+    expected, ours = Record(), Record()
+    sample(record_model(guided(flux, **inputs), expected), POSITIVE)
+    torch._dynamo.reset()
+    sample(compiled(record_model(guided(flux, **inputs), ours)), POSITIVE)
+    assert graphs_and_breaks() == (1, {})
+    for one, other in zip(ours.recordings[0].rows, expected.recordings[0].rows, strict=True):
+        assert one[:6] == other[:6] and one[6:11] == pytest.approx(other[6:11], rel=1e-3, abs=1e-3)

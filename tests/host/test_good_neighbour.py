@@ -7,6 +7,7 @@ import comfy.model_management
 import pytest
 import torch
 from nag_pag_flux.nagpag.patch import block as patch
+from nag_pag_flux.nagpag.patch import forward
 from sampling import guided, prompt, sample
 
 POSITIVE = prompt(1)
@@ -197,6 +198,15 @@ def test_a_failure_from_the_first_step_on_ends_in_a_line_too(flux, caplog, monke
     monkeypatch.setattr(patch, "guide", lambda *args: 1 / 0)
     sample(guided(flux), POSITIVE)
     assert messages(caplog) == ["NAG-PAG guided nothing: it failed, as said above."]
+
+
+@pytest.mark.parametrize("place", ["_chunks", "_end"])
+def test_an_error_outside_of_the_blocks_is_no_end_of_the_sampling_either(flux, caplog, monkeypatch, place):
+    monkeypatch.setattr(forward, place, lambda *args: 1 / 0)
+    ours = sample(guided(flux), POSITIVE)
+    assert torch.equal(ours, sample(flux, POSITIVE)) == (place == "_chunks")
+    (warning,) = messages(caplog, logging.WARNING)[:1]
+    assert "forwards go on without guidance: ZeroDivisionError" in warning
 
 
 def test_a_failed_block_is_tried_again_in_the_next_run(flux, caplog, monkeypatch):

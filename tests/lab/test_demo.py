@@ -27,7 +27,7 @@ def servers_of(process):
 def test_it_makes_the_pictures_and_says_where(tmp_path):
     done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
-    names = [f"{graph}_guidance_{guidance}.png" for graph in demo.graphs.NAMES for guidance in ("off", "on")]
+    names = [f"{graph}_guidance_{guidance}.png" for graph in demo.graphs.PICTURES for guidance in ("off", "on")]
     for name in names:
         assert Image.open(tmp_path / name).size == (demo.SIZE, demo.SIZE)
         assert name in done.stdout

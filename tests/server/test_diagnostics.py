@@ -1,0 +1,118 @@
+"""The diagnostics graph through a live server: what its nodes say, and what the host's cache makes of them."""
+
+import asyncio
+import copy
+import io
+import json
+
+import aiohttp
+import pytest
+import requests
+from nag_pag_flux.lab import graphs
+from nag_pag_flux.lab.server import run_graph
+from nag_pag_flux.nagpag import config
+from PIL import Image
+
+STEPS = 3
+
+
+def small(seed=42, **guidance):
+    graph = graphs.for_small_models(graphs.load_graph(graphs.DIAGNOSTICS), 128, 128, steps=STEPS, seed=seed)
+    return with_numbers(graphs.with_guidance(graph, **guidance))
+
+
+def with_numbers(graph):
+    """The same graph with the plot's numbers shown by the stock PreviewAny."""
+    graph = copy.deepcopy(graph)
+    plot = next(key for key, node in graph.items() if node["class_type"] == "NAGPAGPlot")
+    graph["90"] = {"class_type": "PreviewAny", "inputs": {"source": [plot, 2]}}
+    return graph
+
+
+def outputs(server, graph):
+    """What each output node showed, by its class."""
+    asyncio.run(_queued(server, graph))
+    history = requests.get(f"{server.url}/history?max_items=1", timeout=30).json()
+    (last,) = history.values()
+    assert last["status"]["status_str"] == "success", last["status"]
+    return {graph[key]["class_type"]: shown for key, shown in last["outputs"].items()}
+
+
+async def _queued(server, graph):
+    from nag_pag_flux.lab import server as client
+
+    url = f"{server.url.replace('http', 'ws', 1)}/ws?clientId=diagnostics"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as events:
+        await client._follow(events, await client._queue(session, server, graph, "diagnostics"), lambda *args: None)
+
+
+def numbers(shown):
+    return json.loads(shown["PreviewAny"]["text"][0])
+
+
+def picture(server, shown):
+    (image,) = shown["NAGPAGPlot"]["images"]
+    return Image.open(io.BytesIO(requests.get(f"{server.url}/view", params=image, timeout=30).content)).convert("RGB")
+
+
+def test_every_node_shows_what_it_found(server):
+    shown = outputs(server, small(seed=1))
+    (text,) = shown["NAGPAGInspect"]["text"]
+    assert (
+        "blocks: 19 double, 4 single" in text and "auto is: double blocks 8, 12, 16" in text and "weights: fp32" in text
+    )
+    said = numbers(shown)
+    assert said["state"] == "finished" and said["problems"] == []
+    assert [(row["step"], row["block"]) for row in said["rows"]] == [
+        (step, f"double block {block}") for step in (1, 2, 3) for block in (8, 12, 16)
+    ]
+    strengths = [row["strength"] for row in said["rows"][::3]]
+    assert strengths[0] == 3.0 and strengths == sorted(strengths, reverse=True) and strengths[2] < 2.5
+    assert picture(server, shown).size == (1280, 960)
+
+
+def test_a_cached_record_never_mixes_runs(server):
+    first = outputs(server, small(seed=2))
+    again = outputs(server, small(seed=2))  # all of it from the host's cache
+    other = outputs(server, small(seed=3))  # Record from the cache, the sampler anew
+    assert numbers(first) == numbers(again)
+    assert len(numbers(other)["rows"]) == len(numbers(first)["rows"])
+    assert numbers(other)["rows"] != numbers(first)["rows"]
+
+
+def test_a_plot_of_an_earlier_sampling_finds_its_own_run(server):
+    """A second sampler on the same recorded model, run before either plot is drawn."""
+    graph = small(seed=4)
+    sampler = next(key for key, node in graph.items() if node["class_type"] == "KSampler")
+    plot = next(key for key, node in graph.items() if node["class_type"] == "NAGPAGPlot")
+    graph["91"] = copy.deepcopy(graph[sampler])
+    graph["91"]["inputs"] |= {"steps": 2, "latent_image": [sampler, 0], "denoise": 1.0, "seed": 5}
+    graph["92"] = {"class_type": "NAGPAGPlot", "inputs": {**graph[plot]["inputs"], "latent": ["91", 0]}}
+    graph["93"] = {"class_type": "PreviewAny", "inputs": {"source": ["92", 2]}}
+    asyncio.run(_queued(server, graph))
+    (last,) = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
+    steps = [json.loads(last["outputs"][key]["text"][0])["steps"] for key in ("90", "93")]
+    assert steps == [STEPS, 2]
+
+
+@pytest.mark.parametrize("inputs, why", [({"scale": 0.0}, "scale is 0"), ({"start_percent": 1.0}, "no step of this")])
+def test_an_empty_record_is_a_picture_that_says_why(server, inputs, why):
+    shown = outputs(server, small(**inputs))
+    assert why in numbers(shown)["problems"][0] and numbers(shown)["rows"] == []
+    assert picture(server, shown).size == (1280, 960)
+
+
+def test_the_plot_is_an_image_for_other_nodes(server):
+    (data,) = run_graph(server, graphs.with_plot_saved(small(seed=1)))
+    assert Image.open(io.BytesIO(data)).size == (1280, 960)
+
+
+@pytest.mark.parametrize("other", config.OTHER_NODES, ids=lambda other: other.id)
+def test_the_host_knows_the_nodes(server, other):
+    info = requests.get(f"{server.url}/object_info/{other.id}", timeout=30).json()[other.id]
+    inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    assert info["display_name"] == other.display_name and info["search_aliases"] == list(other.search_aliases)
+    assert {name: options[1]["tooltip"] for name, options in inputs.items()} == other.inputs
+    assert list(info["output_tooltips"]) == list(other.outputs.values())
+    page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/{other.id}.md", timeout=30)
+    assert page.ok and other.display_name in page.text
