@@ -6,7 +6,7 @@ from .. import models
 from . import host
 from .problems import Problem
 
-APPROXIMATE = "taef1"  # the stock loader's name for the preview autoencoder; taken where it is asked for
+APPROXIMATE = "taef1"  # the stock loader's name for FLUX.1's preview autoencoder; taken where it is named, never found
 
 
 def pick_all(values: dict) -> dict[str, str]:
@@ -34,10 +34,15 @@ def overview() -> dict[str, dict]:
     return {
         file.field: {
             "picked": picked(file),
-            "installed": host.installed(file.folder),
+            "installed": host.installed(file.folder) + (_approximate() if file is models.VAE else []),
             "folder": file.folder,
             "official": file.name,
             "link": file.url,
         }
         for file in models.FILES
     }
+
+
+def _approximate() -> list[str]:
+    parts = {name.partition(".")[0] for name in host.installed("vae_approx")}
+    return [APPROXIMATE] if {f"{APPROXIMATE}_encoder", f"{APPROXIMATE}_decoder"} <= parts else []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import secrets
 import urllib.parse
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +23,7 @@ from .problems import Problem, bad_fields, field_error
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SMALL_BODY = 2**16  # larger ones are read in a thread, so that the loop is not held up
 LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may be opened in a browser
+SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
 CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
 
 jobs = Jobs()
@@ -94,7 +97,7 @@ async def _body(request: web.Request, most: int) -> bytes:
 
 def _parsed(body: bytes) -> dict:
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Problem("bad-json", f"the body is not valid JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
@@ -102,8 +105,13 @@ def _parsed(body: bytes) -> dict:
     return value
 
 
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name[:50]} is not a number that can be taken")
 
 
 async def _take_picture(values: dict) -> dict:
@@ -207,18 +215,22 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
 @_tells_problems
 async def job_events(request: web.Request) -> web.StreamResponse:
     """GET /nagpag/jobs/{prompt_id}/events: the job as server-sent events, each time it changes, to its end."""
-    job, sent = _find(request), None
+    job, sent, quiet = _find(request), None, 0.0
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await stream.prepare(request)
     try:
-        while sent is None or not job.ended.is_set():
-            jobs.look()
-            if (told := _told(request, job).model_dump_json(exclude_none=True)) != sent:
+        while True:
+            ended, told = job.ended.is_set(), _told(request, job).model_dump_json(exclude_none=True)
+            if told != sent:
                 await stream.write(f"data: {told}\n\n".encode())
-                sent = told
+                sent, quiet = told, 0.0
+            elif quiet > SIGN_OF_LIFE_SECONDS:
+                await stream.write(b": still there\n\n")
+                quiet = 0.0
+            if ended:
+                break
             await asyncio.sleep(LOOK_SECONDS)
-        if (told := _told(request, job).model_dump_json(exclude_none=True)) != sent:
-            await stream.write(f"data: {told}\n\n".encode())
+            quiet += LOOK_SECONDS
     except ConnectionResetError:
         pass  # who asked went away; the job goes on
     return stream
