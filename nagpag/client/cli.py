@@ -192,18 +192,24 @@ def _bar(options: argparse.Namespace, what: str) -> Iterator[Callable[[dict], No
         print("nagpag: no progress bar, as the package tqdm is missing", file=sys.stderr)
         yield lambda job: None
         return
-    with tqdm(desc=f"{what or options.endpoint}: queued", unit="step") as bar:
+    bar: Any = None  # begins with the job, so that nothing is drawn where there is none
 
-        def show(job: dict) -> None:
-            before = f", {job['position']} before it" if job.get("position") else ""
-            bar.set_description_str(f"{what or options.endpoint}: {job['status']}{before}", refresh=False)
-            if steps := job.get("progress"):
-                bar.total, bar.n = steps["steps"], steps["step"]
-            if job["status"] == "done":
-                bar.total = bar.n = job["settings"]["num_inference_steps"]
-            bar.refresh()
+    def show(job: dict) -> None:
+        nonlocal bar
+        before = f", {job['position']} before it" if job.get("position") else ""
+        bar = tqdm(unit="step") if bar is None else bar
+        bar.set_description_str(f"{what or options.endpoint}: {job['status']}{before}", refresh=False)
+        if steps := job.get("progress"):
+            bar.total, bar.n = steps["steps"], steps["step"]
+        if job["status"] == "done":
+            bar.total = bar.n = job["settings"]["num_inference_steps"]
+        bar.refresh()
 
+    try:
         yield show
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def _told(result: Result) -> dict[str, Any]:

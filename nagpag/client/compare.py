@@ -17,18 +17,21 @@ def side_by_side(rows: Sequence[dict[str, bytes]]) -> Image.Image:
     first = next(iter(pictures[0].values()))
     width, height = first.width, first.height + LABEL
     sheet = Image.new("RGB", (width * len(pictures[0]), height * len(pictures)), "white")
-    draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(pictures):
         for x, (label, picture) in enumerate(row.items()):
             sheet.paste(picture, (x * width, y * height))
-            size = _size(draw, label, width - 8)
-            draw.text((x * width + 4, y * height + first.height + (LABEL - size) / 2), label, "black", font_size=size)
+            sheet.paste(_label(label, width), (x * width, y * height + first.height))
     return sheet
 
 
-def _size(draw: ImageDraw.ImageDraw, label: str, width: float) -> float:
-    """The size at which the label fits, 18 at most."""
-    return max(6.0, min(18.0, 18.0 * width / draw.textlength(label, font_size=18)))
+def _label(text: str, width: int) -> Image.Image:
+    """The text on white, 18 high or as small as it has to be; beneath a very small picture its end is cut off."""
+    label = Image.new("RGB", (width, LABEL), "white")
+    draw = ImageDraw.Draw(label)
+    size = max(8.0, min(18.0, 18.0 * (width - 8) / draw.textlength(text, font_size=18)))
+    draw.text((4, (LABEL - size) / 2), text, "black", font_size=size)
+    label.paste("white", (width - 4, 0, width, LABEL))
+    return label
 
 
 def save(sheet: Image.Image, path: Path) -> Path:

@@ -77,9 +77,16 @@ def _in_folder(name: str, folder: Path) -> tuple[str, tuple[int, int]]:
         raise missing
     with path.open("rb") as file:
         picture = _decoded(file)
-    if getattr(picture, "n_frames", 1) > 1:
-        raise Refused(f"it is an animation of {picture.n_frames} pictures; give one picture")  # type: ignore[attr-defined]
+        if (frames := _frames(picture)) > 1:
+            raise Refused(f"it is an animation of {frames} pictures; give one picture")
     return name, picture.size
+
+
+def _frames(picture: Image.Image) -> int:
+    try:
+        return getattr(picture, "n_frames", 1)
+    except _NO_PICTURE:
+        raise Refused("it is not a whole picture") from None
 
 
 # --- bytes from elsewhere ---
