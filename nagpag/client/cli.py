@@ -233,7 +233,7 @@ def _compare(
         for off, file in zip(plain.images, files, strict=True)
     ]
     sheet = compare.side_by_side(rows)
-    return target.write_with(lambda path: compare.save(sheet, path), f"{files[0].stem}_compare.png")
+    return target.write_with(lambda path: compare.save(sheet, path), f"{files[0].stem.rstrip('_')}_compare.png")
 
 
 def _need_pillow() -> None:

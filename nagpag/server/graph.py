@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import secrets
 from pathlib import Path
 
 from .. import request as table
@@ -61,6 +62,16 @@ def _with_batch(graph: Graph, count: int) -> Graph:
             "_meta": {"title": "RepeatLatentBatch"},
         }
         node_of(graph, "KSampler")["inputs"]["latent_image"] = [number, 0]
+    return graph
+
+
+def saved_anew(graph: Graph) -> Graph:
+    """The same graph with a name of its own for its files.
+
+    ComfyUI does not run again what it has in its cache: a repeated request would be answered with the first one's
+    files, which may be gone, and by older releases with none. So saving, and only that, is always run.
+    """
+    node_of(graph, "SaveImage")["inputs"]["filename_prefix"] += f"_{secrets.token_hex(4)}"
     return graph
 
 

@@ -63,7 +63,7 @@ async def _make(request: web.Request, endpoint: str) -> web.Response:
         values["seed"] = secrets.randbelow(LARGEST_DRAWN_SEED + 1)
     async with _in_turn:  # first come, first queued
         values |= await asyncio.to_thread(picking.pick_all, values)
-        prompt = graph.build(endpoint, values)
+        prompt = graph.saved_anew(graph.build(endpoint, values))
         prompt_id = await _queue(request, prompt, values["client_id"])
         job = Job(prompt_id, _settings(values, prompt), graph.sampler_id(prompt), fit)
         jobs.add(job)

@@ -101,6 +101,7 @@ def test_the_answer_repeats_itself(service):
     assert 0 <= body["seed"] < 2**50 and body["settings"]["seed"] == body["seed"] and body["seconds"] >= 0
     again = service.raw(json=body["settings"])
     assert np.array_equal(pictures(first), pictures(again)) and again.json()["settings"] == body["settings"]
+    assert again.json()["images"][0]["filename"] != body["images"][0]["filename"]  # though all else was in the cache
     assert body["settings"]["diffusion_model"] == "flux_small.safetensors"  # found
     assert body["settings"]["nag_pag_applied_layers"] == [f"transformer_blocks.{i}.attn" for i in (8, 12, 16)]
 
