@@ -141,12 +141,17 @@ def _settings(values: dict, prompt: graph.Graph) -> dict:
 async def _queue(request: web.Request, prompt: graph.Graph, client_id: str | None) -> str:
     """Queue the prompt as any client does; its id."""
     body = {"prompt": prompt} if client_id is None else {"prompt": prompt, "client_id": client_id}
-    async with (
-        aiohttp.ClientSession() as session,
-        # The certificate is for the server's name, and this address is our own.
-        session.post(f"{_own_address(request)}/prompt", json=body, headers=_passed_on(request), ssl=False) as answer,
-    ):
-        found = await answer.json(content_type=None)
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            # The certificate is for the server's name, and this address is our own.
+            session.post(
+                f"{_own_address(request)}/prompt", json=body, headers=_passed_on(request), ssl=False
+            ) as answer,
+        ):
+            found = await answer.json(content_type=None)
+    except (aiohttp.ClientError, ValueError) as error:  # such as a guard before ComfyUI that answers with a page
+        raise Problem("host-refused", f"ComfyUI's own /prompt gave no usable answer: {type(error).__name__}") from None
     if answer.status == 200 and not found.get("node_errors"):
         return found["prompt_id"]
     raise _host_refusal(found)
