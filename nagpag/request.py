@@ -222,7 +222,7 @@ MOST_BODY = {"text-to-image": 2**20, "image-to-image": 45 * 2**20}
 
 
 def layers_as_spec(layers: Iterable[str]) -> str:
-    """The list as the node's block spec, without the repeated words that no one needs to read: "8, 12"."""
+    """The list as the node's block spec, such as "8, double_blocks.12"."""
     return ", ".join(layers)
 
 
