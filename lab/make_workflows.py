@@ -7,28 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..nagpag import config
+from ..nagpag import config, models
 from . import host
 
 WORKFLOWS = host.REPO / "workflows"
-HUB = "https://huggingface.co"
-# Names, places and folders of the official files, as ComfyUI's own FLUX.1 [dev] template gives them.
-FLUX = ("flux1-dev.safetensors", f"{HUB}/Comfy-Org/flux1-dev/resolve/main/flux1-dev.safetensors", "diffusion_models")
-CLIP_L = (
-    "clip_l.safetensors",
-    f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/clip_l.safetensors",
-    "text_encoders",
-)
-T5XXL = (
-    "t5xxl_fp16.safetensors",
-    f"{HUB}/comfyanonymous/flux_text_encoders/resolve/main/t5xxl_fp16.safetensors",
-    "text_encoders",
-)
-VAE = (
-    "ae.safetensors",
-    f"{HUB}/Comfy-Org/Lumina_Image_2.0_Repackaged/resolve/main/split_files/vae/ae.safetensors",
-    "vae",
-)
+FLUX, CLIP_L, T5XXL, VAE = ((file.name, file.url, file.folder) for file in models.FILES)
 PROMPT = (
     "A watchmaker's desk by a rainy window at dusk: an open pocket watch with every gear visible, brass tools laid "
     'out in a row, a handwritten label that reads "NAG-PAG", warm lamp light, sharp detail'

@@ -78,6 +78,8 @@ class Text:
         return None if isinstance(value, str) else f"{self.name} {value!r} is not a text"
 
 
+Input = Number | Choice | Flag | Text
+
 SCALE = Number(
     "scale",
     3.0,
@@ -211,7 +213,7 @@ LATER_INPUTS = (
     *(REACH, RENEW_EVERY, NEGATIVE, TEMPERATURE, PERTURBATION, REACH_BLOCKS),
     *(SCHEDULE, GUIDE_UNCONDITIONAL),
 )
-INPUTS: tuple[Number | Choice | Flag | Text, ...] = (*FIRST_INPUTS, *LATER_INPUTS)
+INPUTS: tuple[Input, ...] = (*FIRST_INPUTS, *LATER_INPUTS)
 
 MODEL_TOOLTIP = (
     "A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it was."

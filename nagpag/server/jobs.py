@@ -1,0 +1,102 @@
+"""The jobs that were queued through the service, and what becomes of them.
+
+ComfyUI tells a prompt's progress to one websocket, the caller's. So one task here looks at the queue while any job is
+open, which costs a few microseconds, and keeps how each ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from . import host
+
+LOOK_SECONDS = 0.1
+MOST_KEPT = 1000  # finished jobs; older ones are forgotten
+
+
+@dataclass
+class Job:
+    """One queued prompt. state: what `schema.Job` tells beside the rest; ended is set when it won't change any more."""
+
+    prompt_id: str
+    settings: dict
+    sampler: str  # the id of the sampler's node
+    fit: dict | None = None
+    state: dict = field(default_factory=lambda: {"status": "pending"})
+    cancelled: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def look(self, now: host.Snapshot) -> None:
+        """Bring the state up to date."""
+        if self.ended.is_set():
+            return
+        self.state = self._state(now)
+        if self.state["status"] not in ("pending", "running"):
+            self.ended.set()
+        elif self.cancelled:
+            # A signal that came while the prompt was about to start is lost, so it is given until it is heeded.
+            host.interrupt(self.prompt_id)
+
+    def _state(self, now: host.Snapshot) -> dict:
+        if self.prompt_id in now.history:
+            return ended_state(now.history[self.prompt_id])
+        if self.prompt_id in now.running:
+            steps = self.settings["num_inference_steps"]
+            value, most = host.progress(self.prompt_id).get(self.sampler, (0, steps))
+            return {
+                "status": "running",
+                "progress": {"step": int(value) if most > 1 or steps == 1 else 0, "steps": steps},
+            }
+        if self.prompt_id in now.pending:
+            return {"status": "pending", "position": now.pending.index(self.prompt_id)}
+        return {"status": "cancelled", "reason": "it was taken out of ComfyUI's queue"}
+
+
+def ended_state(history: dict) -> dict:
+    """How a prompt ended, from ComfyUI's history."""
+    events = dict(history["status"]["messages"])
+    if "execution_error" in events:
+        error = events["execution_error"]
+        message = f"{error['exception_type']}: {error['exception_message'].strip()}"
+        failure = {"node_id": str(error["node_id"]), "node": error["node_type"], "message": message}
+        return {"status": "failed", "reason": f"{failure['node']}: {message}", "error": failure}
+    if "execution_interrupted" in events:
+        return {"status": "cancelled", "reason": "it was interrupted while it ran"}
+    times = [event["timestamp"] for event in events.values()]
+    images = [image for output in history["outputs"].values() for image in output.get("images", [])]
+    return {"status": "done", "images": images, "seconds": (max(times) - min(times)) / 1000}
+
+
+class Jobs:
+    """All jobs of the service, by prompt id, in the order they were queued."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Job] = {}
+        self.watcher: asyncio.Task | None = None
+
+    def add(self, job: Job) -> None:
+        """Keep this job and watch it."""
+        self.known[job.prompt_id] = job
+        for old in [one for one in self.known.values() if one.ended.is_set()][:-MOST_KEPT]:
+            del self.known[old.prompt_id]
+        if self.watcher is None or self.watcher.done():
+            self.watcher = asyncio.create_task(self._watch())
+
+    def look(self) -> list[Job]:
+        """Bring all open jobs up to date; those that are still open."""
+        opened = [job for job in self.known.values() if not job.ended.is_set()]
+        now = host.snapshot({job.prompt_id for job in opened})
+        for job in opened:
+            job.look(now)
+        return [job for job in opened if not job.ended.is_set()]
+
+    async def _watch(self) -> None:
+        while self.look():
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel this job and no other, whether it waits or runs; nothing where it has ended."""
+        if not host.dequeue(job.prompt_id):
+            job.cancelled = True
+        self.look()

@@ -1,0 +1,288 @@
+"""The handlers: read the request, queue a ComfyUI prompt, tell how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import math
+import secrets
+import urllib.parse
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import aiohttp
+from aiohttp import web
+
+from .. import request as table
+from . import graph, host, openapi, picking, pictures, schema
+from .fetch import FetchingOff, Refused
+from .jobs import LOOK_SECONDS, Job, Jobs
+from .problems import Problem, bad_fields, field_error
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SMALL_BODY = 2**16  # larger ones are read in a thread, so that the loop is not held up
+LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may be opened in a browser
+SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
+CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
+
+jobs = Jobs()
+_in_turn = asyncio.Lock()
+
+
+def _tells_problems(handler: Handler) -> Handler:
+    @functools.wraps(handler)
+    async def wrapped(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return problem.response()
+
+    return wrapped
+
+
+# --- making pictures ---
+
+
+@_tells_problems
+async def text_to_image(request: web.Request) -> web.StreamResponse:
+    """POST /nagpag/text-to-image."""
+    return await _make(request, "text-to-image")
+
+
+@_tells_problems
+async def image_to_image(request: web.Request) -> web.StreamResponse:
+    """POST /nagpag/image-to-image."""
+    return await _make(request, "image-to-image")
+
+
+async def _make(request: web.Request, endpoint: str) -> web.Response:
+    values = await _read(request, endpoint)
+    fit = await _take_picture(values) if table.IMAGE_URL.name in values else None
+    if values["seed"] is None:
+        values["seed"] = secrets.randbelow(LARGEST_DRAWN_SEED + 1)
+    async with _in_turn:  # first come, first queued
+        values |= await asyncio.to_thread(picking.pick_all, values)
+        prompt = graph.saved_anew(graph.build(endpoint, values))
+        prompt_id = await _queue(request, prompt, values["client_id"])
+        job = Job(prompt_id, _settings(values, prompt), graph.sampler_id(prompt), fit)
+        jobs.add(job)
+    if not values["wait"]:
+        accepted = schema.Accepted(prompt_id=prompt_id, seed=values["seed"], url=_job_url(request, job))
+        return _json(accepted, 202, {"Location": accepted.url})
+    await job.ended.wait()
+    return _answer(request, job)
+
+
+async def _read(request: web.Request, endpoint: str) -> dict:
+    if request.content_type != "application/json":
+        raise Problem("not-json", f"Content-Type is {request.content_type[:100]!r}; it has to be application/json")
+    body = await _body(request, table.MOST_BODY[endpoint])
+    if len(body) <= SMALL_BODY:
+        return schema.validate(endpoint, _parsed(body))
+    return await asyncio.to_thread(lambda: schema.validate(endpoint, _parsed(body)))
+
+
+async def _body(request: web.Request, most: int) -> bytes:
+    too_large = Problem("too-large", f"the body may have {most} bytes")
+    if (request.content_length or 0) > most:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise too_large
+    return bytes(body)
+
+
+def _parsed(body: bytes) -> dict:
+    try:
+        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise Problem("bad-json", f"the body is not valid JSON: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise Problem("bad-json", f"the body has to be a JSON object with the fields, not a {type(value).__name__}")
+    return value
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name[:50]} is not a number that can be taken")
+
+
+async def _take_picture(values: dict) -> dict:
+    place = table.IMAGE_URL.name
+    try:
+        name, size = await pictures.take(values[place], host.input_folder())
+        fit = {"file": name, **pictures.fit(size, (values["width"], values["height"]))}
+    except FetchingOff as error:
+        raise Problem("fetching-off", str(error)) from None
+    except Refused as error:
+        raise bad_fields([field_error(place, str(error), values[place])]) from None
+    values[place] = name
+    return fit
+
+
+def _settings(values: dict, prompt: graph.Graph) -> dict:
+    """What was used; the strength is the graph's, which has a least one."""
+    used = {name: value for name, value in values.items() if name not in ("wait", "client_id")}
+    if table.STRENGTH.name in used:
+        used[table.STRENGTH.name] = graph.node_of(prompt, "KSampler")["inputs"]["denoise"]
+    return used
+
+
+# --- ComfyUI's own /prompt ---
+
+
+async def _queue(request: web.Request, prompt: graph.Graph, client_id: str | None) -> str:
+    """Queue the prompt as any client does; its id."""
+    body = {"prompt": prompt} if client_id is None else {"prompt": prompt, "client_id": client_id}
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            # The certificate is for the server's name, and this address is our own.
+            session.post(
+                f"{_own_address(request)}/prompt", json=body, headers=_passed_on(request), ssl=False
+            ) as answer,
+        ):
+            found = await answer.json(content_type=None)
+    except (aiohttp.ClientError, ValueError) as error:  # such as a guard before ComfyUI that answers with a page
+        raise Problem("host-refused", f"ComfyUI's own /prompt gave no usable answer: {type(error).__name__}") from None
+    if answer.status == 200 and not found.get("node_errors"):
+        return found["prompt_id"]
+    raise _host_refusal(found)
+
+
+def _own_address(request: web.Request) -> str:
+    """Where this very request came in, whatever --listen, --port and TLS say."""
+    transport = request.transport
+    assert transport is not None
+    address, port = transport.get_extra_info("sockname")[:2]
+    scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
+
+
+def _passed_on(request: web.Request) -> dict[str, str]:
+    """What packs that guard the server ask of each request."""
+    return {
+        name: request.headers[name] for name in ("Authorization", "Cookie", "Comfy-User") if name in request.headers
+    }
+
+
+def _host_refusal(found: dict) -> Problem:
+    nodes = [
+        {
+            "node_id": number,
+            "node": node["class_type"],
+            "errors": [{"message": error["message"], "details": error["details"]} for error in node["errors"]],
+        }
+        for number, node in found.get("node_errors", {}).items()
+    ]
+    lines = [f"{node['node']}: {error['message']} ({error['details']})" for node in nodes for error in node["errors"]]
+    detail = "; ".join(lines) or str(found.get("error", {}).get("message", "no reason was given"))
+    return Problem("host-refused", detail, node_errors=nodes)
+
+
+# --- jobs ---
+
+
+def _find(request: web.Request) -> Job:
+    prompt_id = request.match_info["prompt_id"]
+    job = jobs.known.get(prompt_id)
+    if job is None:
+        raise Problem("no-such-job", "no job with this prompt_id was queued through /nagpag since the server started")
+    jobs.look()
+    return job
+
+
+@_tells_problems
+async def get_job(request: web.Request) -> web.StreamResponse:
+    """GET /nagpag/jobs/{prompt_id}."""
+    return _json(_told(request, _find(request)))
+
+
+@_tells_problems
+async def cancel_job(request: web.Request) -> web.StreamResponse:
+    """DELETE /nagpag/jobs/{prompt_id}: 200 where it has ended, 202 where it is still stopping."""
+    job = _find(request)
+    jobs.cancel(job)
+    try:
+        await asyncio.wait_for(job.ended.wait(), CANCEL_SECONDS)
+    except TimeoutError:
+        return _json(_told(request, job), 202)
+    return _json(_told(request, job))
+
+
+@_tells_problems
+async def job_events(request: web.Request) -> web.StreamResponse:
+    """GET /nagpag/jobs/{prompt_id}/events: the job as server-sent events, each time it changes, to its end."""
+    job, sent, quiet = _find(request), None, 0.0
+    stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+    await stream.prepare(request)
+    try:
+        while True:
+            ended, told = job.ended.is_set(), _told(request, job).model_dump_json(exclude_none=True)
+            if told != sent:
+                await stream.write(f"data: {told}\n\n".encode())
+                sent, quiet = told, 0.0
+            elif quiet > SIGN_OF_LIFE_SECONDS:
+                await stream.write(b": still there\n\n")
+                quiet = 0.0
+            if ended:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+            quiet += LOOK_SECONDS
+    except ConnectionResetError:
+        pass  # who asked went away; the job goes on
+    return stream
+
+
+def _answer(request: web.Request, job: Job) -> web.Response:
+    status = job.state["status"]
+    if status == "failed":
+        error = job.state["error"]
+        raise Problem("job-failed", job.state["reason"], prompt_id=job.prompt_id, node_error=error)
+    if status == "cancelled":
+        raise Problem("cancelled", job.state["reason"], prompt_id=job.prompt_id)
+    told = _told(request, job).model_dump(exclude_none=True)
+    return _json(schema.Answer(**{name: told[name] for name in schema.Answer.model_fields if name in told}))
+
+
+def _told(request: web.Request, job: Job) -> schema.Job:
+    state = {name: value for name, value in job.state.items() if name != "images"}
+    ended = {"settings": job.settings, "image": job.fit} if state["status"] == "done" else {}
+    images = [_image(request, image) for image in job.state["images"]] if "images" in job.state else None
+    url, seed = _job_url(request, job), job.settings["seed"]
+    told = {"prompt_id": job.prompt_id, "seed": seed, "url": url, "images": images, **ended, **state}
+    return schema.Job.model_validate(told)
+
+
+def _image(request: web.Request, image: dict) -> schema.Image:
+    where = {name: image[name] for name in ("filename", "subfolder", "type")}
+    return schema.Image(**where, url=f"{request.url.origin()}/view?{urllib.parse.urlencode(where)}")
+
+
+def _job_url(request: web.Request, job: Job) -> str:
+    return f"{request.url.origin()}/nagpag/jobs/{job.prompt_id}"
+
+
+def _json(model: schema.BaseModel, status: int = 200, headers: dict | None = None) -> web.Response:
+    text = model.model_dump_json(exclude_none=True)
+    return web.Response(text=text, status=status, content_type="application/json", headers=headers)
+
+
+# --- what there is ---
+
+
+async def get_models(request: web.Request) -> web.StreamResponse:
+    """GET /nagpag/models: for each kind of file what would be picked and what is installed."""
+    return web.json_response(await asyncio.to_thread(picking.overview))
+
+
+async def get_schema(request: web.Request) -> web.StreamResponse:
+    """GET /nagpag/schema: the OpenAPI document of the service."""
+    return web.json_response(openapi.document())

@@ -1,0 +1,188 @@
+"""Requests and answers as pydantic models, made from the table in `request`."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from .. import request as table
+from .problems import bad_fields, field_error
+
+# --- requests ---
+
+
+def _type(field: table.Field) -> Any:
+    if field.options:
+        kind: Any = Literal[field.options]
+    elif field.kind == "texts":
+        kind = list[str]
+    else:
+        kind = table.KINDS[field.kind]
+    return kind | None if field.nullable else kind
+
+
+def _bounded(field: table.Field) -> Any:
+    sized = field.kind in ("text", "texts")
+    low, high = ("min_length", "max_length") if sized else ("ge", "le")
+    limits = {low: field.minimum, high: field.maximum, "multiple_of": field.multiple_of}
+    if field.kind == "number":
+        limits["allow_inf_nan"] = False
+    default = ... if field.required else list(field.default) if isinstance(field.default, tuple) else field.default
+    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    return Annotated[_type(field), Field(description=f"{field.description} ({field.rule()})", **given)], default
+
+
+def _model(name: str, fields: tuple[table.Field, ...]) -> type[BaseModel]:
+    config = ConfigDict(extra="forbid", strict=True)
+    return pydantic.create_model(name, __config__=config, **{field.name: _bounded(field) for field in fields})  # type: ignore[call-overload]
+
+
+REQUESTS = {
+    "text-to-image": _model("TextToImage", table.TEXT_TO_IMAGE),
+    "image-to-image": _model("ImageToImage", table.IMAGE_TO_IMAGE),
+}
+
+
+def validate(endpoint: str, body: object) -> dict:
+    """The request with its defaults. Raises Problem that lists every bad field."""
+    fields = {field.name: field for field in table.ENDPOINTS[endpoint][1]}
+    try:
+        values = REQUESTS[endpoint].model_validate(body).model_dump()
+    except pydantic.ValidationError as error:
+        raise bad_fields(_errors(error, fields)) from None
+    if found := table.problems_between(values):
+        raise bad_fields(field_error(place, rule, _at(values, place)) for place, rule in found)
+    return values
+
+
+def _errors(error: pydantic.ValidationError, fields: dict[str, table.Field]) -> list[dict]:
+    found = {}  # by place, as a value may break several rules of ours at once
+    for one in error.errors(include_url=False, include_context=False):
+        name, place = str(one["loc"][0]), "/".join(_escaped(str(part)) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            found[place] = field_error(place, _unknown(name, fields), one["input"])
+        elif one["type"] == "missing":
+            found[place] = field_error(place, f"required: {fields[name].rule()}")
+        else:
+            rule = "a text" if len(one["loc"]) > 1 else fields[name].rule()
+            found[place] = field_error(place, rule, one["input"])
+    return list(found.values())
+
+
+def _unknown(name: str, fields: dict[str, table.Field]) -> str:
+    close = get_close_matches(name, fields, 1)
+    return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; valid are {', '.join(fields)}"
+
+
+def _escaped(part: str) -> str:
+    return part.encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
+
+
+def _at(values: dict, place: str) -> object:
+    name, _, index = place.partition("/")
+    return values[name][int(index)] if index else values[name]
+
+
+# --- answers ---
+
+
+class Image(BaseModel):
+    """A picture on the server; url gives its bytes."""
+
+    filename: str
+    subfolder: str
+    type: str
+    url: str
+
+
+class Fit(BaseModel):
+    """What was made of the picture that came in: `kept`, cut from its centre, was scaled to `to`; all (width, height)."""
+
+    file: str
+    size: tuple[int, int]
+    kept: tuple[int, int]
+    to: tuple[int, int]
+    method: str
+
+
+class Progress(BaseModel):
+    """Steps of the sampler; 0 of n before it begins."""
+
+    step: int
+    steps: int
+
+
+class Failure(BaseModel):
+    """The node that failed, and its message."""
+
+    node_id: str
+    node: str
+    message: str
+
+
+class Accepted(BaseModel):
+    """The job is queued; `url` tells how it goes on."""
+
+    prompt_id: str
+    seed: int
+    url: str
+
+
+class Answer(BaseModel):
+    """The finished job. settings: every field as it was used. seconds: what the run took, without the queue."""
+
+    prompt_id: str
+    seed: int
+    images: list[Image]
+    settings: dict[str, Any]
+    image: Fit | None = None
+    seconds: float
+
+
+class Job(BaseModel):
+    """A job as it stands. position: how many wait before it. reason: why it failed or was cancelled."""
+
+    prompt_id: str
+    seed: int
+    status: Literal["pending", "running", "done", "failed", "cancelled"]
+    url: str
+    position: int | None = None
+    progress: Progress | None = None
+    images: list[Image] | None = None
+    settings: dict[str, Any] | None = None
+    image: Fit | None = None
+    seconds: float | None = None
+    reason: str | None = None
+    error: Failure | None = None
+
+
+class ModelFiles(BaseModel):
+    """One kind of model file: what would be picked (null: none is installed), what there is, the official file."""
+
+    picked: str | None
+    installed: list[str]
+    folder: str
+    official: str
+    link: str
+
+
+class FieldError(BaseModel):
+    """One bad field."""
+
+    pointer: str
+    rule: str
+    value: Any = None
+
+
+class ProblemJson(BaseModel):
+    """A problem as RFC 9457 has it, with members of its kind."""
+
+    model_config = ConfigDict(extra="allow")
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] | None = None

@@ -1,0 +1,53 @@
+"""Asking the live server's service for pictures, on the small models."""
+
+import io
+
+import numpy as np
+import requests
+from PIL import Image
+
+# T5-XXL and FLUX's autoencoder have no small form; see lab/graphs.py. The model and CLIP-L are found.
+SMALL = {
+    "width": 64,
+    "height": 64,
+    "num_inference_steps": 2,
+    "t5xxl": "clip_l_small.safetensors",
+    "clip_type": "sd3",
+    "vae": "taef1",
+}
+
+
+class Service:
+    """The live server's service."""
+
+    def __init__(self, server):
+        self.server, self.url = server, server.url
+
+    def post(self, endpoint="text-to-image", **body):
+        return self.raw(endpoint, json={"prompt": "a cat", **SMALL, **body})
+
+    def raw(self, endpoint="text-to-image", **request):
+        return requests.post(f"{self.url}/nagpag/{endpoint}", timeout=120, **request)
+
+    def job(self, prompt_id):
+        return requests.get(f"{self.url}/nagpag/jobs/{prompt_id}", timeout=30)
+
+    def cancel(self, prompt_id):
+        return requests.delete(f"{self.url}/nagpag/jobs/{prompt_id}", timeout=30)
+
+    def queued(self):
+        """Prompt ids that wait or run, by ComfyUI's own account."""
+        found = requests.get(f"{self.url}/queue", timeout=30).json()
+        return [item[1] for item in [*found["queue_running"], *found["queue_pending"]]]
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def png(width=80, height=64, seed=0):
+    """A picture's bytes."""
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,248 @@
+"""The command line as a subprocess, and the Python client, against the live server."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from asking import SMALL, pixels, png
+from nag_pag_flux.lab import host
+from nag_pag_flux.nagpag import request as table
+from nag_pag_flux.nagpag.client import BadRequest, Client, JobFailed, NoServer, as_url, compare
+from PIL import Image
+
+OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+PROMPT = ["--prompt", "a cat", "--seed", "31", *OPTIONS]
+
+
+def command(*words):
+    return [sys.executable, "-m", "nagpag", *map(str, words)]
+
+
+@pytest.fixture
+def nagpag(service):
+    """Run a command against the live server; from the repo's root, as the package is not installed here."""
+
+    def run(*words, **env):
+        env = {**os.environ, "NAGPAG_SERVER": service.url, **env}
+        return subprocess.run(command(*words), cwd=host.REPO, env=env, capture_output=True, text=True, timeout=180)
+
+    return run
+
+
+def test_text_to_image_saves_where_told_and_never_over_a_file(service, nagpag, tmp_path):
+    expected = requests.get(service.post(seed=31).json()["images"][0]["url"], timeout=30).content
+    target = tmp_path / "new folder" / "cat.png"
+    done = nagpag("text-to-image", *PROMPT, "--output", target)
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(pixels(target.read_bytes()), pixels(expected))
+    assert "seed 31" in done.stdout and str(target) in done.stdout
+    assert "text-to-image: done" in done.stderr and "2/2" in done.stderr  # the progress bar
+    first = target.read_bytes()
+    done = nagpag("text-to-image", *PROMPT, "--output", target)
+    assert str(target.with_name("cat_1.png")) in done.stdout
+    assert target.read_bytes() == first and target.with_name("cat_1.png").is_file()
+
+
+def test_image_to_image_from_a_local_file_as_json(nagpag, tmp_path):
+    (tmp_path / "start.png").write_bytes(png())
+    words = ("image-to-image", *PROMPT, "--image-url", tmp_path / "start.png", "--strength", 0.5, "--num_images", 2)
+    done = nagpag(*words, "--output", tmp_path, "--json")
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stderr == ""
+    assert len(told["files"]) == 2 and all(Path(file).is_file() for file in told["files"])
+    assert (told["seed"], told["settings"]["strength"]) == (31, 0.5) and told["image"]["kept"] == [64, 64]
+
+
+def test_compare_writes_both_with_their_labels(nagpag, tmp_path):
+    done = nagpag("text-to-image", *PROMPT, "--output", tmp_path / "a.png", "--compare", "--json")
+    told = json.loads(done.stdout)
+    sheet = np.asarray(Image.open(told["compare"]))
+    assert Path(told["compare"]).name == "a_compare.png" and sheet.shape == (64 + compare.LABEL, 128, 3)
+    guided = pixels((tmp_path / "a.png").read_bytes())
+    assert np.array_equal(sheet[:64, 64:], guided) and (sheet[:64, :64] != guided).any()
+    assert (sheet[64:, :64] < 128).any() and (sheet[64:, 64:] < 128).any()  # ink of the labels
+
+
+def test_labels_fit_and_differ():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(file, "PNG")
+    sheet = np.asarray(compare.side_by_side([{"x" * 40: file.getvalue(), "y": file.getvalue()}]))
+    dark = np.flatnonzero((sheet[64:] < 128).any(axis=(0, 2)))
+    assert dark.min() >= 4 and not ((dark >= 60) & (dark < 68)).any()  # each beneath its own picture
+
+
+def test_without_waiting(service, nagpag):
+    told = json.loads(nagpag("text-to-image", *PROMPT, "--no-wait", "--json").stdout)
+    deadline = time.monotonic() + 60
+    while service.job(told["prompt_id"]).json()["status"] != "done":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert told["url"].endswith(told["prompt_id"])
+
+
+def test_models(nagpag):
+    done = nagpag("models")
+    assert done.returncode == 0 and "diffusion_model (models/diffusion_models): flux_small.safetensors" in done.stdout
+    assert "ae.safetensors: https://" in done.stdout and "also there: taef1" in done.stdout
+    assert json.loads(nagpag("models", "--json").stdout)["vae"]["picked"] is None
+
+
+# --- exit codes ---
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["text-to-image"], "--prompt"),
+        (["text-to-image", "--prompt", "a", "--width", "100"], "width: 100 is not valid; valid is a whole number"),
+        (["text-to-image", "--prompt", "a", "--width", "wide"], "--width"),
+        (["text-to-image", *PROMPT, "--nag-pag-applied-layers", "8", "x"], '"x" is not a block'),
+        (["text-to-image", *PROMPT, "--sampler-name", "nope"], "nope"),
+        (["text-to-image", *PROMPT, "--output", "a.jpg"], "PNG"),
+        (["text-to-image", *PROMPT, "--output", "/proc/no/such"], "--output"),
+        (["image-to-image", *PROMPT, "--image-url", "nothing.png"], "no such picture"),
+        (["text-to-image", *PROMPT, "--no-wait", "--compare"], "--compare"),
+        (["inspect", "README.md"], "not a safetensors file"),
+        (["inspect", "nothing.safetensors"], "No such file"),
+        (["sideways"], "sideways"),
+    ],
+)
+def test_bad_input_is_2(nagpag, words, said):
+    done = nagpag(*words)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_server_is_3_in_one_line(nagpag):
+    done = nagpag("text-to-image", "--prompt", "a", NAGPAG_SERVER="http://127.0.0.1:1")
+    assert done.returncode == 3 and done.stderr.count("\n") == 1
+    assert "127.0.0.1:1" in done.stderr and "python main.py" in done.stderr
+
+
+def test_a_failed_job_is_4(nagpag):
+    done = nagpag("text-to-image", *PROMPT, "--nag-pag-applied-layers", "25", "--json")
+    assert done.returncode == 4 and "block 25 does not exist" in json.loads(done.stdout)["error"]
+    done = nagpag("text-to-image", "--prompt", "a")
+    assert done.returncode == 4 and "put ae.safetensors into models/vae" in done.stderr
+
+
+def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
+    words = command("text-to-image", *PROMPT, "--num-inference-steps", 200, "--seed", 32, "--output", tmp_path)
+    env = {**os.environ, "NAGPAG_SERVER": service.url}
+    process = subprocess.Popen(words, cwd=host.REPO, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (ids := service.queued()) or service.job(ids[0]).json()["status"] != "running":
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "the job was cancelled" in said and "Traceback" not in said
+    while (status := service.job(ids[0]).json()["status"]) == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert status == "cancelled" and not list(tmp_path.iterdir())
+
+
+# --- what needs no server ---
+
+
+def test_the_options_are_the_fields(nagpag):
+    for name, (_, fields) in table.ENDPOINTS.items():
+        help_text = nagpag(name, "--help", COLUMNS="200").stdout
+        for field in fields:
+            assert f"--{field.name.replace('_', '-')}" in help_text
+
+
+def test_inspect_reads_the_header_only(nagpag, tmp_path):
+    header = {
+        **{f"double_blocks.{i}.img_attn.qkv.weight": [1536, 512] for i in range(19)},
+        **{f"single_blocks.{i}.linear1.weight": [512, 512] for i in range(38)},
+        "img_in.weight": [512, 64],
+        "vector_in.in_layer.weight": [512, 768],
+        "guidance_in.in_layer.weight": [512, 256],
+    }
+    text = json.dumps(
+        {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in header.items()}
+    )
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode())  # no tensor follows
+    done = nagpag("inspect", path)
+    for line in ("FLUX.1 [dev]", "double blocks  19", "single blocks  38", "8, 12, 16"):
+        assert line in done.stdout, done.stdout + done.stderr
+    assert json.loads(nagpag("inspect", path, "--json").stdout)["auto"] == [8, 12, 16]
+
+
+def test_the_client_needs_the_standard_library_only(tmp_path):
+    """Neither torch nor the host nor any package is imported to ask and to inspect."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import nagpag.client.cli, nagpag.checkpoint\n"
+        "nagpag.client.cli.parser()\n"
+        "extra = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(extra - set(sys.stdlib_module_names) - {'nagpag'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=host.REPO, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+# --- the Python client ---
+
+
+def test_the_client_in_python(service, tmp_path):
+    client, jobs = Client(service.url), []
+    result = client.image_to_image("a cat", png(), progress=jobs.append, seed=33, strength=0.5, **SMALL)
+    path = result.images[0].save(tmp_path / "out.png")
+    assert pixels(path.read_bytes()).shape == (64, 64, 3) and result.seed == 33 and result.seconds >= 0
+    assert jobs[-1]["status"] == "done" and client.job(result.prompt_id) == jobs[-1]
+    with pytest.raises(FileExistsError):
+        result.images[0].save(path)
+    with pytest.raises(BadRequest) as caught:
+        client.text_to_image("a cat", width=100, height=7)
+    assert {error["pointer"] for error in caught.value.problem["errors"]} == {"#/width", "#/height"}
+
+
+def test_a_job_that_others_cancel(service):
+    client, caught = Client(service.url), []
+
+    def wait():
+        try:
+            client.text_to_image("a cat", seed=34, **{**SMALL, "num_inference_steps": 200})
+        except JobFailed as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not (ids := service.queued()) or not service.job(ids[0]).ok:
+        time.sleep(0.05)
+    client.cancel(ids[0])
+    thread.join(60)
+    assert caught and "the job was cancelled" in caught[0]
+
+
+def test_a_server_without_the_pack():
+    import http.server
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.raises(NoServer, match="no NAG-PAG pack"):
+        Client(f"127.0.0.1:{server.server_port}").models()
+    server.shutdown()
+    server.server_close()
+
+
+def test_bytes_and_paths_are_sent_along(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    assert as_url(b"picture") == as_url(tmp_path / "a.png") == "data:;base64,cGljdHVyZQ=="
+    assert as_url("name.png") == "name.png"

@@ -1,0 +1,220 @@
+"""Waiting and not waiting, cancelling, many at once, failures."""
+
+import concurrent.futures
+import json
+import threading
+import time
+
+import aiohttp
+import pytest
+import requests
+from asking import SMALL
+
+LONG = {"num_inference_steps": 200, "width": 128, "height": 128}
+ENDED = ("done", "failed", "cancelled")
+
+
+def until(look, wanted, seconds=120):
+    """Call `look` until `wanted` holds of what it gives."""
+    deadline = time.monotonic() + seconds
+    while not wanted(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+    return found
+
+
+def status(service, prompt_id, *statuses):
+    return until(lambda: service.job(prompt_id).json(), lambda job: job["status"] in statuses)
+
+
+@pytest.fixture
+def queued(service):
+    """Queue without waiting; what is left is cancelled."""
+    ids = []
+
+    def queue(**body):
+        answer = service.post(wait=False, **body)
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.json()["prompt_id"])
+        return answer
+
+    yield queue
+    for prompt_id in ids:
+        service.cancel(prompt_id)
+
+
+def test_without_waiting(service, queued):
+    answer = queued(seed=3)
+    body = answer.json()
+    assert answer.headers["Location"] == body["url"] == f"{service.url}/nagpag/jobs/{body['prompt_id']}"
+    assert body["seed"] == 3
+    job = status(service, body["prompt_id"], *ENDED)
+    waited = service.post(seed=3).json()
+    assert job["status"] == "done" and job["settings"] == waited["settings"]
+    assert len(job["images"]) == 1 and requests.get(job["images"][0]["url"], timeout=30).ok
+
+
+def test_a_running_job_tells_its_steps_and_only_it_is_cancelled(service, queued):
+    running, behind, other = (queued(seed=seed, **LONG).json()["prompt_id"] for seed in (1, 2, 3))
+    job = until(lambda: service.job(running).json(), lambda job: job.get("progress", {}).get("step", 0) >= 1)
+    assert job["status"] == "running" and job["progress"]["steps"] == 200 and job["progress"]["step"] < 200
+    assert [service.job(one).json()["position"] for one in (behind, other)] == [0, 1]
+    assert service.cancel(behind).json()["status"] == "cancelled"  # waited: out of the queue, the running one goes on
+    assert service.job(running).json()["status"] == "running" and service.queued() == [running, other]
+    assert service.cancel(running).status_code in (200, 202)  # ran: interrupted, the next one begins
+    assert status(service, running, *ENDED)["status"] == "cancelled"
+    assert status(service, other, "running", *ENDED)["status"] == "running"
+    assert service.cancel(other).json()["status"] in ("running", "cancelled")
+    status(service, other, "cancelled")
+
+
+def test_cancelling_as_it_begins_is_not_lost(service, queued):
+    """ComfyUI clears an interrupt that comes between taking a prompt from the queue and running it."""
+    for seed in range(5):
+        prompt_id = queued(seed=seed, **LONG).json()["prompt_id"]
+        service.cancel(prompt_id)
+        assert status(service, prompt_id, *ENDED)["status"] == "cancelled"
+    assert service.post(seed=1).status_code == 200
+
+
+def test_cancelling_what_has_ended_changes_nothing(service, queued):
+    prompt_id = queued(seed=4).json()["prompt_id"]
+    done = status(service, prompt_id, *ENDED)
+    answer = service.cancel(prompt_id)
+    assert answer.status_code == 200 and answer.json() == done and done["status"] == "done"
+
+
+def test_a_job_that_is_not_known(service):
+    foreign = "00000000-0000-0000-0000-000000000000"
+    for answer in (service.job(foreign), service.cancel(foreign), service.job(f"{foreign}/events")):
+        assert answer.status_code == 404 and answer.json()["type"] == "urn:nag-pag:no-such-job"
+
+
+def test_taken_out_of_the_queue_by_others(service, queued):
+    queued(seed=1, **LONG)
+    waiting = queued(seed=2, **LONG).json()["prompt_id"]
+    requests.post(f"{service.url}/queue", json={"delete": [waiting]}, timeout=30)
+    job = status(service, waiting, *ENDED)
+    assert job["status"] == "cancelled" and "taken out" in job["reason"]
+
+
+def test_cancelled_while_someone_waits(service):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(service.post, seed=5, **LONG)
+        (prompt_id,) = until(service.queued, lambda ids: len(ids) == 1)
+        until(lambda: service.job(prompt_id), lambda answer: answer.ok)
+        service.cancel(prompt_id)
+        answer = waiting.result(timeout=60)
+    assert answer.status_code == 410 and answer.json()["prompt_id"] == prompt_id
+
+
+def test_a_client_that_goes_away_cancels_nothing(service):
+    with pytest.raises(requests.ReadTimeout):
+        requests.post(
+            f"{service.url}/nagpag/text-to-image",
+            json={"prompt": "left alone", **SMALL, "num_inference_steps": 6, "seed": 6},
+            timeout=(10, 0.3),
+        )
+    (prompt_id,) = until(service.queued, lambda ids: len(ids) == 1)
+    assert status(service, prompt_id, *ENDED)["status"] == "done"
+
+
+def test_twenty_at_once_are_all_answered_in_order(service):
+    """Each is sent when the one before has left, so that there is an order; then all wait together."""
+    done, lock = [], threading.Lock()
+
+    def ask(number):
+        answer = service.post(seed=100 + number, num_inference_steps=1)
+        with lock:
+            done.append((answer.status_code, answer.json()["seed"], answer.json()["prompt_id"]))
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        for number in range(20):
+            pool.submit(ask, number)
+            time.sleep(0.05)
+        assert requests.get(f"{service.url}/nagpag/schema", timeout=5).ok  # meanwhile the loop is free
+    assert [code for code, _, _ in done] == [200] * 20
+    history = list(requests.get(f"{service.url}/history", timeout=30).json())
+    ours = [prompt_id for prompt_id in history if prompt_id in {one for _, _, one in done}]
+    seeds = {prompt_id: seed for _, seed, prompt_id in done}
+    assert [seeds[prompt_id] for prompt_id in ours] == list(range(100, 120))
+
+
+def test_events_tell_each_change_to_the_end(service, queued):
+    prompt_id = queued(seed=11, num_inference_steps=6).json()["prompt_id"]
+    stream = requests.get(f"{service.url}/nagpag/jobs/{prompt_id}/events", stream=True, timeout=60)
+    assert stream.headers["Content-Type"] == "text/event-stream"
+    jobs = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith(b"data: ")]
+    assert jobs[-1]["status"] == "done" and jobs[-1] == service.job(prompt_id).json()
+    steps = [job["progress"]["step"] for job in jobs if "progress" in job]
+    assert steps == sorted(steps) and any(0 < step < 6 for step in steps)
+    assert all(before != after for before, after in zip(jobs, jobs[1:], strict=False))
+
+
+def test_the_callers_own_websocket_gets_the_progress(service):
+    import asyncio
+
+    async def ask():
+        url = f"{service.url.replace('http', 'ws', 1)}/ws?clientId=my-own-client"
+        body = {"prompt": "a cat", **SMALL, "seed": 21, "client_id": "my-own-client", "num_inference_steps": 3}
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as events:
+            async with session.post(f"{service.url}/nagpag/text-to-image", json=body) as answer:
+                prompt_id = (await answer.json())["prompt_id"]
+            steps = []
+            async for message in events:
+                if message.type != aiohttp.WSMsgType.TEXT:
+                    continue
+                event = message.json()
+                if event["data"].get("prompt_id") != prompt_id:
+                    continue
+                if event["type"] == "progress":
+                    steps.append((event["data"]["value"], event["data"]["max"]))
+                elif event["type"] == "executing" and event["data"]["node"] is None:
+                    return steps
+        return None
+
+    assert asyncio.run(ask()) == [(1, 3), (2, 3), (3, 3)]
+
+
+# --- what can't be done ---
+
+
+def test_a_run_that_fails_names_node_and_message(service):
+    answer = service.post(nag_pag_applied_layers=["25"])
+    body = answer.json()
+    assert answer.status_code == 500 and answer.headers["Content-Type"].startswith("application/problem+json")
+    assert body["node_error"]["node"] == "NAGPAGGuidance"
+    assert "block 25 does not exist: this model has double blocks 0 to 18" in body["node_error"]["message"]
+    assert "raceback" not in answer.text and ".py" not in answer.text
+    job = service.job(body["prompt_id"]).json()
+    assert job["status"] == "failed" and "block 25" in job["reason"] and "images" not in job
+
+
+@pytest.mark.parametrize(
+    "fields, node", [({"sampler_name": "nope"}, "KSampler"), ({"diffusion_model": "none.safetensors"}, "UNETLoader")]
+)
+def test_what_the_host_refuses(service, fields, node):
+    answer = service.post(**fields)
+    (error,) = answer.json()["node_errors"]
+    assert answer.status_code == 422 and error["node"] == node
+    assert next(iter(fields.values())) in error["errors"][0]["details"]
+    assert not service.queued()
+
+
+def test_missing_model_files_are_listed_with_folder_and_official_name(service):
+    answer = service.raw(json={"prompt": "a cat"})
+    assert answer.status_code == 409
+    found = [(one["field"], one["folder"], one["file"]) for one in answer.json()["missing"]]
+    assert found == [("t5xxl", "text_encoders", "t5xxl_fp16.safetensors"), ("vae", "vae", "ae.safetensors")]
+    assert all(one["link"].endswith(one["file"]) for one in answer.json()["missing"])
+
+
+def test_models_tell_what_would_be_picked(service):
+    found = requests.get(f"{service.url}/nagpag/models", timeout=30).json()
+    assert {kind: files["picked"] for kind, files in found.items()} == {
+        "diffusion_model": "flux_small.safetensors",
+        "clip_l": "clip_l_small.safetensors",
+        "t5xxl": None,
+        "vae": None,
+    }
+    assert found["vae"]["installed"] == ["taef1"] and found["t5xxl"]["official"] == "t5xxl_fp16.safetensors"

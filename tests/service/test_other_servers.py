@@ -1,0 +1,22 @@
+"""A server that listens on several addresses and fetches nothing."""
+
+import requests
+from asking import Service
+from nag_pag_flux.lab.server import running_server
+
+
+def test_it_answers_on_each_of_its_addresses_and_fetching_is_off(monkeypatch):
+    monkeypatch.setenv("NAGPAG_FETCH", "off")
+    with running_server("--listen", "127.0.0.1,127.0.0.3", "--max-upload-size", "0.01") as server:
+        there = server.url.replace("127.0.0.1", "127.0.0.3")
+        for url in (server.url, there):
+            answer = requests.post(
+                f"{url}/nagpag/text-to-image", json={"prompt": "a", "vae": "a", "t5xxl": "b"}, timeout=60
+            )
+            assert answer.status_code == 422 and answer.json()["node_errors"], (
+                answer.text
+            )  # it reached ComfyUI's /prompt
+        answer = Service(server).post("image-to-image", image_url="https://example.org/a.png")
+        assert answer.status_code == 403 and answer.json()["type"] == "urn:nag-pag:fetching-off"
+        # ComfyUI's own limit is for its uploads and prompts; ours is told in the docs.
+        assert Service(server).post("image-to-image", image_url="data:," + "x" * 20_000).status_code == 400
