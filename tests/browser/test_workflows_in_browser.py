@@ -194,24 +194,25 @@ def test_the_text_and_the_plot_show_on_their_nodes(page):
     graph = graphs.for_small_models(graphs.load_graph(graphs.DIAGNOSTICS), 128, 128, steps=4)
     page.evaluate(
         """graph => { for (const [id, node] of Object.entries(graph)) {
-            const ours = window.app.graph.getNodeById(Number(id));
-            for (const widget of ours.widgets ?? [])
-                if (widget.name in node.inputs && !Array.isArray(node.inputs[widget.name]) && ours.type !== 'CurveEditor')
+            const shown = window.app.graph.getNodeById(Number(id));
+            for (const widget of shown.widgets ?? [])
+                if (['string', 'number'].includes(typeof node.inputs[widget.name]))
                     widget.value = node.inputs[widget.name];
         } }""",
         graph,
     )
+    before = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     page.evaluate("async () => { await window.app.queuePrompt(0, 1); }")
-    # What a node shows: the text of a preview widget, the pictures that the host reported for it.
     page.wait_for_function(
         """() => {
             const of = type => window.app.graph._nodes.find(node => node.type === type);
-            const texts = (of('NAGPAGInspect').widgets ?? []).map(widget => String(widget.value ?? ''));
-            const plot = of('NAGPAGPlot');
-            return texts.some(text => text.includes('19 double, 4 single')) && (plot.imgs?.length || plot.images?.length);
+            const text = of('NAGPAGInspect').widgets.find(widget => widget.name === 'found')?.value ?? '';
+            return text.includes('19 double, 4 single') && of('NAGPAGPlot').imgs?.[0]?.naturalWidth === 1280;
         }""",
-        timeout=120_000,
+        timeout=90_000,
     )
+    # What is shown does not go into the next prompt.
+    assert page.evaluate("async () => (await window.app.graphToPrompt()).output") == before
     page.wait_for_timeout(1500)
     screenshot(page, "flux_dev_diagnostics_run")
     assert not errors_of_ours(page)
