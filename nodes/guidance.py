@@ -6,7 +6,7 @@ from ..nagpag import config
 from ..nagpag.blocks import check_spec
 
 
-def _widget(item: config.Number | config.Choice | config.Flag | config.Text, **extra) -> io.WidgetInput:
+def _widget(item: config.Input, **extra) -> io.WidgetInput:
     common = {"default": item.default, "tooltip": item.tooltip, "advanced": item.advanced or None, **extra}
     if isinstance(item, config.Choice):
         return io.Combo.Input(item.name, options=list(item.options), **common)

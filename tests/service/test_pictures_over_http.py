@@ -12,7 +12,7 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.server import run_graph, upload_image
 from PIL import Image
 
-TEXT, IMAGE = graphs.NAMES
+TEXT, IMAGE = graphs.PICTURES
 
 
 def by_hand(service, name, **inputs):

@@ -47,7 +47,7 @@ def test_every_plain_input_of_the_node_has_its_field(item):
         assert field is None  # a socket
 
 
-@pytest.mark.parametrize("endpoint, name", list(zip(table.ENDPOINTS, graphs.NAMES, strict=True)))
+@pytest.mark.parametrize("endpoint, name", list(zip(table.ENDPOINTS, graphs.PICTURES, strict=True)))
 def test_the_defaults_make_the_shipped_graph(endpoint, name):
     """But for the prompt, the picture, the files' names, and the blocks' longer names for `auto`."""
     files = {file.field: file.name for file in models.FILES}
