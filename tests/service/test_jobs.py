@@ -173,7 +173,9 @@ def test_the_callers_own_websocket_gets_the_progress(service):
                     return steps
         return None
 
-    assert asyncio.run(ask()) == [(1, 3), (2, 3), (3, 3)]
+    steps = asyncio.run(ask())
+    # The host leaves out a message that the next one overtakes.
+    assert steps[-1] == (3, 3) and steps == sorted(set(steps)) and set(steps) <= {(1, 3), (2, 3), (3, 3)}
 
 
 # --- what can't be done ---
