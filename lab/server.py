@@ -96,7 +96,7 @@ def _stop(process: subprocess.Popen) -> None:
     """Stop the server and whatever it started, politely first; a second Ctrl-C while waiting does not spare it."""
     try:
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)  # SIGINT is deaf where we were started in the background
             process.wait(10)
     finally:
         with contextlib.suppress(ProcessLookupError):

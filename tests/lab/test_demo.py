@@ -1,6 +1,7 @@
 """The demo as a user runs it: a subprocess of its own with its own server."""
 
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -37,7 +38,10 @@ def test_it_makes_the_pictures_and_says_where(tmp_path):
 
 
 def test_ctrl_c_stops_the_server_too(tmp_path):
-    process = subprocess.Popen([*COMMAND, str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell starts what it sends to the background deaf to Ctrl-C, and so would be what these tests start there.
+    hearing = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command = [*COMMAND, str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hearing)
     try:
         while not (servers := servers_of(process)):
             assert process.poll() is None

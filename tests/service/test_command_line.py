@@ -1,5 +1,6 @@
 """The command line as a subprocess, and the Python client, against the live server."""
 
+import functools
 import io
 import json
 import os
@@ -138,7 +139,9 @@ def test_a_failed_job_is_4(nagpag):
 def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
     words = command("text-to-image", *PROMPT, "--num-inference-steps", 200, "--seed", 32, "--output", tmp_path)
     env = {**os.environ, "NAGPAG_SERVER": service.url}
-    process = subprocess.Popen(words, cwd=host.REPO, env=env, stderr=subprocess.PIPE, text=True)
+    # A shell starts what it sends to the background deaf to Ctrl-C, and so would be what these tests start there.
+    hearing = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, cwd=host.REPO, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hearing)
     try:
         deadline = time.monotonic() + 60
         while not (ids := service.queued()) or service.job(ids[0]).json()["status"] != "running":
