@@ -1,23 +1,12 @@
 """A real ComfyUI in this process, and small FLUX models that its stock loader takes."""
 
 import logging
-import os
-import sys
 
 import pytest
+from nag_pag_flux.lab.in_host import enter_host
 
-
-def _enter_host():
-    """Make this process a ComfyUI on the CPU; its modules read the command line when they are imported."""
-    sys.argv = sys.argv[:1]
-    sys.path.insert(0, os.environ["COMFYUI_PATH"])
-    from comfy.cli_args import args
-
-    args.cpu = True
-    logging.getLogger().setLevel(logging.INFO)
-
-
-_enter_host()
+enter_host()
+logging.getLogger().setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")
