@@ -20,8 +20,15 @@ FRESH = (Subject(2), Subject(2, early=True), Subject(3))
 SUBJECTS = (*CHOSEN_ON, *FRESH)
 
 AS_PUBLISHED: dict[str, Any] = {
-    **{"reach": "attention", "blocks": "auto", "scale": 3.0, "tau": 2.5, "alpha": 0.25},
-    **{"perturbation": 1.0, "negative": "identity", "schedule": "constant", "renew_every": 1},
+    "reach": "attention",
+    "blocks": "auto",
+    "scale": 3.0,
+    "tau": 2.5,
+    "alpha": 0.25,
+    "perturbation": 1.0,
+    "negative": "identity",
+    "schedule": "constant",
+    "renew_every": 1,
 }
 
 
