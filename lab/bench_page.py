@@ -92,13 +92,13 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 COST_NOTES = """*A step*: each step's time over that of the plain steps before and after it, the median, ± its standard error from how
-the rounds differ; *middle half*: from the lower to the upper quartile of steps. Where a branch is renewed now and then, both
-are taken apart for the steps that renew it and those that don't, and put together as often as they come. *Counted*: the blocks
+the rounds differ; *middle half*: from the lower to the upper quartile of steps. Where a branch is renewed now and then, the
+steps that renew it and those that don't have medians of their own, weighed by how many of each a sampling has. *Counted*: the blocks
 that the negative branch runs through, each at its share of a plain step as timed in the same run, over the steps that
 renew it. *Gap*: a step less counted, in shares of a plain step. *Memory*: what a step takes at its peak beyond the plain
 model's peak, in activations of the picture's tokens (tokens × width, bfloat16). `scale 0` is the plain model itself: its row
-says how exact the others are. CFG and NAGuidance run two passes as one batch of two, which takes less than two passes
-where a batch of one leaves the machine idle."""
+says how exact the others are. CFG and NAGuidance run both passes as one batch of two,
+which may take less than two passes one after the other."""
 
 
 def cost_table(results: Results) -> str:
