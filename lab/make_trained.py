@@ -83,6 +83,8 @@ def ship() -> None:
     decoder = {"recipe": autoencoder.recipe_digest(), "seed": str(SHIPPED)}
     decoder |= {f"psnr_noise_{noise}": f"{quality(weights, noise):.1f}" for noise in (0.0, 0.1)}
     save_file(weights, str(DECODER), {**decoder, "license": LICENSE})
+    for path in (FLUX, DECODER):
+        path.chmod(0o644)  # safetensors leaves them to their owner alone
     CARD.write_text(card())
 
 
