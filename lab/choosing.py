@@ -34,24 +34,34 @@ def table(subjects: list[Subject], contenders: list[Contender], count: int, work
     return rows
 
 
-def first_round() -> list[Contender]:
-    """Every double block as the start of a branch, at both reaches; the published form and its gentler neighbours."""
-    branch: dict[str, Any] = {"scale": 3.0, "tau": 1.5, "alpha": 0.25, "renew_every": 4}
+def blocks_round() -> list[Contender]:
+    """Every double block alone, weakly: in its attention, and as the start of a branch to the output."""
     return [
-        *(
-            nagpag(**{**branch, "blocks": str(block), "reach": reach})
-            for reach in ("double blocks", "output")
-            for block in range(8)
-        ),
-        nagpag("as published", blocks="auto", tau=2.5, alpha=0.25),
-        nagpag("softened", blocks="auto", tau=2.5, alpha=0.25, negative="softened"),
+        *(nagpag(blocks=str(block), reach="attention", tau=1.5, alpha=0.1, renew_every=1) for block in range(8)),
+        *(nagpag(blocks=str(block), reach="output", tau=1.5, alpha=0.05, renew_every=4) for block in range(8)),
     ]
 
 
+def forms_round() -> list[Contender]:
+    """All blocks together, in the attention: how strong, how limited, and which negative."""
+    every: dict[str, Any] = {"blocks": "all", "reach": "attention", "tau": 1.5, "renew_every": 1}
+    return [
+        *(nagpag(**{**every, "alpha": alpha}) for alpha in (0.05, 0.1, 0.2)),
+        *(nagpag(**{**every, "alpha": 0.1, "negative": kind}) for kind in ("softened", "mean", "identity + text")),
+        nagpag(**{**every, "alpha": 0.1, "tau": 1.0}),
+        nagpag(**{**every, "alpha": 0.03, "tau": 10.0}),
+        nagpag(**{**every, "alpha": 0.1, "blocks": "3-7"}),
+        nagpag(**{**every, "alpha": 0.1, "blocks": "3, 4, 7"}),
+    ]
+
+
+ROUNDS = {"blocks": blocks_round, "forms": forms_round}
+
+
 def main(arguments: list[str]) -> int:
-    """Arguments: how many pictures, how many workers, then subjects such as 0 0e 1."""
-    count, workers = int(arguments[0]), int(arguments[1])
-    subjects = [Subject(int(word.rstrip("e")), word.endswith("e")) for word in arguments[2:]]
+    """Arguments: a round, how many pictures, how many workers, then subjects such as 0 0e 1."""
+    name, count, workers = arguments[0], int(arguments[1]), int(arguments[2])
+    subjects = [Subject(int(word.rstrip("e")), word.endswith("e")) for word in arguments[3:]]
     print("subjects:", "; ".join(map(str, subjects)), file=sys.stderr)
-    table(subjects, first_round(), count, workers)
+    table(subjects, ROUNDS[name](), count, workers)
     return 0
