@@ -55,7 +55,19 @@ def forms_round() -> list[Contender]:
     ]
 
 
-ROUNDS = {"blocks": blocks_round, "forms": forms_round}
+def late_round() -> list[Contender]:
+    """The later blocks, stronger, at each reach."""
+    inside: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1}
+    beyond: dict[str, Any] = {"tau": 1.5, "renew_every": 4}
+    return [
+        *(nagpag(**inside, blocks=blocks, alpha=alpha) for blocks in ("4-7", "7") for alpha in (0.1, 0.2)),
+        *(nagpag(**beyond, blocks="7", reach="double blocks", alpha=alpha) for alpha in (0.05, 0.1)),
+        *(nagpag(**beyond, blocks="7", reach="output", alpha=alpha) for alpha in (0.1, 0.15)),
+        *(nagpag(**beyond, blocks=block, reach="output", alpha=0.05) for block in ("s0", "s2")),
+    ]
+
+
+ROUNDS = {"late": late_round, "blocks": blocks_round, "forms": forms_round}
 
 
 def main(arguments: list[str]) -> int:
