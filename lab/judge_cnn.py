@@ -7,6 +7,7 @@ thread. Where they are not of this recipe, those in the cache are taken, and tra
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -28,7 +29,7 @@ PER_QUADRANT = 16  # features
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the weights, beside the code of this file, judge_lessons.py and shapes.py."""
+    """All that decides the weights, beside the code that `recipe_digest` reads."""
 
     scenes: int = 14_000
     seed: int = 2_000  # of scenes, weights and batches; the models learn from 1,000 on, evidence asks from 3,000 on
@@ -41,10 +42,10 @@ RECIPE = Recipe()
 
 
 def recipe_digest(recipe: Recipe = RECIPE) -> str:
-    """Changes with whatever changes the weights."""
-    files = (__file__, judge_lessons.__file__, shapes.__file__)
-    code = b"".join(Path(str(file)).read_bytes() for file in files)
-    return hashlib.sha256(repr(recipe).encode() + code).hexdigest()[:12]
+    """Changes with whatever changes the weights: the recipe, what is learned from, the network and its training."""
+    files = [Path(str(module.__file__)).read_text() for module in (judge_lessons, shapes)]
+    code = [inspect.getsource(part) for part in (Judge, train, _loss)]
+    return hashlib.sha256("\0".join((repr(recipe), *files, *code)).encode()).hexdigest()[:12]
 
 
 class Judge(nn.Module):
@@ -109,12 +110,6 @@ def _loss(judge: Judge, quadrants: Tensor, truth: dict[str, Tensor]) -> Tensor:
     return loss + 0.1 * functional.cross_entropy(heads["background"], truth["background"]) + 0.1 * far[whole].mean()
 
 
-def write(folder: Path) -> None:
-    """Train and keep the judge with its recipe's digest, in half precision."""
-    state = {name: tensor.half().contiguous() for name, tensor in train().state_dict().items()}
-    save_file(state, str(folder / SHIPPED.name), {"recipe": recipe_digest()})
-
-
 def shipped_recipe() -> str:
     """The digest of the recipe that made the shipped weights; "" where there are none."""
     if not SHIPPED.exists():
@@ -134,11 +129,15 @@ def load() -> Judge:
 
 def _trained() -> Path:
     folder = host.cache_dir() / f"judge-{recipe_digest()}"
-    host.make_once(folder, write)
+    if not folder.exists():
+        # Before the cache is locked, as every start of a host waits for that lock.
+        state = {name: tensor.half().contiguous() for name, tensor in train().state_dict().items()}
+        kept = {"recipe": recipe_digest()}
+        host.make_once(folder, lambda made: save_file(state, str(made / SHIPPED.name), kept))
     return folder / SHIPPED.name
 
 
 def main(_: list[str]) -> int:
     """Put the judge of this recipe into the repo, trained here if the cache has none."""
-    shutil.copy(_trained(), SHIPPED)
+    shutil.copyfile(_trained(), SHIPPED)
     return 0

@@ -17,9 +17,13 @@ from . import shapes
 
 STEP, REACH = 2, 8  # pixels between the templates' centres, and how far they go from the middle of the place
 RADII = (17.0, 18.5, 20.0, 21.5, 23.0, 24.5, 26.0)
+CHUNK = 32  # quadrants at a time, so that what is computed on the way stays in the cache of a core
 ASPECTS = (0.92, 1.0, 1.08)  # the width is stretched by this and the height shrunk: an oval ring is still a ring
 
-# The least share of a quadrant's variance that a shape has to explain to be called whole.
+# The least share of a quadrant's variance that a shape has to explain to be called whole: what 99 % of real renders
+# with grain of 0.02 exceed, less .03 to .08, so far that what an eye calls whole in trained models' pictures passes
+# and a frame without a side, a cross without an arm and a ring with a gap (.79 at most) don't. Thin shapes lie between
+# the templates more easily, so they have to explain less.
 ENOUGH = {"disc": 0.91, "square": 0.91, "triangle": 0.88, "ring": 0.82, "cross": 0.8, "frame": 0.82}
 
 
@@ -94,7 +98,7 @@ def _everywhere(covers: Tensor) -> Tensor:
 
 def fit(quadrants: Tensor) -> Fit:
     """Fit quadrants (n, 3, SIDE, SIDE), RGB."""
-    parts = [_fit(part) for part in quadrants.split(256)]
+    parts = [_fit(part) for part in quadrants.split(CHUNK)]
     return Fit(*(torch.cat([getattr(part, name) for part in parts]) for name in ("shape", "color", "share")))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -52,10 +51,7 @@ def score(pictures: Tensor, scenes: list[shapes.Scene]) -> Scores:
     """
     pictures = _checked(pictures, scenes)
     parts = quadrants_of(pictures)
-    rows = torch.tensor([row for row, scene in enumerate(scenes) for _ in scene.things])
-    things = [thing for scene in scenes for thing in scene.things]
-    place = torch.tensor([thing.place for thing in things])
-    asked = torch.tensor([(thing.shape, thing.color) for thing in things])
+    rows, place, asked = _asked(scenes)
     features = features_of(pictures)
     found = _found_by_cnn(features.unflatten(1, (4, -1))[rows, place])
     fit = judge_templates.fit(parts[rows, place])
@@ -74,6 +70,13 @@ def score(pictures: Tensor, scenes: list[shapes.Scene]) -> Scores:
         sharpness=sharpness(pictures),
         features=features,
     )
+
+
+def _asked(scenes: list[shapes.Scene]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each object: which scene's, in which place, (objects,); and its shape and colour, (objects, 2)."""
+    every = [(row, thing) for row, scene in enumerate(scenes) for thing in scene.things]
+    rows, place = torch.tensor([(row, thing.place) for row, thing in every]).T
+    return rows, place, torch.tensor([(thing.shape, thing.color) for _, thing in every])
 
 
 def _checked(pictures: Tensor, scenes: list[shapes.Scene]) -> Tensor:
@@ -186,16 +189,17 @@ def held_out_accuracy() -> float:
 
 @cache
 def _reference() -> dict[str, Tensor]:
-    judge_cnn.load()  # before the lock of the cache is held: it may want to train
     folder = host.cache_dir() / f"judge-reference-{judge_cnn.recipe_digest()}"
-    host.make_once(folder, _write_reference)
+    if not folder.exists():
+        reference = _make_reference()  # before the cache is locked, as every start of a host waits for that lock
+        host.make_once(folder, lambda made: save_file(reference, str(made / "reference.safetensors")))
     return load_file(folder / "reference.safetensors")
 
 
-def _write_reference(folder: Path) -> None:
+def _make_reference() -> dict[str, Tensor]:
     scenes = shapes.random_scenes(REFERENCE_COUNT, torch.Generator().manual_seed(REFERENCE_SEED))
-    scores = score(real_pictures(scenes), scenes)
-    features = scores.features.double()
-    accuracy = scores.cnn_right.sum() / scores.objects.sum()
-    kept = {"mean": features.mean(0), "covariance": features.T.cov(), "accuracy": accuracy}
-    save_file(kept, str(folder / "reference.safetensors"))
+    pictures = real_pictures(scenes)
+    features = features_of(pictures)
+    rows, place, asked = _asked(scenes)
+    accuracy = (_found_by_cnn(features.unflatten(1, (4, -1))[rows, place]) == asked).all(1).double().mean()
+    return {"mean": features.double().mean(0), "covariance": features.double().T.cov(), "accuracy": accuracy}

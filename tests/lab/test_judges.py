@@ -41,7 +41,7 @@ def test_real_renders_are_right(pictures, scenes):
     scores = judges.score(pictures, scenes)
     assert scores.objects.tolist() == [len(scene.things) for scene in scenes]
     assert min(right(pictures, scenes)) > 0.995
-    assert scores.template_fit.min() > 0.9
+    assert scores.template_fit.min() > 0.87
 
 
 def test_latents_lose_nothing(pictures, scenes):
@@ -199,7 +199,7 @@ def test_covers_know_neither_colour_nor_place(scenes):
 
 
 def test_the_template_fit_is_least_squares(pictures, scenes):
-    """By numpy's lstsq for each template of a thinned bank."""
+    """By numpy's lstsq, template by template."""
     thing = scenes[0].things[0]
     quadrant = judge_lessons.quadrants_of(pictures[:1])[0, thing.place]
     noisy = quadrant + 0.1 * torch.randn(quadrant.shape, generator=torch.Generator().manual_seed(1))
@@ -208,12 +208,26 @@ def test_the_template_fit_is_least_squares(pictures, scenes):
     target = noisy.flatten(1).T.double().numpy()
     total = ((target - target.mean(0)) ** 2).sum()
     shares = np.zeros(6)
-    for one, shape in zip(cover[::7].double().numpy(), bank.shape[::7].tolist(), strict=True):
+    for one, shape in zip(cover.double().numpy(), bank.shape.tolist(), strict=True):
         design = np.stack((one, np.ones_like(one)), 1)
         rest = ((target - design @ np.linalg.lstsq(design, target, rcond=None)[0]) ** 2).sum()
         shares[shape] = max(shares[shape], 1 - rest / total)
     found = judge_templates.fit(noisy[None]).share[0].numpy()
-    assert (found >= shares - 1e-5).all() and found.max() < shares.max() + 0.1
+    np.testing.assert_allclose(found, shares, atol=1e-4)
+
+
+def test_enough_is_what_nearly_all_real_shapes_exceed_with_a_little_grain():
+    """The 1 % quantile of real renders with grain of 0.02, less a margin for what an eye forgives."""
+    generator = torch.Generator().manual_seed(SEED + 2)
+    scenes = shapes.random_scenes(600, generator)
+    pictures = judges.real_pictures(scenes)
+    pictures = pictures + 0.02 * torch.randn(pictures.shape, generator=generator)
+    things = [(row, thing) for row, scene in enumerate(scenes) for thing in scene.things]
+    rows, places = zip(*((row, thing.place) for row, thing in things), strict=True)
+    share = judge_templates.fit(judge_lessons.quadrants_of(pictures)[list(rows), list(places)]).share
+    for index, name in enumerate(shapes.SHAPES):
+        own = share[[thing.shape == index for _, thing in things], index]
+        assert 0.02 < own.quantile(0.01) - judge_templates.ENOUGH[name] < 0.1
 
 
 # --- measures ---
