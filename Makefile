@@ -26,7 +26,7 @@ bench: ## what a step costs, beside the plain model: docs/cost.md
 
 SEEDS ?= 0 1 2 3
 
-lab: ## train the small models anew, the shipped ones too (SEEDS=0: these alone)
+lab: ## train the small models anew, the shipped ones too (SEEDS=0: these alone, about 45 minutes on 2 cores; all: twice that)
 	@$(HOST) lab/run.py make_trained $(SEEDS)
 
 clean: ## remove what was made here; the cache stays

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         return 2
     run = [sys.executable, str(host.REPO / "lab" / "run.py")]
     jobs = {f"seed {seed}": [*run, "training", str(seed)] for seed in seeds if not training.checkpoint(seed).exists()}
-    if not autoencoder.decoder_file(SHIPPED).exists():
+    if SHIPPED in seeds and not autoencoder.decoder_file(SHIPPED).exists():
         jobs["the decoder"] = [*run, "autoencoder", str(SHIPPED)]
     try:
         failed = side_by_side(jobs, os.cpu_count() or 1)
