@@ -46,7 +46,8 @@ class Fit:
     """What explains each quadrant best.
 
     shape (n,): index into SHAPES. color (n,): index into COLOR_NAMES of the palette's colour next to the fitted one, or
-    len(COLOR_NAMES) where a background's colour is nearer. share (n, SHAPES): how much of the variance the best template of each shape explains, in [0, 1].
+    len(COLOR_NAMES) where a background's colour is nearer. share (n, SHAPES): how much of the variance the best
+    template of each shape explains, in [0, 1].
     """
 
     shape: Tensor

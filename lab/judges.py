@@ -129,8 +129,9 @@ def _found_by_cnn(features: Tensor) -> Tensor:
 def frechet(features: Tensor, reference: tuple[Tensor, Tensor]) -> float:
     """Fréchet distance (FID's formula: Heusel et al., arXiv 1706.08500, section 4) of features (n, F) to a Gaussian.
 
-    reference: mean (F,) and covariance (F, F). Squared units of the features; biased upwards for small n, so compare at
-    the same n. The trace of (C₁C₂)^½ is that of (C₁^½ C₂ C₁^½)^½, which is symmetric.
+    reference: mean (F,) and covariance (F, F). Squared units of the features. Biased upwards for small n (a thousand
+    held-out renders are not at 0), so compare at the same n and prompts, and beside real pictures of these prompts.
+    The trace of (C₁C₂)^½ is that of (C₁^½ C₂ C₁^½)^½, which is symmetric.
     """
     mean, covariance = (part.double() for part in reference)
     own_mean, own_covariance = features.double().mean(0), features.double().T.cov()
