@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from . import evidence_runs, judges, paired
-from .contenders import Contender, nagpag, plain
+from .contenders import Contender, cfg, nagpag, plain
 from .evidence_runs import CHOOSING, NOISES, Asked, Subject
 from .paired import Measured
 
@@ -56,18 +56,35 @@ def forms_round() -> list[Contender]:
 
 
 def late_round() -> list[Contender]:
-    """The later blocks, stronger, at each reach."""
-    inside: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1}
-    beyond: dict[str, Any] = {"tau": 1.5, "renew_every": 4}
+    """A branch from the last double blocks on: how strong, how often renewed, how far."""
+    branch: dict[str, Any] = {"blocks": "7", "reach": "output", "tau": 1.5, "alpha": 0.1, "renew_every": 4}
     return [
-        *(nagpag(**inside, blocks=blocks, alpha=alpha) for blocks in ("4-7", "7") for alpha in (0.1, 0.2)),
-        *(nagpag(**beyond, blocks="7", reach="double blocks", alpha=alpha) for alpha in (0.05, 0.1)),
-        *(nagpag(**beyond, blocks="7", reach="output", alpha=alpha) for alpha in (0.1, 0.15)),
-        *(nagpag(**beyond, blocks=block, reach="output", alpha=0.05) for block in ("s0", "s2")),
+        nagpag(**branch),
+        nagpag(**{**branch, "renew_every": 8}),
+        nagpag(**{**branch, "reach_blocks": 2}),
+        nagpag(**{**branch, "alpha": 0.2}),
+        nagpag(**{**branch, "blocks": "6-7"}),
+        nagpag(**{**branch, "blocks": "s0"}),
+        nagpag(**{**branch, "blocks": "s2"}),
+        nagpag(**{**branch, "reach": "double blocks"}),
+        nagpag(blocks="4-7", reach="attention", tau=1.5, alpha=0.1, renew_every=1),
+        cfg(2.0),
     ]
 
 
-ROUNDS = {"late": late_round, "blocks": blocks_round, "forms": forms_round}
+def last_round() -> list[Contender]:
+    """What the rounds before left."""
+    branch: dict[str, Any] = {"blocks": "7", "reach": "output", "tau": 1.5, "alpha": 0.05, "renew_every": 8}
+    return [
+        nagpag(blocks="3-7", reach="attention", tau=1.5, alpha=0.1, renew_every=1),
+        nagpag(**branch),
+        nagpag(**{**branch, "alpha": 0.1}),
+        nagpag(blocks="3-7", reach="attention", tau=1.5, alpha=0.05, renew_every=1),
+        nagpag(**{**branch, "blocks": "6", "renew_every": 8}),
+    ]
+
+
+ROUNDS = {"last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round}
 
 
 def main(arguments: list[str]) -> int:
