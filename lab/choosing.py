@@ -84,7 +84,14 @@ def last_round() -> list[Contender]:
     ]
 
 
-ROUNDS = {"last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round}
+def free_round() -> list[Contender]:
+    """The later blocks in their attention, which costs nothing: from where, how strong, single blocks too or not."""
+    free: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1}
+    spans = [("3-7", 0.1), ("3-7", 0.15), ("3-7, s0-3", 0.1), ("3-7, s0-3", 0.05), ("4-7", 0.1)]
+    return [nagpag(**free, blocks=blocks, alpha=alpha) for blocks, alpha in spans]
+
+
+ROUNDS = {"free": free_round, "last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round}
 
 
 def main(arguments: list[str]) -> int:
