@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..nagpag.blocks import merge_position, parse_blocks
+from ..nagpag.blocks import auto_blocks, merge_position, parse_blocks
 from ..nagpag.config import Settings
 from .flux_module import DEFAULT_SIZES
 
@@ -65,6 +65,8 @@ def nagpag(name: str = "", steps: int = 12, cfg: float = 1.0, **inputs: Any) -> 
     """Our node with these inputs, the rest at their defaults."""
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
+    if settings.blocks == "auto":  # what it means may change, and pictures are kept by their key
+        values["blocks"] = ", ".join(map(str, auto_blocks(DOUBLES)))
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     cost = branch_cost(settings, steps) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg)

@@ -21,7 +21,7 @@ SUBJECTS = (*CHOSEN_ON, *FRESH)
 
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
-    "blocks": "auto",
+    "blocks": "3, 5, 6",  # 8, 12, 16 of 19, by the relative depth of their centres, on 8
     "scale": 3.0,
     "tau": 2.5,
     "alpha": 0.25,
