@@ -35,9 +35,9 @@ AS_PUBLISHED: dict[str, Any] = {
 def reported() -> list[Contender]:
     """Whom the table compares."""
     return [
-        nagpag("NAG-PAG, the node's defaults", blocks="4, 5, 6, 7", tau=1.5, alpha=0.1),
+        nagpag("NAG-PAG, the node's defaults"),
         nagpag("NAG-PAG, as published", **AS_PUBLISHED),
-        nagpag("NAG-PAG, the HTTP defaults' blocks", blocks="3, 5, 6", tau=1.5, alpha=0.1),
+        nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
         cfg(2.0),
     ]
 

@@ -29,7 +29,7 @@ One node between the model loader and the sampler. No negative prompt, cfg stays
 
 **What to turn, in this order**
 1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
-2. **blocks**: `auto` is 8, 12, 16 on FLUX.1. Earlier blocks change the layout, later ones the detail.
+2. **blocks**: `auto` is 9-18 on FLUX.1, the later ones. Earlier blocks change the layout, later ones the detail.
 3. **reach**: `attention` costs nothing; further costs a share of a step and acts on what the model understands.
 4. If it is too much: lower **alpha**, then **tau** (advanced inputs).
 

@@ -93,12 +93,12 @@ BLOCKS = Text(
     "blocks",
     "auto",
     "Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
-    "make a stronger change. auto (8, 12, 16 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), "
+    "make a stronger change. auto (the later ones, 9-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), "
     "8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",
 )
 TAU = Number(
     "tau",
-    2.5,
+    1.5,
     1.0,
     10.0,
     0.05,
@@ -108,7 +108,7 @@ TAU = Number(
 )
 ALPHA = Number(
     "alpha",
-    0.25,
+    0.1,
     0.0,
     1.0,
     0.01,

@@ -87,11 +87,14 @@ def _has_a_field(item: object) -> bool:
 
 
 MOST_TEXT = 10_000
+# Of FLUX.1's 19 double blocks, as the method was published. A promise: it stays, whatever the node's own default is.
+PUBLISHED_BLOCKS = (8, 12, 16)
 LAYERS = Field(
     "nag_pag_applied_layers",
     "texts",
-    tuple(f"transformer_blocks.{block}.attn" for block in blocks.AUTO_BLOCKS),
-    "Which double blocks are guided: names, numbers or ranges, or the one item auto or all. " + config.BLOCKS.tooltip,
+    tuple(f"transformer_blocks.{block}.attn" for block in PUBLISHED_BLOCKS),
+    "Which double blocks are guided: names, numbers or ranges, or the one item auto or all. Without it the "
+    "published ones; the node's own default is auto. " + config.BLOCKS.tooltip,
     1,
     100,
     target=(config.NODE_ID, config.BLOCKS.name),

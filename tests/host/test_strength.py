@@ -125,7 +125,7 @@ def test_schedules_at_a_longer_reach(flux64, reach):
 
 
 def drawn(model, curve, **settings):
-    return apply_guidance(model, Settings(curve=curve, **settings))
+    return apply_guidance(model, Settings(curve=curve, tau=2.5, alpha=0.25, **settings))
 
 
 def steps_of(model, steps=6):
@@ -260,7 +260,9 @@ def test_heads_that_lie_apart_share_one_ratio():
     z_pos, z_neg = (torch.randn(2, 5, 4, 3, generator=generator) for _ in range(2))
     z_neg[:, :, 0] *= 10  # so that each head alone would have another ratio
     before, chosen = z_pos.clone(), [0, 2]
-    patch._guide_heads_in_place(z_pos, z_neg, ((0, 0), (2, 2)), 3.0, Settings(), lambda *tensors: None)
+    patch._guide_heads_in_place(
+        z_pos, z_neg, ((0, 0), (2, 2)), 3.0, Settings(tau=2.5, alpha=0.25), lambda *tensors: None
+    )
     expected = guided_tokens(before[:, :, chosen].flatten(2), z_neg[:, :, chosen].flatten(2), 3.0, 2.5, 0.25)
     torch.testing.assert_close(z_pos[:, :, chosen].flatten(2).double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(z_pos[:, :, [1, 3]], before[:, :, [1, 3]])

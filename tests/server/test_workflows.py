@@ -29,7 +29,7 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    assert "NAG-PAG guided double blocks 8, 12, 16: 3 steps" in server.log.read_text()
+    assert f"NAG-PAG guided double blocks {', '.join(map(str, range(9, 19)))}: 3 steps" in server.log.read_text()
 
 
 def run_pixels(server, graph):
@@ -110,8 +110,8 @@ def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
     assert list(inputs) == ["model", *(item.name for item in config.INPUTS), config.CURVE]
     promised = {
         "scale": (3.0, 0, 10, None),
-        "tau": (2.5, 1, 10, True),
-        "alpha": (0.25, 0, 1, True),
+        "tau": (1.5, 1, 10, True),
+        "alpha": (0.1, 0, 1, True),
         "start_percent": (0.0, 0, 1, True),
         "end_percent": (1.0, 0, 1, True),
     }
@@ -168,15 +168,16 @@ def test_a_graph_saved_with_the_first_version_still_runs(server, tmp_path):
 
 
 def test_a_graph_saved_with_twelve_inputs_still_runs(server, tmp_path):
-    """It was saved before schedule, guide_unconditional and curve were there."""
+    """It was saved before schedule, guide_unconditional and curve were there, and with other defaults: it keeps those."""
     saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs_api.json").read_text())
     node = next(node for node in saved.values() if node["class_type"] == config.NODE_ID)
-    assert len(node["inputs"]) == 1 + 12
-    pixels = [
+    assert len(node["inputs"]) == 1 + 12 and (node["inputs"]["tau"], node["inputs"]["alpha"]) == (2.5, 0.25)
+    shipped = graphs.load_graph("flux_dev_text_to_image")
+    saved_pixels, same_values, defaults = (
         run_pixels(server, graphs.for_small_models(graph, SIZE, SIZE, steps=3))
-        for graph in (saved, graphs.load_graph("flux_dev_text_to_image"))
-    ]
-    assert (pixels[0] == pixels[1]).all()
+        for graph in (saved, graphs.with_guidance(shipped, tau=2.5, alpha=0.25), shipped)
+    )
+    assert (saved_pixels == same_values).all() and (saved_pixels != defaults).any()
 
 
 def test_a_curve_from_the_stock_editor_runs_and_a_bad_one_is_refused(server, tmp_path):

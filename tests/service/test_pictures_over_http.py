@@ -1,4 +1,4 @@
-"""Both endpoints to finished pictures, equal to the same graph queued by hand."""
+"""Both endpoints to finished pictures, equal to the same graph queued by hand with the blocks' own default."""
 
 import base64
 import io
@@ -13,6 +13,7 @@ from nag_pag_flux.lab.server import run_graph, upload_image
 from PIL import Image
 
 TEXT, IMAGE = graphs.PICTURES
+PUBLISHED = {"blocks": "8, 12, 16"}
 
 
 def by_hand(service, name, **inputs):
@@ -28,7 +29,7 @@ def pictures(answer):
 
 def test_text_to_image_is_the_shipped_graph(service):
     answer = service.post(seed=7, num_images=2)
-    made, expected = pictures(answer), by_hand(service, TEXT, seed=7, batch_size=2)
+    made, expected = pictures(answer), by_hand(service, TEXT, seed=7, batch_size=2, **PUBLISHED)
     assert len(made) == 2 and np.array_equal(made, expected)
     assert (made[0] != made[1]).any() and made[0].shape == (64, 64, 3)
 
@@ -36,7 +37,7 @@ def test_text_to_image_is_the_shipped_graph(service):
 def test_every_setting_reaches_its_node(service):
     """Values that are no default, against the same ones set by hand."""
     node = {
-        "scale": 2.0, "blocks": "1, 3-4", "tau": 1.5, "alpha": 0.5, "start_percent": 0.1, "end_percent": 0.9,
+        "scale": 2.0, "blocks": "1, 3-4", "tau": 2.0, "alpha": 0.5, "start_percent": 0.1, "end_percent": 0.9,
         "reach": "output", "renew_every": 2, "negative": "softened", "temperature": 3.0, "perturbation": 0.5,
         "reach_blocks": 3,
     }  # fmt: skip
@@ -68,7 +69,7 @@ def test_image_to_image_is_the_shipped_graph(service, tmp_path, how):
     name = upload_image(service.server, tmp_path / "noise.png")
     url = name if how == "name" else f"data:image/png;base64,{base64.b64encode(data).decode()}"
     answer = service.post("image-to-image", image_url=url, strength=0.6, seed=9)
-    assert np.array_equal(pictures(answer), by_hand(service, IMAGE, image=name, denoise=0.6, seed=9))
+    assert np.array_equal(pictures(answer), by_hand(service, IMAGE, image=name, denoise=0.6, seed=9, **PUBLISHED))
     fit = answer.json()["image"]
     assert (fit["size"], fit["kept"], fit["to"]) == ([80, 64], [64, 64], [64, 64])
     assert fit["method"] == "scale and centre crop"

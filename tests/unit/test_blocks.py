@@ -31,8 +31,8 @@ ACCEPTED = [
     ("transformer_blocks.8", (8,)),
     ("double_blocks.8", (8,)),
     ("transformer_blocks.8.attn, double_blocks.12, 16", (8, 12, 16)),
-    ("auto", (8, 12, 16)),
-    (" auto ", (8, 12, 16)),
+    ("auto", tuple(range(9, 19))),
+    (" auto ", tuple(range(9, 19))),
     ("all", tuple(range(19))),
 ]
 
@@ -164,13 +164,14 @@ def test_grammar_alone_leaves_depth_to_the_model():
     check_spec("0-999999")
 
 
-def test_auto_keeps_the_relative_depths():
-    """An independent reading: the block whose span holds the centre of FLUX.1's block, as a fraction of the depth."""
-    assert auto_blocks(19) == (8, 12, 16)
-    for depth in range(1, 80):
-        expected = {int(centre / 19 * depth) for centre in (8.5, 12.5, 16.5)}
-        assert set(auto_blocks(depth)) == expected
-        assert all(0 <= block < depth for block in auto_blocks(depth))
+@pytest.mark.parametrize("depth, first", [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4), (12, 6), (19, 9), (57, 28)])
+def test_auto_is_the_second_half(depth, first):
+    assert auto_blocks(depth) == tuple(range(first, depth))
+
+
+@given(st.integers(1, 1_000))
+def test_auto_is_every_block_whose_centre_lies_in_the_second_half(depth):
+    assert auto_blocks(depth) == tuple(block for block in range(depth) if 2 * block + 1 >= depth)
 
 
 def test_a_model_without_single_blocks_says_so():

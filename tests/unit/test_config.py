@@ -11,7 +11,7 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    assert Settings() == Settings(scale=3.0, blocks="auto", tau=2.5, alpha=0.25, start_percent=0.0, end_percent=1.0)
+    assert Settings() == Settings(scale=3.0, blocks="auto", tau=1.5, alpha=0.1, start_percent=0.0, end_percent=1.0)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
@@ -65,7 +65,7 @@ def test_flags_are_true_or_false(flag):
 
 
 def test_the_summary_names_what_is_not_as_usual():
-    assert Settings().summary() == "scale 3, tau 2.5, alpha 0.25, identity"
+    assert Settings().summary() == "scale 3, tau 1.5, alpha 0.1, identity"
     assert Settings(schedule="bell", guide_unconditional=True).summary().endswith("bell, unconditional rows too")
     assert Settings(schedule="bell", curve=lambda x: x).summary().endswith("identity, along a curve")
 

@@ -1,7 +1,13 @@
-"""The README's table of inputs is the table the node is made from."""
+"""README, help page and translations say what the table says that the node is made from."""
 
-from nag_pag_flux.lab import host
-from nag_pag_flux.nagpag import config
+import json
+
+import pytest
+from nag_pag_flux.lab import evidence, host
+from nag_pag_flux.nagpag import blocks, config
+from nag_pag_flux.nagpag import request as table
+
+HELP = "web/docs/NAGPAGGuidance.md"
 
 
 def row(item):
@@ -20,3 +26,43 @@ def test_every_input_has_its_row():
     for item in config.INPUTS:
         assert row(item) in text, item.name
     assert f"| {config.CURVE} | none | CURVE | {config.CURVE_TOOLTIP} |" in text
+
+
+def cells(page):
+    """The rows of a page's tables, as lists of cells."""
+    lines = (host.REPO / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_the_help_page_has_every_number_and_its_default():
+    said = {}
+    for names, defaults, *_ in (row for row in cells(HELP) if len(row) == 3):
+        said |= dict(zip(names.split(", "), defaults.split(", "), strict=False))
+    numbers = {item.name: item.default for item in config.INPUTS if isinstance(item, config.Number)}
+    assert {name: float(said[name]) for name in numbers} == numbers
+
+
+@pytest.mark.parametrize("page", ["README.md", HELP])
+def test_the_documented_settings_are_those_that_run(page):
+    settings = {row[0]: row[1:6] for row in cells(page) if len(row) == 7}
+    ours = (config.REACH, config.BLOCKS, config.SCALE, config.TAU, config.ALPHA)
+    assert settings["default"] == [str(item.default) for item in ours]
+    published = {**evidence.AS_PUBLISHED, "blocks": ", ".join(map(str, table.PUBLISHED_BLOCKS))}
+    assert settings["as published"] == [str(published[item.name]) for item in ours]
+    assert [int((block + 0.5) / 19 * 8) for block in table.PUBLISHED_BLOCKS] == [
+        block.index for block in blocks.parse_blocks(evidence.AS_PUBLISHED["blocks"], 8)
+    ]
+
+
+def span(depth):
+    """`auto` on that many double blocks, as a range."""
+    return f"{blocks.auto_blocks(depth)[0]}-{blocks.auto_blocks(depth)[-1]}"
+
+
+def test_what_auto_means_is_said_everywhere():
+    for page in ("README.md", HELP, "CHANGELOG.md"):
+        text = (host.REPO / page).read_text()
+        assert f"{span(19)} of " in text and f"{span(8)} of 8" in text, page
+    for path in (host.REPO / "locales").glob("*/nodeDefs.json"):
+        tooltip = json.loads(path.read_text())[config.NODE_ID]["inputs"]["blocks"]["tooltip"]
+        assert span(19) in tooltip and "8, 12, 16" not in tooltip, path

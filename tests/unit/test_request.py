@@ -13,7 +13,8 @@ from nag_pag_flux.nagpag.server import graph
 
 PROMISED = {
     "width": (1024, 64, 4096), "height": (1024, 64, 4096), "num_inference_steps": (20, 1, 200),
-    "guidance_scale": (3.5, 0, 100), "nag_pag_scale": (3.0, 0, 10), "strength": (0.8, 0, 1), "num_images": (1, 1, 8),
+    "guidance_scale": (3.5, 0, 100), "nag_pag_scale": (3.0, 0, 10), "nag_pag_tau": (1.5, 1, 10), "nag_pag_alpha": (0.1, 0, 1),
+    "strength": (0.8, 0, 1), "num_images": (1, 1, 8),
 }  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_every_plain_input_of_the_node_has_its_field(item):
 
 @pytest.mark.parametrize("endpoint, name", list(zip(table.ENDPOINTS, graphs.PICTURES, strict=True)))
 def test_the_defaults_make_the_shipped_graph(endpoint, name):
-    """But for the prompt, the picture, the files' names, and the blocks' longer names for `auto`."""
+    """But for the prompt, the picture, the files' names, and the blocks: the published ones, not `auto`."""
     files = {file.field: file.name for file in models.FILES}
     made, shipped = graph.build(endpoint, whole(endpoint, **files)), graphs.load_graph(name)
     shipped["5"]["inputs"]["text"] = "a cat"
@@ -125,7 +126,7 @@ def test_prefixes_and_diffusers_names(tmp_path):
     write(tmp_path / "b.safetensors", names)
     assert checkpoint.inspect(tmp_path / "a.safetensors").family == "FLUX.1 [dev]"
     found = checkpoint.inspect(tmp_path / "b.safetensors")
-    assert (found.family, found.double_blocks, found.auto) == ("FLUX.1 [schnell]", 19, (8, 12, 16))
+    assert (found.family, found.double_blocks, found.auto) == ("FLUX.1 [schnell]", 19, tuple(range(9, 19)))
 
 
 @pytest.mark.parametrize(
