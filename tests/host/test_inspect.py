@@ -17,8 +17,8 @@ def test_a_plain_model(flux):
         "weights: fp32 100%",
         "auto is: double blocks 2, 3",
         '"auto" guides: double blocks 2, 3',
-        "double blocks: 3 of 6 (50%; renewed every 4th step 12%)",
-        "output: 5 of 6 (83%; renewed every 4th step 21%)",
+        "double blocks: 2 of 6 (33%; renewed every 4th step 8%)",
+        "output: 4 of 6 (67%; renewed every 4th step 17%)",
         "On this model\n  nothing",
         "In the way\n  nothing that is known.",
     ):
