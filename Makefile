@@ -21,6 +21,9 @@ check: ## ruff and mypy
 test-hosts: ## the host tests on five releases of ComfyUI
 	@$(HOST) lab/run.py test_hosts
 
+evidence: ## what guidance does, on the models of make lab: docs/evidence.md and its plots
+	@$(HOST) lab/run.py evidence
+
 bench: ## what a step costs, beside the plain model: docs/cost.md
 	@$(HOST) lab/run.py bench
 

@@ -10,10 +10,11 @@ import torch
 
 from . import choosing, evidence_runs, host, judges, paired, sampling
 from .contenders import Contender, plain
-from .evidence_runs import NOISES, REPORTING, Subject
+from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
 from .paired import Measured
 
 OUTPUT = host.REPO / "docs" / "evidence.md"
+CHOOSERS, CHOOSING_COUNT = (Subject(0), Subject(1)), 128
 PICTURES = host.REPO / "docs" / "evidence"
 
 
@@ -133,6 +134,40 @@ def _unguided(subjects: list[Subject], count: int) -> str:
     return "\n".join(lines)
 
 
+def _chosen() -> str:
+    """What was looked at before the defaults were chosen, as far as it was made."""
+    lines = [
+        "## What was tried",
+        f"On the choosing set ({CHOOSING_COUNT} pictures each, other prompts and noise than above), change in the share of "
+        "objects right, mean of both judges. The best of many is too good by selection; what counts is the table above. "
+        "Inputs that are not named are at the node's defaults.\n",
+    ]
+    for name, contenders in choosing.ROUNDS.items():
+        lines += [
+            f"### Round: {name}\n",
+            _line(["", "passes", *map(str, CHOOSERS)]),
+            "|---" * (len(CHOOSERS) + 2) + "|",
+        ]
+        for contender in contenders():
+            cells = [_cell(subject, contender) for subject in CHOOSERS]
+            lines.append(_line([contender.name, f"{contender.passes:.2f}", *cells]))
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _cell(subject: Subject, contender: Contender) -> str:
+    found = choosing_gain(subject, contender)
+    return str(found) if found else "–"
+
+
+def choosing_gain(subject: Subject, contender: Contender) -> Measured | None:
+    """The gain on the choosing set, None where its pictures were not made."""
+    wanted = evidence_runs.jobs([subject], [contender, plain()], CHOOSING, CHOOSING_COUNT)
+    if not all(job.file.exists() for job in wanted):
+        return None
+    return choosing.gain(subject, contender, CHOOSING, CHOOSING_COUNT)
+
+
 def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -141,9 +176,10 @@ def _line(cells: list[str]) -> str:
 
 
 def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
-    """docs/evidence/pareto.png: gain against cost; docs/evidence/sheet.png: the same prompts under each contender."""
+    """In docs/evidence: pareto.png, gain against cost; blocks.png, gain by block; sheet.png, the same prompts for all."""
     PICTURES.mkdir(exist_ok=True)
     _pareto(rows(subjects, contenders, count)).savefig(PICTURES / "pareto.png", dpi=110)
+    _by_block().savefig(PICTURES / "blocks.png", dpi=110)
     _sheet(subjects[0], [plain(), *contenders]).savefig(PICTURES / "sheet.png", dpi=90)
 
 
@@ -159,6 +195,25 @@ def _pareto(found: list[Row]) -> Any:
     axes.set_xlabel("model passes a step, at FLUX.1's proportions")
     axes.set_ylabel("change in objects right, mean of models and judges (two errors)")
     axes.legend(fontsize=8)
+    return figure
+
+
+def _by_block() -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    contenders = choosing.blocks_round()
+    halves = (contenders[:8], contenders[8:])
+    for axes, half, title in zip(figure.subplots(1, 2, sharey=True), halves, ("attention", "output"), strict=True):
+        for subject in CHOOSERS:
+            gains = [choosing_gain(subject, contender) or Measured(float("nan"), 0) for contender in half]
+            values, errors = [g.value for g in gains], [2 * g.error for g in gains]
+            axes.errorbar(range(len(gains)), values, errors, fmt="o-", capsize=3, label=str(subject))
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_title(f"reach {title}, one block", fontsize=9)
+        axes.set_xlabel("double block")
+    axes.legend(fontsize=8)
+    figure.supylabel("change in objects right (two errors)", fontsize=9)
     return figure
 
 
