@@ -2,7 +2,7 @@
 PYTHON ?= python3
 HOST := $(PYTHON) lab/host.py run --
 
-.PHONY: help demo test check test-hosts bench lab clean
+.PHONY: help demo test check test-hosts bench evidence lab clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
