@@ -74,6 +74,12 @@ def test_passes_are_counted_at_the_proportions_of_flux_1(inputs, passes):
     assert contenders.nagpag(**inputs).passes == pytest.approx(passes)
 
 
+def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
+    """The trained models have 8 double blocks; should `auto` change, no old picture stands for a new one."""
+    assert contenders.nagpag().key == contenders.nagpag(blocks="3, 4, 5, 6, 7").key
+    assert "auto" not in contenders.nagpag().key
+
+
 def test_sets_of_prompts_and_noise_have_nothing_in_common():
     chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
     assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]

@@ -1,4 +1,4 @@
-"""Both endpoints to finished pictures, equal to the same graph queued by hand with the blocks' own default."""
+"""Both endpoints to finished pictures, equal to the same graph queued by hand with HTTP's own default blocks."""
 
 import base64
 import io
