@@ -1,4 +1,4 @@
-"""The demo: a real ComfyUI server runs the shipped graphs on a small FLUX, with and without guidance."""
+"""The demo: a real ComfyUI server runs the shipped graphs on the small trained FLUX, with and without guidance."""
 
 from __future__ import annotations
 
@@ -7,15 +7,27 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageChops, ImageDraw
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from . import graphs, host
+from . import graphs, host, shapes
 from .server import Server, ServerError, run_graph, running_server, upload_image
 
 OUTPUT = host.REPO / "demo_output"
-SIZE, LABEL = 512, 26
-STRENGTHS = {"off": 0.0, "on": 3.0}
+PROMPTS = {
+    "flux_dev_text_to_image": "a red ring top left, a blue cross bottom right, on grey",
+    "flux_dev_image_to_image": "a yellow frame top left, a green triangle bottom right, on black",
+}
+START = shapes.Scene(  # what image to image starts from: its places, in other shapes and colours
+    shapes.BACKGROUND_NAMES.index("black"),
+    (
+        shapes.Thing(shapes.SHAPES.index("disc"), shapes.COLOR_NAMES.index("purple"), 0, 32, 32, 23),
+        shapes.Thing(shapes.SHAPES.index("square"), shapes.COLOR_NAMES.index("cyan"), 3, 96, 96, 23),
+    ),
+)
+SEEDS = (42, 43, 44, 45)
+SETTINGS: dict[str, dict] = {"off": {"scale": 0.0}, "on": {}}  # inputs of the node beside the shipped graph's own
+CELL, LABEL = 2 * shapes.SIZE, 26  # pixels of the contact sheet
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,7 @@ class Result:
 
     graph: str
     guidance: str
+    seed: int
     seconds: float
     file: Path
 
@@ -48,7 +61,13 @@ def run_demo(folder: Path) -> list[Result]:
     print("starting ComfyUI …", flush=True)
     with running_server() as server:
         try:
-            results = [_run(server, name, guidance, folder) for name in graphs.PICTURES for guidance in STRENGTHS]
+            image = upload_image(server, _starting_picture(folder))
+            results = [
+                _run(server, name, guidance, seed, image, folder)
+                for name in graphs.PICTURES
+                for guidance in SETTINGS
+                for seed in SEEDS
+            ]
             _check_that_guidance_showed(results)
         except ServerError as error:
             raise ServerError(f"{error}\n--- the end of the server's log ---\n{server.log_tail()}") from error
@@ -56,62 +75,65 @@ def run_demo(folder: Path) -> list[Result]:
     return results
 
 
-def _run(server: Server, name: str, guidance: str, folder: Path) -> Result:
-    image = upload_image(server, _starting_picture(folder))
-    graph = graphs.for_small_models(graphs.load_graph(name), SIZE, SIZE, image=image)
-    graph = graphs.with_guidance(graph, scale=STRENGTHS[guidance])
+def _run(server: Server, name: str, guidance: str, seed: int, image: str, folder: Path) -> Result:
+    graph = graphs.for_trained_model(graphs.load_graph(name), PROMPTS[name], image=image, seed=seed)
+    graph = graphs.with_guidance(graph, **SETTINGS[guidance])
     start = time.monotonic()
-    with tqdm(desc=f"{name}, guidance {guidance}", unit="step", leave=True) as bar:
+    with tqdm(desc=f"{name}, seed {seed}, guidance {guidance}", unit="step", leave=True) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         (picture,) = run_graph(server, graph, progress)
-    file = folder / f"{name}_guidance_{guidance}.png"
+    file = folder / file_name(name, seed, guidance)
     file.write_bytes(picture)
-    return Result(name, guidance, time.monotonic() - start, file)
+    return Result(name, guidance, seed, time.monotonic() - start, file)
+
+
+def file_name(graph: str, seed: int, guidance: str) -> str:
+    return f"{graph}_seed{seed}_guidance_{guidance}.png"
 
 
 def _starting_picture(folder: Path) -> Path:
-    """What image to image starts from."""
-    picture = Image.new("RGB", (SIZE, SIZE), (120, 125, 130))
-    draw = ImageDraw.Draw(picture)
-    draw.ellipse((80, 80, 240, 240), outline=(210, 40, 40), width=28)
-    draw.rectangle((300, 300, 440, 440), fill=(40, 70, 200))
+    pixels = shapes.render([START])[0].movedim(0, -1)
     path = folder / "starting_picture.png"
-    picture.save(path)
+    Image.fromarray((255 * pixels).round().byte().numpy()).save(path)
     return path
 
 
 def _check_that_guidance_showed(results: list[Result]) -> None:
-    by_graph: dict[str, set[bytes]] = {}
+    by_picture: dict[tuple[str, int], set[bytes]] = {}
     for result in results:
-        by_graph.setdefault(result.graph, set()).add(Image.open(result.file).convert("RGB").tobytes())
-    for name, pictures in by_graph.items():
-        if len(pictures) != len(STRENGTHS):
-            raise ServerError(f"{name}: the picture is the same with and without guidance, so guidance did nothing")
+        pixels = Image.open(result.file).convert("RGB").tobytes()
+        by_picture.setdefault((result.graph, result.seed), set()).add(pixels)
+    for (name, seed), pictures in by_picture.items():
+        if len(pictures) != len(SETTINGS):
+            raise ServerError(
+                f"{name}, seed {seed}: the picture is the same with and without guidance, so guidance did nothing"
+            )
 
 
 def contact_sheet(results: list[Result]) -> Image.Image:
-    """A row per graph: guidance off, guidance on, and what it changed, four times as strong; each with its label."""
-    rows = [results[i : i + len(STRENGTHS)] for i in range(0, len(results), len(STRENGTHS))]
-    sheet = Image.new("RGB", (3 * SIZE, len(rows) * (SIZE + LABEL)), "white")
+    """Two rows per graph, guidance off and on, a column per seed, enlarged; above each row what it shows."""
+    rows = [results[i : i + len(SEEDS)] for i in range(0, len(results), len(SEEDS))]
+    sheet = Image.new("RGB", (len(SEEDS) * CELL, len(rows) * (CELL + LABEL)), "white")
+    draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
-        off, on = (Image.open(result.file).convert("RGB") for result in row)
-        what = row[0].graph.removeprefix("flux_dev_").replace("_", " ")
-        change = ImageChops.difference(on, off).point(lambda value: min(255, 4 * value))
-        cells = {f"{what}, guidance off": off, f"{what}, guidance on": on, "difference, four times": change}
-        for x, (text, picture) in enumerate(cells.items()):
-            sheet.paste(picture, (x * SIZE, y * (SIZE + LABEL)))
-            ImageDraw.Draw(sheet).text((x * SIZE + 6, y * (SIZE + LABEL) + SIZE + 4), text, "black", font_size=16)
+        name, top = row[0].graph, y * (CELL + LABEL)
+        what = name.removeprefix("flux_dev_").replace("_", " ")
+        draw.text((6, top + 4), f'{what}, guidance {row[0].guidance}: "{PROMPTS[name]}"', "black", font_size=16)
+        for x, result in enumerate(row):
+            picture = Image.open(result.file).convert("RGB").resize((CELL - 4, CELL - 4), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (x * CELL + 2, top + LABEL))
     return sheet
 
 
 def show(results: list[Result], folder: Path) -> None:
     """The table at the end."""
     width = max(len(result.graph) for result in results)
-    print(f"\n{'graph':{width}}  guidance  seconds  file")
+    print(f"\n{'graph':{width}}  seed  guidance  seconds  file")
     for result in results:
-        print(f"{result.graph:{width}}  {result.guidance:8}  {result.seconds:7.1f}  {result.file.name}")
+        line = f"{result.graph:{width}}  {result.seed:4}  {result.guidance:8}  {result.seconds:7.1f}"
+        print(f"{line}  {result.file.name}")
     print(f"\nPictures and contact_sheet.png are in {folder}")

@@ -6,7 +6,7 @@ import copy
 import json
 from pathlib import Path
 
-from . import host, small_models
+from . import host, shapes, small_models
 
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 DIAGNOSTICS = "flux_dev_diagnostics"
@@ -25,9 +25,9 @@ def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
     T5-XXL has no small form, so the text encoder's loader gets CLIP-L twice and the type `sd3`: the stock path then
     gives CLIP-L's tokens padded to T5's 4096 features, and a pooled vector that begins with CLIP-L's.
     """
-    clip, flux = Path(small_models.CLIP_FILE).name, Path(small_models.FLUX_FILE).name
+    clip = Path(small_models.CLIP_FILE).name
     changes = {
-        "unet_name": flux,
+        "unet_name": Path(small_models.FLUX_FILE).name,
         "vae_name": "taef1",
         "clip_name1": clip,
         "clip_name2": clip,
@@ -41,6 +41,12 @@ def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
         own = [name for name, value in node["inputs"].items() if not isinstance(value, list)]  # a list is a link
         node["inputs"] |= {name: value for name, value in changes.items() if name in own}
     return graph
+
+
+def for_trained_model(graph: Graph, text: str, **inputs) -> Graph:
+    """The same graph for the shipped FLUX that draws coloured shapes, at the size and in the words it was trained on."""
+    flux = small_models.SHAPES_FILE.partition("/")[2]
+    return for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
 
 
 def with_guidance(graph: Graph, **inputs) -> Graph:

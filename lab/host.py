@@ -85,10 +85,11 @@ def pinned_host(version: str) -> Host:
         raise HostError(f"no pinned ComfyUI {version}; there are {', '.join(RELEASES)}")
     path = cache_dir() / f"comfyui-{version}"
     env = cache_dir() / f"env-{version}-py{sys.version_info.major}{sys.version_info.minor}-{_pins_digest(version)}"
-    with _lock():
-        _make(path, lambda folder: _fetch_comfyui(version, folder))
-        if not (env / "whole").exists():
-            _make_env(version, env)
+    if not (path.exists() and (env / "whole").exists()):
+        with _lock():
+            _make(path, lambda folder: _fetch_comfyui(version, folder))
+            if not (env / "whole").exists():
+                _make_env(version, env)
     return Host(path, env / "bin" / "python")
 
 
@@ -111,8 +112,9 @@ def _lock() -> Iterator[None]:
 
 def make_once(target: Path, build: Callable[[Path], None]) -> None:
     """Make a folder of the cache, unless it is there."""
-    with _lock():
-        _make(target, build)
+    if not target.exists():  # what is there needs no waiting for others that make something
+        with _lock():
+            _make(target, build)
 
 
 def _make(target: Path, build: Callable[[Path], None]) -> None:

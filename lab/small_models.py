@@ -1,7 +1,7 @@
 """Small models of the real architectures, for the stock loaders: seeded weights, the same bytes every time.
 
-A FLUX whose blocks 8, 12 and 16 exist and a CLIP-L text encoder, both of random weights, and a `taef1` autoencoder.
-They show that everything runs and that guidance changes the picture, not what it does to a good one.
+Of random weights: a FLUX whose blocks 8, 12 and 16 exist, which shows that everything runs and no more, and a CLIP-L
+text encoder. Trained, and shipped with this repo: a FLUX that draws coloured shapes. Both FLUX use its autoencoder.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from . import host
+from . import autoencoder, host
 
-# Weights that were trained here lie in this folder, under the names below, and are taken instead.
-TRAINED = host.REPO / "lab" / "trained"
+TRAINED = host.REPO / "lab" / "trained"  # what is shipped; made by lab/make_trained.py
 
 FLUX_FILE = "diffusion_models/flux_small.safetensors"
 CLIP_FILE = "text_encoders/clip_l_small.safetensors"
+# In a folder of its own, so that the service, which picks the first of equals, goes on finding the one with 19 blocks.
+SHAPES_FILE = "diffusion_models/trained/flux_shapes.safetensors"
 ENCODER_FILE = "vae_approx/taef1_encoder.safetensors"
 DECODER_FILE = "vae_approx/taef1_decoder.safetensors"
 
@@ -109,72 +110,6 @@ def _head_norms(weights: Weights, name: str) -> None:
         weights.tensors[f"{name}.{norm}.scale"] = torch.ones(128)
 
 
-# --- the autoencoder: TAESD's layers by number, as the host's comfy/taesd/taesd.py counts them ---
-
-COLOR_GAIN = 3.6  # latent units from black to white: about what a latent of FLUX spans
-
-
-def make_taef1(folder: Path | str, seed: int = 1, dtype: torch.dtype = torch.float32) -> None:
-    """Write taef1_encoder and taef1_decoder (16 latent channels) for the stock VAELoader's `taef1`.
-
-    Not random, as random convolutions only saturate: the encoder takes the mean colour of 8×8 pixels and spreads it
-    over the 16 channels by an orthonormal matrix, the decoder takes it back and paints it smoothly.
-    """
-    colors = torch.linalg.qr(torch.randn(16, 3, generator=torch.Generator().manual_seed(seed))).Q
-    _encoder(colors).save(Path(folder) / Path(ENCODER_FILE).name, dtype)
-    _decoder(colors).save(Path(folder) / Path(DECODER_FILE).name, dtype)
-
-
-def _encoder(colors: Tensor) -> Weights:
-    """RGB in [0, 1] through the first three of 64 channels; colors: (16 latent channels, 3)."""
-    weights, mean = Weights(0), torch.zeros(3, 3)
-    mean[1:, 1:] = 0.25  # with stride 2: the mean of 2×2 pixels
-    _conv(weights, 0, _spread(torch.eye(3), 64, 3), POINT, bias=0.0)
-    for number in (2, 6, 10):
-        _conv(weights, number, torch.eye(64), mean)
-    _conv(weights, 14, _spread(COLOR_GAIN * colors, 16, 64), POINT, bias=-COLOR_GAIN * colors.sum(dim=1) / 2)
-    _idle_blocks(weights, (1, *range(3, 6), *range(7, 10), *range(11, 14)))
-    return weights
-
-
-def _decoder(colors: Tensor) -> Weights:
-    weights, tent = Weights(0), torch.tensor([1.0, 2.0, 1.0]) / 4
-    half = torch.zeros(64)
-    half[:3] = 0.5
-    _conv(weights, 1, _spread(colors.T / COLOR_GAIN, 64, 16), POINT, bias=half)
-    for number in (7, 12, 17):
-        _conv(weights, number, torch.eye(64), torch.outer(tent, tent))
-    _conv(weights, 19, _spread(torch.eye(3), 3, 64), POINT, bias=0.0)
-    _idle_blocks(weights, (*range(3, 6), *range(8, 11), *range(13, 16), 18))
-    return weights
-
-
-POINT = torch.zeros(3, 3)
-POINT[1, 1] = 1.0
-
-
-def _spread(matrix: Tensor, out: int, inn: int) -> Tensor:
-    """The matrix in the first channels of a larger one, zeros elsewhere."""
-    whole = torch.zeros(out, inn)
-    whole[: matrix.shape[0], : matrix.shape[1]] = matrix
-    return whole
-
-
-def _conv(weights: Weights, number: int, channels: Tensor, kernel: Tensor, bias: Tensor | float | None = None) -> None:
-    """A convolution that is a matrix over the channels times a 3×3 kernel."""
-    weights.tensors[f"{number}.weight"] = channels[:, :, None, None] * kernel
-    if bias is not None:
-        weights.tensors[f"{number}.bias"] = torch.zeros(channels.shape[0]) + bias
-
-
-def _idle_blocks(weights: Weights, numbers: tuple[int, ...]) -> None:
-    """Residual blocks whose residual is zero: they pass on what is not negative."""
-    for number in numbers:
-        for i in (0, 2, 4):
-            weights.tensors[f"{number}.conv.{i}.weight"] = torch.zeros(64, 64, 3, 3)
-            weights.tensors[f"{number}.conv.{i}.bias"] = torch.zeros(64)
-
-
 # --- the text encoder ---
 
 
@@ -217,15 +152,16 @@ def ensure_models() -> Path:
 def _make_models(folder: Path) -> None:
     host.say("making the small models")
     make_flux(folder / FLUX_FILE, dtype=torch.bfloat16)
-    make_taef1(folder / "vae_approx")
     make_clip_l(folder / CLIP_FILE)
-    for name in (FLUX_FILE, ENCODER_FILE, DECODER_FILE):
-        if (trained := TRAINED / Path(name).name).exists():
+    autoencoder.save_encoder(folder / ENCODER_FILE)
+    for name in (SHAPES_FILE, DECODER_FILE):
+        if (trained := TRAINED / Path(name).name).exists():  # they are not while they are made for the first time
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(trained, folder / name)
 
 
 def _recipe_digest() -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    for path in sorted(TRAINED.glob("*.safetensors")):
+    digest = hashlib.sha256()
+    for path in (Path(__file__), Path(autoencoder.__file__), *sorted(TRAINED.glob("*.safetensors"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -1,42 +1,12 @@
 """What guidance needs in memory at its peak, in activations of the picture's and text's tokens."""
 
-import weakref
-
 import pytest
 import torch
+from nag_pag_flux.lab.live_bytes import LiveBytes
 from sampling import guided, load_flux, picture_tokens, prompt, sample
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 TOKENS = 9 + picture_tokens(64, 64)
 ACTIVATION = TOKENS * 256 * 4  # bytes: the small model's width, float32
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors made while it is on, as long as they live; `peak` is the most."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = self.peak = 0
-        self.known = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor):
-                self.count(tensor.untyped_storage())
-        return out
-
-    def count(self, storage):
-        key = storage._cdata
-        if key not in self.known:
-            self.known[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self.forget, key)
-
-    def forget(self, key):
-        self.now -= self.known.pop(key)
 
 
 def peak(model, **sampling):

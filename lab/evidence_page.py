@@ -1,0 +1,176 @@
+"""docs/evidence.md and its plots, from the pictures that `evidence` made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from . import choosing, evidence_runs, host, judges, paired, sampling
+from .contenders import Contender, plain
+from .evidence_runs import NOISES, REPORTING, Subject
+from .paired import Measured
+
+OUTPUT = host.REPO / "docs" / "evidence.md"
+PICTURES = host.REPO / "docs" / "evidence"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender: its gain by either judge on each subject, and how its pictures look beside the plain ones."""
+
+    contender: Contender
+    cnn: list[Measured]
+    template: list[Measured]
+    frechet: list[float]
+    saturation: float
+    sharpness: float
+    diversity: float
+
+    @property
+    def verdict(self) -> str:
+        """What both judges say of the mean over the subjects; a gain counts only when they agree."""
+        both = paired.mean_of(self.cnn), paired.mean_of(self.template)
+        if all(measured.helps for measured in both):
+            return "helps"
+        if any(measured.harms for measured in both):
+            return "harms"
+        return "neither"
+
+
+def rows(subjects: list[Subject], contenders: list[Contender], count: int) -> list[Row]:
+    """All that the page tells, a row a contender."""
+    return [_row(subjects, contender, count) for contender in contenders]
+
+
+def _row(subjects: list[Subject], contender: Contender, count: int) -> Row:
+    found = [evidence_runs.scores(subject, contender, REPORTING, count) for subject in subjects]
+    gains = {
+        judge: [choosing.gain(subject, contender, REPORTING, count, judge) for subject in subjects]
+        for judge in ("cnn", "template")
+    }
+    frechet = [_frechet(s, contender, count) - _frechet(s, plain(), count) for s in subjects]
+    looks = {
+        name: sum(float(getattr(f, name).mean()) for f in found) / len(found) for name in ("saturation", "sharpness")
+    }
+    groups = torch.arange(count) // NOISES
+    diversity = sum(judges.diversity(f.features, groups) for f in found) / len(found)
+    return Row(contender, gains["cnn"], gains["template"], frechet, **looks, diversity=diversity)
+
+
+@cache
+def _frechet(subject: Subject, contender: Contender, count: int) -> float:
+    features = evidence_runs.scores(subject, contender, REPORTING, count).features
+    return judges.frechet(features, judges.real_reference())
+
+
+def page(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
+    """The whole page."""
+    found = rows(subjects, [plain(), *contenders], count)
+    parts = [
+        _introduction(subjects, count),
+        _means(found),
+        _by_subject(subjects, found, count),
+        _unguided(subjects, count),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(subjects: list[Subject], count: int) -> str:
+    return f"""# What guidance does, measured
+
+Made by `make evidence`, on models that `make lab` trains: small FLUX models (hidden 128, 1 head, 8 double and 4 single
+blocks, 5.9 M parameters) on pictures of coloured shapes. **Nothing here was measured on FLUX.1's own weights.**
+
+{count} pictures of each contender by each of {len(subjects)} models ({"; ".join(map(str, subjects))}), the same prompts
+and noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler; other prompts and noise than those that
+settings were chosen on. An object is right when its shape and colour are, in its place. Two judges: a small CNN
+({judges.held_out_accuracy():.2%} right on held-out renders) and a fit of the renderer's own templates, which knows
+nothing of the CNN. Errors are of a paired bootstrap over the prompts. A gain counts when it is above two errors for both
+judges; "harms" means below two errors for either. Passes are counted at FLUX.1's proportions of blocks."""
+
+
+def _means(found: list[Row]) -> str:
+    lines = [
+        "## The table",
+        "Change in the share of objects right, mean over the models; the Fréchet distance of the CNN's features to real "
+        "renders (change; lower is better).\n",
+        "| | passes | CNN | template fit | Fréchet | saturation | sharpness | diversity | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        gains = [str(paired.mean_of(measured)) for measured in (row.cnn, row.template)]
+        first = row.contender.key == "plain"
+        cells = ["–", "–", "–"] if first else [*gains, f"{sum(row.frechet) / len(row.frechet):+.2f}"]
+        looks = [f"{row.saturation:.3f}", f"{row.sharpness:.3f}", f"{row.diversity:.2f}"]
+        verdict = "" if first else row.verdict
+        lines.append(_line([row.contender.name, f"{row.contender.passes:.2f}", *cells, *looks, verdict]))
+    real = judges.real_scores()
+    looks = [f"{float(real.saturation.mean()):.3f}", f"{float(real.sharpness.mean()):.3f}"]
+    lines.append(_line(["real renders", "", "", "", "", *looks, "", ""]))
+    return "\n".join(lines)
+
+
+def _by_subject(subjects: list[Subject], found: list[Row], count: int) -> str:
+    lines = ["## Each model", "Mean of both judges' change in the share of objects right.\n"]
+    lines += [_line(["", *map(str, subjects)]), "|---" * (len(subjects) + 1) + "|"]
+    for row in found[1:]:
+        both = [choosing.gain(subject, row.contender, REPORTING, count) for subject in subjects]
+        lines.append(_line([row.contender.name, *map(str, both)]))
+    return "\n".join(lines)
+
+
+def _unguided(subjects: list[Subject], count: int) -> str:
+    lines = ["## The models without guidance", "", _line(["", "CNN", "template fit", "Fréchet"]), "|---|---|---|---|"]
+    for subject in subjects:
+        found = evidence_runs.scores(subject, plain(), REPORTING, count)
+        shares = [
+            f"{float(right.sum() / found.objects.sum()):.3f}" for right in (found.cnn_right, found.template_right)
+        ]
+        lines.append(_line([str(subject), *shares, f"{_frechet(subject, plain(), count):.2f}"]))
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+# --- plots ---
+
+
+def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
+    """docs/evidence/pareto.png: gain against cost; docs/evidence/sheet.png: the same prompts under each contender."""
+    PICTURES.mkdir(exist_ok=True)
+    _pareto(rows(subjects, contenders, count)).savefig(PICTURES / "pareto.png", dpi=110)
+    _sheet(subjects[0], [plain(), *contenders]).savefig(PICTURES / "sheet.png", dpi=90)
+
+
+def _pareto(found: list[Row]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for row in found:
+        gain = paired.mean_of([paired.mean_of(row.cnn), paired.mean_of(row.template)])
+        axes.errorbar(row.contender.passes, gain.value, 2 * gain.error, fmt="o", capsize=3, label=row.contender.name)
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("model passes a step, at FLUX.1's proportions")
+    axes.set_ylabel("change in objects right, mean of models and judges (two errors)")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _sheet(subject: Subject, contenders: list[Contender], columns: int = 8) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * 1.1, len(contenders) * 1.25), layout="constrained")
+    grid = figure.subplots(len(contenders), columns, squeeze=False)
+    for line, contender in zip(grid, contenders, strict=True):
+        (job, *_) = evidence_runs.jobs([subject], [contender], REPORTING, evidence_runs.PART)
+        line[0].set_title(contender.name, loc="left", fontsize=8)
+        for axes, picture in zip(line, evidence_runs.pictures_of(job)[::NOISES], strict=False):
+            axes.imshow(picture.permute(1, 2, 0).numpy())
+            axes.axis("off")
+    return figure

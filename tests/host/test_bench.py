@@ -1,0 +1,114 @@
+"""The bench, whole, on models so small that its numbers say nothing; and what it makes of numbers that are known."""
+
+import math
+
+import pytest
+import torch
+from nag_pag_flux.lab import bench, bench_page
+from nag_pag_flux.lab.bench import Contender, Shares, Times
+from nag_pag_flux.lab.random_flux import Sizes, random_flux, step_seconds
+
+TINY = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def results():
+    """The path that a GPU takes at FLUX.1's size."""
+    return bench.measure(TINY, CPU, compiled=TINY, rounds=1, steps=4)
+
+
+@pytest.fixture
+def tiny():
+    return random_flux(TINY, CPU)
+
+
+def test_every_contender_has_its_rows(results):
+    text = bench_page.page(results)
+    for name in ("plain", *(contender.name for contender in results.contenders)):
+        assert text.count(f"\n| {name} |") == 2, name
+    assert len(results.contenders) == 17
+    assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
+
+
+def test_what_no_gpu_measured_is_said(results):
+    assert "Not measured yet: no GPU was at hand" in bench_page.page(results)
+    assert [goal.verdict for goal in bench_page.goals(results)][-1] == "not measured"
+
+
+def test_compiled_graphs_are_those_of_plain_or_one_more(results):
+    """One more where a renewed branch alternates with its kept difference; see test_compile."""
+    for contender in results.contenders:
+        if contender.reach:
+            assert results.graphs[contender.name] == (2 if contender.every > 1 else 1, 0), contender.name
+
+
+def test_a_goal_is_met_missed_or_open():
+    goals = [bench_page.Goal("a goal", value, 1.03, "{:.3f}×", "someone") for value in (1.03, 1.031, None)]
+    assert [goal.verdict for goal in goals] == ["met", "**missed**", "not measured"]
+    assert goals[1].row() == ("a goal", "1.031× (someone)", "**missed**")
+
+
+def test_blocks_are_counted_as_by_hand(tiny):
+    """The branch starts in block 1 of 4 and runs through 3 double and 2 single blocks."""
+    named = {contender.name: contender for contender in bench.contenders(tiny, TINY)}
+    shares = Shares(0.1, 0.05)
+
+    def counted(name, steps=8):
+        return pytest.approx(named[name].counted(shares, steps))
+
+    assert counted("attention, softened") == 1.0
+    assert counted("double blocks, renewed every 1") == 1.3
+    assert counted("output, renewed every 1") == 1.4
+    assert counted("output, renewed every 4") == 1.1
+    assert counted("CFG 2") == counted("ComfyUI's NAGuidance") == 2.0
+    # Four steps renew once, as eight do.
+    assert counted("output, renewed every 8", 8) == 1.05 and counted("output, renewed every 8", 4) == 1.1
+
+
+def test_steps_that_renew_are_put_together_with_the_others():
+    contender = Contender("a branch", None, blocks=(1, 0), every=4)
+    rounds = [[1.4, 1.0, 1.01, 1.0] * 2, [1.4, 1.0, 1.0, 9.9] * 2]  # an outlier in a quarter of the others
+    times = Times({"a branch": rounds}, [], Shares(0.4, 0.0))
+    assert times.at(contender) == pytest.approx((1.4 + 3 * 1.0) / 4)
+    assert times.gap(contender) == pytest.approx(0.0)
+
+
+def test_the_error_comes_from_how_rounds_differ():
+    contender = Contender("any", None)
+    times = Times({"any": [[1.0] * 4, [1.1] * 4]}, [], Shares(0.0, 0.0))
+    assert times.at(contender) == pytest.approx(1.05) and times.error(contender) == pytest.approx(0.05)
+    assert math.isnan(Times({"any": [[1.0] * 4]}, [], Shares(0.0, 0.0)).error(contender))
+
+
+def test_blocks_take_their_share_of_a_step(tiny):
+    shares = bench.time_blocks(tiny, TINY, 2)
+    assert min(shares) > 0 and shares.of(4, 2) < 1
+    assert not any(block._forward_hooks for block in tiny.model.diffusion_model.double_blocks)
+
+
+def test_a_random_flux_is_what_the_stock_loader_makes_of_a_file(tiny, tmp_path):
+    import comfy.sd
+    from nag_pag_flux.lab.small_models import make_flux
+
+    path = tmp_path / "flux.safetensors"
+    make_flux(path, TINY.hidden, TINY.doubles, TINY.singles, TINY.context, TINY.pooled, dtype=torch.bfloat16)
+    loaded = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.bfloat16})
+
+    def shapes(model):
+        weights = model.model.diffusion_model.state_dict()
+        return {name: (weight.shape, weight.dtype) for name, weight in weights.items()}
+
+    assert type(tiny.model) is type(loaded.model) and shapes(tiny) == shapes(loaded)
+
+
+def test_every_step_is_timed_and_sampled_as_the_host_does(tiny):
+    assert len(step_seconds(tiny, TINY, 3)) == 3
+
+
+def test_full_without_a_gpu_is_refused(capsys):
+    if torch.cuda.is_available():
+        pytest.fail("these tests are meant for a machine without a GPU in reach")
+    with pytest.raises(SystemExit):
+        bench.main(["--full"])
+    assert "torch sees none" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""The evidence: its arithmetic against ways that are worked out by hand, and a quick form of it on the shipped model."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from nag_pag_flux.lab import choosing, contenders, evidence, evidence_page, evidence_runs, paired, sampling, search
+from nag_pag_flux.lab.evidence_runs import CHOOSING, REPORTING, Subject
+from nag_pag_flux.lab.paired import Measured
+
+# --- arithmetic ---
+
+
+def test_a_gain_is_the_change_of_the_share_with_the_error_of_paired_prompts():
+    generator = torch.Generator().manual_seed(1)
+    plain = torch.randint(0, 3, (4_096,), generator=generator).float()
+    change = torch.randint(-1, 2, (4_096,), generator=generator).float()
+    gain = paired.ratio_gain(plain + change, plain, torch.full_like(plain, 2), group=1)
+    assert gain.value == pytest.approx(float(change.mean()) / 2, abs=1e-9)
+    assert gain.error == pytest.approx(float(change.std()) / 2 / math.sqrt(4_096), rel=0.1)
+
+
+def test_pictures_of_one_prompt_are_resampled_together():
+    change = torch.randn(256, generator=torch.Generator().manual_seed(2)).repeat_interleave(4)
+    nothing, one = torch.zeros_like(change), torch.ones_like(change)
+    together, alone = (paired.ratio_gain(change, nothing, one, group).error for group in (4, 1))
+    assert together / alone == pytest.approx(2, rel=0.15)
+
+
+def test_a_mean_over_models_has_the_error_of_independent_parts():
+    mean = paired.mean_of([Measured(0.1, 0.03), Measured(0.3, 0.04)])
+    assert (mean.value, mean.error) == pytest.approx((0.2, 0.025))
+    assert mean.helps and not mean.harms and Measured(-0.1, 0.04).harms and not Measured(0.07, 0.04).helps
+
+
+def test_the_search_finds_the_best_and_looks_longest_at_it():
+    asked = []
+
+    def gains(candidates, count):
+        asked.append((count, len(candidates)))
+        noise = torch.randn(len(candidates), generator=torch.Generator().manual_seed(count)) / math.sqrt(count)
+        return [Measured(-abs(c - 7) / 10 + float(n) / 10, 0.1) for c, n in zip(candidates, noise, strict=True)]
+
+    ranked = search.search(list(range(12)), gains, counts=(100, 400, 1_600))
+    assert ranked[0][0] == 7
+    assert asked == [(100, 12), (400, 4), (1_600, 1)]
+    assert sorted(candidate for candidate, _ in ranked) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    "candidates, counts, keep, quoted",
+    [([], (1,), 0.5, "0 candidates"), ([1], (), 0.5, "()"), ([1], (1,), 0, "keep 0")],
+)
+def test_a_search_that_can_find_nothing_says_what_it_lacks(candidates, counts, keep, quoted):
+    with pytest.raises(ValueError, match="search needs") as error:
+        search.search(candidates, lambda c, n: [], counts, keep)
+    assert quoted in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "inputs, passes",
+    [
+        ({"blocks": "2", "reach": "attention"}, 1.0),
+        # FLUX.1: 19 double blocks of weight 170 and 38 single ones of 141 (design.md), 8 of 8 and 4 of 4 here.
+        ({"blocks": "0", "reach": "output", "renew_every": 1}, 2.0),
+        ({"blocks": "4", "reach": "double blocks", "renew_every": 1}, 1 + 3230 / 8588 / 2),
+        ({"blocks": "4", "reach": "double blocks", "renew_every": 5}, 1 + 3230 / 8588 / 2 * 3 / 12),
+        ({"blocks": "7", "reach": "output", "renew_every": 4}, 1 + (3230 / 8 + 5358) / 8588 / 4),
+        ({"blocks": "2", "reach_blocks": 1, "renew_every": 1}, 1 + 3230 / 8588 / 4),
+    ],
+)
+def test_passes_are_counted_at_the_proportions_of_flux_1(inputs, passes):
+    assert contenders.nagpag(**inputs).passes == pytest.approx(passes)
+
+
+def test_sets_of_prompts_and_noise_have_nothing_in_common():
+    chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
+    assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]
+    assert len({scene.caption for scene in chosen[0]}) >= evidence_runs.PART / evidence_runs.NOISES * 0.9
+    assert CHOOSING.rows(1)[1][0] == chosen[1][-1] + 1
+
+
+# --- through the host ---
+
+
+@pytest.fixture(scope="module")
+def model():
+    return sampling.load(evidence_runs.SHIPPED)
+
+
+def pictures(model, contender, count=4):
+    scenes, seeds = REPORTING.rows(0)
+    return sampling.sample(contender.patch(model), scenes[:count], seeds[:count], contender.cfg, steps=4)
+
+
+def test_a_picture_does_not_depend_on_its_batch(model):
+    whole, part = pictures(model, contenders.plain(), 4), pictures(model, contenders.plain(), 2)
+    torch.testing.assert_close(whole[:2], part, atol=0.05, rtol=0)  # bfloat16
+
+
+def test_guidance_of_no_weight_changes_nothing(model):
+    plain = pictures(model, contenders.plain())
+    assert pictures(model, contenders.pag(3, 0.0)).equal(plain)
+    assert pictures(model, contenders.nagpag(scale=0.0)).equal(plain)
+
+
+def test_cfg_with_a_difference_of_every_step_is_cfg(model):
+    cfg, reused = (pictures(model, c) for c in (contenders.cfg(2.0), contenders.cfg_reused(2.0, every=1)))
+    torch.testing.assert_close(reused, cfg, atol=0.02, rtol=0)
+    stale = pictures(model, contenders.cfg_reused(2.0, every=4))
+    assert (stale - cfg).abs().max() > 0.05
+
+
+def test_classic_pag_is_two_passes_done_by_hand(model):
+    """Against a branch to the output by our own node, without limiter: the same but for the last layer's norm."""
+    plain = pictures(model, contenders.plain())
+    pag = pictures(model, contenders.pag(6, 0.25)) - plain
+    ours = {"blocks": "6", "reach": "output", "scale": 0.25, "tau": 10.0, "alpha": 1.0, "renew_every": 1}
+    branch = pictures(model, contenders.nagpag(**ours)) - plain
+    cosine = torch.nn.functional.cosine_similarity(pag.flatten(), branch.flatten(), dim=0)
+    assert cosine > 0.7 and float(pag.norm() / branch.norm()) == pytest.approx(1, rel=0.6)
+
+
+# --- the quick form ---
+
+COUNT = evidence_runs.PART
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The shipped model, alone and under the published form, judged."""
+    compared = [contenders.nagpag("as published", **evidence.AS_PUBLISHED)]
+    wanted = evidence_runs.jobs([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
+    evidence_runs.make_pictures(wanted)
+    return compared
+
+
+def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
+    scores = evidence_runs.scores(Subject(0), contenders.plain(), REPORTING, COUNT)
+    for right in (scores.cnn_right, scores.template_right):
+        assert 0.7 < float(right.sum() / scores.objects.sum()) < 0.97
+
+
+def test_the_published_form_harms_it_by_both_judges(quick):
+    for judge in ("cnn", "template"):
+        assert choosing.gain(Subject(0), quick[0], REPORTING, COUNT, judge).harms
+
+
+def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
+    page = evidence_page.page([Subject(0)], quick, COUNT)
+    (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
+    assert row.endswith("| harms |")
+    assert "| seed 0 |" in page and "| real renders |" in page
+
+
+def test_pictures_are_made_once(quick):
+    (job, *_) = evidence_runs.jobs([Subject(0)], quick, REPORTING, COUNT)
+    before = job.file.stat().st_mtime_ns
+    evidence_runs.make_pictures([job])
+    assert job.file.stat().st_mtime_ns == before
+    other = dataclasses.replace(job, contender=contenders.plain())
+    assert other.file != job.file
