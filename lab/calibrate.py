@@ -1,153 +1,138 @@
-"""Which blocks does a model itself say to guide? Signals that need no judge, for every block and reach, as a table.
+"""Which blocks does a model itself say to guide? Signals that need no judge, beside the judges' gains: docs/calibration.md
 
-python3 lab/host.py run lab/run.py calibrate [seed | seed-early …]: the named trained models, all three signals; what is
-measured already is kept in the cache and not measured again.
+python3 lab/host.py run lab/run.py calibrate 0 1: the trained models of these seeds, a few minutes on one thread. What is
+measured is kept in the cache, so that a run resumes; the page is written after each of the two signals. Judged
+pictures come from the cache (lab/run.py choosing blocks 128 2 0 1 makes them); a gain whose pictures are not there is
+left out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import shapes, training
-from .flux_module import DEFAULT_SIZES
+from . import choosing, evidence_runs, host, sampling, shapes
+from .contenders import DOUBLES, Contender, cfg, nagpag, plain
+from .evidence_runs import CHOOSING, PART, Subject
 from .in_host import enter_host
+from .paired import Measured
+from .signals import align, losses, margins, mean, together
 
-PICTURES, SCENES, NOISE = 64, 5_000, 6_000  # how many, and the seeds of their scenes and noise
-SIGMAS = (0.9, 0.7, 0.5, 0.3)
-STRENGTHS: dict[str, dict[str, float]] = {
-    "limited": {"scale": 1.0, "tau": 1.5, "alpha": 0.5},
-    "free": {"scale": 1.0, "tau": 10.0, "alpha": 1.0},
-    "published": {"scale": 3.0, "tau": 2.5, "alpha": 0.25},
+PICTURES, SCENES, NOISE = 32, 5_000, 6_000  # how many held-out renders, and the seeds of their scenes and noise
+SIGMAS = (0.9, 0.7, 0.4)  # of alignment
+STEPS, RECOVERY_SIGMAS = 6, (0.7,)
+# The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
+# every prediction is by itself, so that all are renewed at each.
+STRENGTHS: dict[str, dict[str, Any]] = {
+    "attention": {"scale": 3.0, "tau": 1.5, "alpha": 0.1},
+    "output": {"scale": 3.0, "tau": 1.5, "alpha": 0.05},
 }
-STEPS = 10  # of a whole sampling; a reconstruction takes those from RECONSTRUCT_FROM on
-RECONSTRUCT_FROM = 0.8
-RECOVERY_SIGMAS = (0.8, 0.6)
-Numbers = dict[str, list[float]]  # what was measured, by name: one number a picture
+JUDGED_RENEWAL = {"attention": 1, "output": 4}
+# What is looked at, with what it is; more should be better.
+SIGNALS = {
+    "cosine": "cosine between guidance and residual",
+    "weight": "best weight of guidance",
+    "closer": "share of the residual's square taken away",
+    "margin, own loss": "change in the caption's margin, by the sample's own loss",
+    "margin, plain loss": "change in the caption's margin, by the plain sample's loss",
+}
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One way to guide. block: as a block spec names it, "" for CFG. strength: a key of STRENGTHS; "" where none is."""
+class Setting(NamedTuple):
+    """One way to guide: a reach of the node's and a double block, or CFG 2."""
 
-    reach: str  # of the node's, or "PAG" or "CFG"
-    block: str = ""
-    strength: str = ""
+    reach: str
+    block: int = -1
+
+    def __str__(self) -> str:
+        return self.reach if self.block < 0 else f"{self.reach}, block {self.block}"
+
+    def contender(self, renew_every: int) -> Contender:
+        if self == CFG:
+            return cfg(2.0)
+        return nagpag(blocks=str(self.block), reach=self.reach, renew_every=renew_every, **STRENGTHS[self.reach])
 
     @property
-    def name(self) -> str:
-        return " ".join(filter(None, (self.reach, self.block, self.strength)))
+    def key(self) -> str:
+        """All that decides what is measured of it."""
+        return self.contender(renew_every=1).key
 
-    def patch(self, model: Any) -> Any:
-        """The model with this guidance; PAG's and CFG's is in how it is evaluated."""
-        from ..nagpag.config import Settings
-        from ..nagpag.patch import apply_guidance
-
-        if self.reach in ("PAG", "CFG"):
-            return model
-        numbers = STRENGTHS[self.strength]
-        return apply_guidance(model, Settings(blocks=self.block, reach=self.reach, renew_every=1, **numbers))
+    @property
+    def judged(self) -> Contender:
+        """As it was judged."""
+        return self.contender(JUDGED_RENEWAL.get(self.reach, 1))
 
 
-def contenders(doubles: int, singles: int, strengths: tuple[str, ...] = ("limited", "free")) -> list[Contender]:
-    """Every block with every reach that it can have, at each strength; classic PAG at every block; CFG."""
-    double, single = [str(i) for i in range(doubles)], [f"s{i}" for i in range(singles)]
-    found = [Contender("CFG"), *(Contender("PAG", block) for block in (*double, *single))]
-    for strength in strengths:
-        for reach in ("attention", "double blocks", "output"):
-            blocks = double if reach == "double blocks" else [*double, *single]
-            found += [Contender(reach, block, strength) for block in blocks]
-    return found
+CFG = Setting("CFG 2")
+Numbers = dict[Setting, dict[str, Measured]]  # what was measured of one model
 
 
-def perturbed(model: Any, block: str) -> Any:
-    """A model whose attention is the identity for the picture's tokens in one block: PAG's second pass."""
-    kind, index = ("single_block", int(block[1:])) if block.startswith("s") else ("double_block", int(block))
-
-    def replacement(args: dict, extra: dict) -> dict:
-        def attention(func: Callable, q: Tensor, k: Tensor, v: Tensor, *more: Any, **kwargs: Any) -> Tensor:
-            out = func(q, k, v, *more, **kwargs)
-            text = args["txt"].shape[1] if "txt" in args else args["transformer_options"]["img_slice"][0]
-            out[:, text:] = v[:, :, text:].transpose(1, 2).flatten(2)
-            return out
-
-        options = {**args["transformer_options"], "optimized_attention_override": attention}
-        return extra["original_block"]({**args, "transformer_options": options})
-
-    patched = model.clone()
-    patched.set_model_patch_replace(replacement, "dit", kind, index)
-    return patched
+def settings() -> list[Setting]:
+    """Each double block in its attention and as the start of a branch to the output; CFG."""
+    return [*(Setting(reach, block) for reach in STRENGTHS for block in range(DOUBLES)), CFG]
 
 
 # --- pictures and the model ---
 
 
 class Bench:
-    """A trained model in the host, held-out renders with their captions, and what the plain model makes of them."""
+    """A trained model in the host, held-out renders with their captions, and what the plain model makes of them.
 
-    def __init__(self, path: Path, pictures: int = PICTURES):
+    In float32: guidance this weak is not much larger than the rounding of bfloat16, which direction and residual share.
+    """
+
+    def __init__(self, path: Path, pictures: int = PICTURES, steps: int = STEPS):
+        enter_host()
         import comfy.sd
 
-        self.model = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.bfloat16})
-        self.model.set_model_compute_dtype(torch.bfloat16)
-        generator = torch.Generator().manual_seed(SCENES)
-        self.scenes = shapes.random_scenes(pictures, generator)
-        # Latents as a VAE gives them, from those that the model knows.
-        self.latents = self.model.model.latent_format.process_out(shapes.to_latent(shapes.render(self.scenes)))
-        self.noise = torch.randn(self.latents.shape, generator=torch.Generator().manual_seed(NOISE))
-        captions = [scene.caption for scene in self.scenes]
-        self.captions = conditioning(captions)
-        self.nothing = conditioning([""] * pictures)
-        self.others = conditioning([*captions[1:], captions[0]])
-        self.near_misses = conditioning([near_miss(scene) for scene in self.scenes])
-
-    def contenders(self) -> list[Contender]:
-        flux = self.model.model.diffusion_model
-        return contenders(len(flux.double_blocks), len(flux.single_blocks))
-
-    def predict(self, contender: Contender | None, sigmas: Tensor) -> tuple[Tensor, Tensor]:
-        """x̂₀ at each sigma and x₀, under this guidance; None is the plain model."""
-        from ..nagpag.patch.probe import predict
-
-        about = (self.latents, self.noise, sigmas)
-        if contender is None:
-            return predict(self.model, self.captions, *about)
-        if contender.reach == "CFG":
-            return predict(self.model, self.captions, *about, cfg=2.0, negative=self.nothing)
-        if contender.reach == "PAG":
-            worse, truth = predict(perturbed(self.model, contender.block), self.captions, *about)
-            return 2 * self.plain[: len(sigmas)] - worse, truth
-        return predict(contender.patch(self.model), self.captions, *about)
+        self.steps = steps
+        self.model = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.float32})
+        self.scenes = shapes.random_scenes(pictures, torch.Generator().manual_seed(SCENES))
+        self.renders = shapes.to_latent(shapes.render(self.scenes))
+        self.seeds = [NOISE + row for row in range(pictures)]
+        self.noise = torch.randn(self.renders.shape, generator=torch.Generator().manual_seed(NOISE))
+        self.captions = sampling.conditioning([scene.caption for scene in self.scenes])
+        self.near_misses = sampling.conditioning([near_miss(scene) for scene in self.scenes])
 
     @cached_property
-    def plain(self) -> Tensor:
-        return self.predict(None, torch.tensor(SIGMAS))[0]
+    def plain_prediction(self) -> Tensor:
+        return self.predict(plain(), self.renders, self.captions, SIGMAS)[0]
 
-    def sample(self, contender: Contender | None, start: float = 1.0) -> Tensor:
-        """Euler from the renders noised to `start`, in equal steps down to 0; latents as a VAE gives them."""
-        from comfy.samplers import CFGGuider, ksampler
+    @cached_property
+    def plain_losses(self) -> tuple[Tensor, Tensor]:
+        return self.losses_of(plain())
 
-        guider = CFGGuider(contender.patch(self.model) if contender else self.model)
-        guider.set_conds(self.captions, self.nothing)
-        guider.set_cfg(2.0 if contender and contender.reach == "CFG" else 1.0)
-        sigmas = torch.linspace(start, 0, round(STEPS * start) + 1)
-        latents = self.latents if start < 1 else torch.zeros_like(self.latents)
-        return guider.sample(self.noise, latents, ksampler("euler"), sigmas, disable_pbar=True, seed=0)
+    def predict(
+        self, contender: Contender, latents: Tensor, captions: list, sigmas: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """x̂₀ at each sigma, and x₀, under this guidance; latents as the model knows them."""
+        from .probe import predict
 
+        # The host takes latents as a VAE gives them.
+        given = self.model.model.latent_format.process_out(latents)
+        empty = sampling.conditioning([""])
+        model = contender.patch(self.model)
+        return predict(model, captions, given, self.noise, torch.tensor(sigmas), contender.cfg, empty)
 
-def conditioning(captions: list[str]) -> list:
-    """One CONDITIONING of a caption for each picture of the batch, as the host's own text encoder path gives it."""
-    context = training.embed(training.caption_ids(captions))
-    context = torch.nn.functional.pad(context, (0, 4096 - context.shape[-1]))
-    return [[context, {"pooled_output": torch.zeros(len(captions), 768), "guidance": 3.5}]]
+    def losses_of(self, contender: Contender) -> tuple[Tensor, Tensor]:
+        """The plain model's losses on this contender's samples, own captions and near misses, (levels, pictures) each."""
+        model = contender.patch(self.model)
+        small = sampling.sample(model, self.scenes, self.seeds, contender.cfg, self.steps)
+        latents = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
+        right, wrong = (
+            losses(*self.predict(plain(), latents, captions, RECOVERY_SIGMAS))
+            for captions in (self.captions, self.near_misses)
+        )
+        return right, wrong
 
 
 def near_miss(scene: shapes.Scene) -> str:
@@ -156,157 +141,123 @@ def near_miss(scene: shapes.Scene) -> str:
     return replace(scene, things=tuple(things)).caption
 
 
-# --- signals ---
+# --- signals and gains ---
 
 
-def alignment(bench: Bench, contender: Contender) -> Numbers:
-    """Does guidance point to the truth? At each sigma and over all: cosine, best weight, explained, gain."""
-    from ..nagpag.calibration import align, together
-
-    guided, truth = bench.predict(contender, torch.tensor(SIGMAS))
-    found = [align(g - p, truth - p) for g, p in zip(guided, bench.plain, strict=True)]
-    numbers: Numbers = {}
-    for label, a in (*zip(map(str, SIGMAS), found, strict=True), ("all", together(found))):
-        weight = a.weight
-        numbers[f"cosine {label}"] = a.cosines.tolist()
-        numbers[f"gain {label}"] = a.gains.tolist()
-        numbers[f"weight {label}"] = [weight.value, weight.error]
-        numbers[f"explained {label}"] = [a.explained]
-        numbers[f"size {label}"] = [float((a.moved.sum() / a.missed.sum()).sqrt())]
-    return numbers
+def alignment(bench: Bench, contender: Contender) -> dict[str, Measured]:
+    """Does guidance point to the truth? Over all sigmas."""
+    guided, truth = bench.predict(contender, bench.renders, bench.captions, SIGMAS)
+    pairs = zip(guided, bench.plain_prediction, strict=True)
+    found = together([align(one - other, truth - other) for one, other in pairs])
+    return {"cosine": mean(found.cosines), "weight": found.weight, "closer": mean(found.closer)}
 
 
-def reconstruction(bench: Bench, contender: Contender | None) -> Numbers:
-    """How far from a render a sampling ends that began at the render noised to RECONSTRUCT_FROM."""
-    from ..nagpag.calibration import errors
-
-    return {"error": errors(bench.sample(contender, RECONSTRUCT_FROM), bench.latents).tolist()}
-
-
-def recovery(bench: Bench, contender: Contender | None) -> Numbers:
-    """How surely the plain model finds the captions again in what was sampled from noise, and how well it predicts it."""
-    from ..nagpag import calibration
-    from ..nagpag.patch.probe import predict
-
-    samples = bench.sample(contender)
-    generator = torch.Generator().manual_seed(NOISE + 1)
-    noise, sigmas = torch.randn(samples.shape, generator=generator), torch.tensor(RECOVERY_SIGMAS)
-
-    def loss(captions: list) -> Tensor:
-        return calibration.errors(*predict(bench.model, captions, samples, noise, sigmas))
-
-    right = loss(bench.captions)
-    numbers: Numbers = {"loss": right.mean(0).tolist()}
-    for name, captions in (("nothing", bench.nothing), ("others", bench.others), ("near misses", bench.near_misses)):
-        margins, found = calibration.recovery(right, loss(captions)[None])
-        numbers[f"margin {name}"], numbers[f"found {name}"] = margins.tolist(), found.tolist()
-    return numbers
+def recovery(bench: Bench, contender: Contender) -> dict[str, Measured]:
+    """How much more surely the plain model finds the captions again in guided samples than in unguided ones."""
+    right, wrong = bench.losses_of(contender)
+    plain_right, plain_wrong = bench.plain_losses
+    before = margins(plain_right, plain_wrong, plain_right)
+    return {
+        "margin, own loss": mean(margins(right, wrong, right) - before),
+        "margin, plain loss": mean(margins(right, wrong, plain_right) - before),
+    }
 
 
-# What is looked at of each signal: (signal, number, whether less is better). Those beside alignment as changes from plain.
-COLUMNS = (
-    ("alignment", "cosine all", False),
-    ("reconstruction", "error", True),
-    ("recovery", "margin near misses", False),
-    ("recovery", "margin others", False),
-    ("recovery", "margin nothing", False),
-    ("recovery", "loss", True),
-)
-SIGNALS: dict[str, Callable[[Bench, Any], Numbers]] = {
-    "alignment": alignment,
-    "reconstruction": reconstruction,
-    "recovery": recovery,
-}
-
-# --- measuring and keeping ---
+PARTS: tuple[Callable[[Bench, Contender], dict[str, Measured]], ...] = (alignment, recovery)
 
 
-def asked(bench: Bench, signal: str) -> list[Contender | None]:
-    """Who is measured: alignment is cheap and takes all, the others sample and take the limited branches and CFG."""
-    everyone = bench.contenders()
-    if signal == "alignment":
-        return [*everyone]
-    return [None, *(c for c in everyone if c.reach == "CFG" or (c.strength == "limited" and "s" not in c.block))]
+def measure(path: Path, part: Callable[[Bench, Contender], dict[str, Measured]], wanted: list[Setting]) -> Numbers:
+    """One part of the signals of these settings by the model in this file; what is kept is not measured again."""
+    kept = _kept(path, part.__name__)
+    found: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
+    missing = [setting for setting in wanted if setting.key not in found]
+    bench = Bench(path) if missing else None
+    for setting in tqdm(missing, desc=f"{path.stem}, {part.__name__}", unit="setting"):
+        assert bench is not None
+        numbers = part(bench, setting.contender(renew_every=1))
+        found[setting.key] = {name: asdict(measured) for name, measured in numbers.items()}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
+    return {s: {name: Measured(**numbers) for name, numbers in found[s.key].items()} for s in wanted}
 
 
-def results_path(path: Path) -> Path:
-    """Where a model's numbers are kept."""
-    return path.with_suffix(".calibration.json")
+def _kept(path: Path, part: str) -> Path:
+    """Changes with the model's recipe and whatever else is measured."""
+    key = repr((path.parent.name, PICTURES, SCENES, NOISE, SIGMAS, STEPS, RECOVERY_SIGMAS))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-{part}.json"
 
 
-def measure(path: Path, pictures: int = PICTURES, only: Callable[[Any], bool] = lambda contender: True) -> dict:
-    """All signals of one model: {signal: {contender's name, "plain": its Numbers}}; goes on from what is kept."""
-    kept = results_path(path)
-    results: dict = json.loads(kept.read_text()) if kept.exists() else {}
-    bench = Bench(path, pictures)
-    todo = [(signal, contender) for signal in SIGNALS for contender in asked(bench, signal) if only(contender)]
-    for signal, contender in tqdm(todo, desc=path.stem, unit="setting"):
-        name = contender.name if contender else "plain"
-        if name not in results.setdefault(signal, {}):
-            results[signal][name] = SIGNALS[signal](bench, contender)
-            kept.write_text(json.dumps(results))
-    return results
+def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
+    """What the judges say of those settings whose pictures are in the cache; none are sampled."""
+    judged = [setting for setting in wanted if _is_judged(subject, setting)]
+    return {setting: choosing.gain(subject, setting.judged, CHOOSING, PART) for setting in judged}
 
 
-# --- tables ---
+def _is_judged(subject: Subject, setting: Setting) -> bool:
+    return all(job.file.exists() for job in evidence_runs.jobs([subject], [plain(), setting.judged], CHOOSING, PART))
 
 
-def change(results: dict, signal: str, number: str, name: str) -> Tensor:
-    """One number a picture of one contender, less what the plain model has, (pictures,)."""
-    numbers = torch.tensor(results[signal][name][number], dtype=torch.float64)
-    plain = results[signal].get("plain")
-    return numbers if plain is None else numbers - torch.tensor(plain[number], dtype=torch.float64)
+def half_gains(subject: Subject, judged: list[Setting]) -> tuple[dict[Setting, float], dict[Setting, float]]:
+    """The gains on the first and on the second half of the prompts: how far do gains agree with themselves?"""
+    halves: tuple[dict[Setting, float], dict[Setting, float]] = ({}, {})
+    before = evidence_runs.scores(subject, plain(), CHOOSING, PART)
+    for setting in judged:
+        after = evidence_runs.scores(subject, setting.judged, CHOOSING, PART)
+        change = (after.cnn_right + after.template_right - before.cnn_right - before.template_right).double() / 2
+        for half, rows in zip(halves, (slice(0, PART // 2), slice(PART // 2, PART)), strict=True):
+            half[setting] = float(change[rows].sum() / before.objects[rows].sum())
+    return halves
 
 
-def signal_table(results: dict[str, dict], signal: str, number: str, less: bool = False) -> dict[tuple, float]:
-    """{(model, block, reach, strength): value}, as `calibration.rank_agreement` compares it with gains; more is better.
+class Model(NamedTuple):
+    """One model's signals, the judges' gains of its settings, and these on two halves of the prompts."""
 
-    results: what `measure` found, by model.
-    """
-    found = {}
-    for model, measured in results.items():
-        for contender in contenders(DEFAULT_SIZES.double_blocks, DEFAULT_SIZES.single_blocks, tuple(STRENGTHS)):
-            if contender.name in measured.get(signal, {}):
-                value = float(change(measured, signal, number, contender.name).mean())
-                key = (model, contender.block, contender.reach, contender.strength)
-                found[key] = -value if less else value
-    return found
+    name: str
+    numbers: Numbers
+    gains: dict[Setting, Measured]
+    halves: tuple[dict[Setting, float], dict[Setting, float]]
 
+    def signal(self, name: str) -> dict[Setting, float]:
+        return {setting: numbers[name].value for setting, numbers in self.numbers.items() if setting != CFG}
 
-def table(results: dict) -> str:
-    """One model's signals as Markdown: means over pictures with standard errors, in percent; losses relative to plain."""
-    from ..nagpag.calibration import mean
-
-    rows = ["| | " + " | ".join(number for _, number, _ in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name in results["alignment"]:
-        cells = []
-        for signal, number, less in COLUMNS:
-            if name not in results.get(signal, {}):
-                cells.append("")
-                continue
-            size = mean(torch.tensor(results[signal]["plain"][number])).value if less else 1.0
-            value, error = mean(change(results, signal, number, name) / size)
-            cells.append(f"{100 * value:+.1f} ± {100 * error:.1f}")
-        rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    def judged(self, reach: str = "") -> dict[Setting, float]:
+        """Gains of the node's own settings, of one reach or of both; CFG would be a far point that all agree on."""
+        kept = {s: gain.value for s, gain in self.gains.items() if s != CFG}
+        return {s: value for s, value in kept.items() if reach in ("", s.reach)}
 
 
-def model_path(name: str) -> Path:
-    """The trained model that a word names: its seed, with -early behind it for the earlier state."""
-    seed, _, state = name.partition("-")
-    if not seed.isdigit() or state not in ("", "early"):
-        raise SystemExit(f"calibrate: {name!r} is not a model; valid is a seed such as 0, or 0-early")
-    path = training.checkpoint(int(seed), early=state == "early")
-    if not path.exists():
-        raise SystemExit(f"calibrate: {path} is not trained yet; python3 lab/host.py run -- lab/run.py training {seed}")
-    return path
+def model(subject: Subject, numbers: Numbers) -> Model:
+    """Signals and gains together."""
+    judged = gains(subject, settings())
+    halves = half_gains(subject, list(judged)) if judged else ({}, {})
+    return Model(str(subject), numbers, judged, halves)
+
+
+def subject_of(word: str) -> Subject:
+    """The trained model that a word names: its seed, with e behind it for the early state."""
+    seed = word.removesuffix("e")
+    if not seed.isdigit():
+        raise SystemExit(f"calibrate: {word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
+    subject = Subject(int(seed), word != seed)
+    if not subject.file.exists():
+        raise SystemExit(f"calibrate: {subject} is not trained yet; make lab SEEDS={seed} does that")
+    return subject
 
 
 def main(arguments: list[str]) -> int:
-    """Measure the models that are named and print their tables: lab/run.py calibrate 0 0-early."""
-    paths = [model_path(name) for name in arguments or ["0", "0-early"]]
-    enter_host()
+    """Measure the named models, print the page and write it with its plot; arguments such as 0 1."""
+    subjects = [subject_of(word) for word in arguments or ["0", "1"]]
     torch.set_num_threads(1)
-    for path in paths:
-        print(f"\n{path.stem}\n{table(measure(path))}")
+    from . import calibrate_page
+
+    numbers: dict[Subject, Numbers] = {subject: {setting: {} for setting in settings()} for subject in subjects}
+    for part in PARTS:
+        for subject in subjects:
+            for setting, found in measure(subject.file, part, settings()).items():
+                numbers[subject][setting] |= found
+        models = [model(subject, numbers[subject]) for subject in subjects]
+        calibrate_page.PAGE.write_text(calibrate_page.page(models))
+        calibrate_page.draw(models, calibrate_page.PLOT)
+    print(calibrate_page.PAGE.read_text())
     return 0

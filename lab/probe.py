@@ -40,7 +40,7 @@ def predict(
 
     positive, negative: CONDITIONINGs, of one prompt or of one a picture, (pictures, text tokens, features). latents,
     noise: (pictures, channels, height, width), latents as a VAE gives them. sigmas: (n,), falling, in the units
-    of the model's sampling.
+    of the model's sampling. To a patch they are the steps of one sampling: give renew_every = 1 to have each by itself.
     Returns the predicted pictures x̂₀, (n, pictures, channels, height, width), and the pictures x₀, in the model's own
     latent space. For flow matching v = (x − x̂₀) / σ, so that v_true − v = (x̂₀ − x₀) / σ.
     """
