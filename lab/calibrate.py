@@ -29,7 +29,7 @@ from .signals import align, losses, margins, mean, together
 
 PICTURES, SCENES, NOISE = 32, 5_000, 6_000  # how many held-out renders, and the seeds of their scenes and noise
 SIGMAS = (0.9, 0.7, 0.4)  # of alignment
-STEPS, RECOVERY_SIGMAS = 6, (0.7,)
+STEPS, RECOVERY_SIGMAS = 5, (0.7,)
 # The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
 # every prediction is by itself, so that all are renewed at each.
 STRENGTHS: dict[str, dict[str, Any]] = {
@@ -183,7 +183,8 @@ def measure(path: Path, part: Callable[[Bench, Contender], dict[str, Measured]],
 
 def _kept(path: Path, part: str) -> Path:
     """Changes with the model's recipe and whatever else is measured."""
-    key = repr((path.parent.name, PICTURES, SCENES, NOISE, SIGMAS, STEPS, RECOVERY_SIGMAS))
+    how = SIGMAS if part == "alignment" else (STEPS, RECOVERY_SIGMAS)
+    key = repr((path.parent.name, PICTURES, SCENES, NOISE, how))
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-{part}.json"
 

@@ -34,6 +34,7 @@ def page(models: list[Model]) -> str:
         choice_table(models),
         "## Reading",
         reading(models),
+        *([] if len(measured(models)) == len(SIGNALS) else [UNFINISHED]),
         *(f"## {model.name.capitalize()}\n\n{signal_table(model)}" for model in models),
     ]
     return "\n\n".join(parts) + "\n"
@@ -124,7 +125,9 @@ def reading(models: list[Model]) -> str:
         f"- {name}: {_verdict([rank_agreement(m.signal(name), m.judged()) for m in judged])}"
         for name in measured(models)
     ]
-    return "\n".join([READING, "", *lines, "", CAUTION])
+    cosines = [numbers["cosine"] for model in models for numbers in model.numbers.values()]
+    beyond = sum(cosine.helps or cosine.harms for cosine in cosines)
+    return "\n".join([READING, "", *lines, "", WHY.format(beyond=beyond, cosines=len(cosines)), "", CAUTION])
 
 
 def _verdict(found: list[Measured]) -> str:
@@ -186,7 +189,7 @@ was tried on FLUX.1's own weights.
 **Alignment.** {pictures} held-out renders with their captions are noised to sigma {sigmas}. What the model predicts
 without guidance misses the true picture by the residual r; guidance moves the prediction by δ. *cosine* is
 ⟨δ, r⟩ / ‖δ‖‖r‖; *weight* the w for which Σ‖r − wδ‖² is least; *closer* by how much of ‖r‖² less is left with δ added as
-it is. All over the three sigmas together, each counting alike.
+it is. All over the sigmas together, each counting alike.
 
 **Recovery.** {pictures} pictures are sampled in {steps} steps with and without guidance. The plain model then denoises
 them from sigma {recovery_sigmas} with their own caption and with one that names other shapes. The *margin* is by how
@@ -200,11 +203,22 @@ step for the judges and at every step for the signals."""
 
 AGREEMENT_NOTES = """\
 The errors are the spread over resampled settings, 16 a model or 8 a reach; they do not hold the noise of the signals
-and gains themselves. The last row says how well gains of one half of the prompts foretell those of the other: a signal
-cannot be expected to do much better than that. CFG is left out, as a far point that would decide the ranks."""
+and gains themselves. The last row says how well gains of one half of the prompts foretell those of the other: where it
+is low, no signal can be expected to be high. CFG is left out, as a far point that would decide the ranks."""
+
+UNFINISHED = "Recovery is not measured yet; the same command goes on with it."
 
 READING = "By agreement over both reaches, where more than two standard errors count:"
 
+WHY = """\
+Of {cosines} cosines, CFG's with them, {beyond} lie more than two standard errors from 0. There is a reason: a model
+trained to the least square predicts the mean of all pictures that noise and caption allow, so that what it misses is on
+average at right angles to anything that can be computed from these, guidance too. Only a model's faults show in the
+cosine, and CFG, which helps the judges most, does not. *closer* is then little more than minus the size of the push: it
+puts the weakest guidance first, whatever that does to a picture."""
+
 CAUTION = """\
-Sixteen settings on each of two models are few, five signals were looked at without a correction for that, and the gains
-of most blocks lie within their own errors of each other."""
+Sixteen settings on each of two models are few, and the signals were looked at without a correction for their number.
+The gains of most settings lie within their own errors of 0 and of each other; where the last row of the first table is
+near 0, the order of gains is mostly noise, and no signal could be seen to foretell it. So nothing here says which block
+to guide, and no such command or node is offered."""
