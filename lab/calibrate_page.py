@@ -150,7 +150,9 @@ def draw(models: list[Model], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = {name: SIGNALS[name] for name in measured(models)}
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6.6), sharey=True, layout="constrained")
+    rows = -(-len(shown) // 3)
+    size = (11, 0.5 + 3.4 * rows)
+    figure, axes = plt.subplots(rows, 3, figsize=size, sharey=True, squeeze=False, layout="constrained")
     for axis, (name, words) in zip(axes.flat, shown.items(), strict=False):
         for (i, model), (reach, marker) in (
             (m, r) for m in enumerate(models) for r in zip(STRENGTHS, "os", strict=True)
@@ -176,7 +178,7 @@ def draw(models: list[Model], path: Path) -> None:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
-    axes[1, 2].legend(handles, labels, loc="center", frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -214,7 +216,7 @@ WHY = """\
 Of {cosines} cosines, CFG's with them, {beyond} lie more than two standard errors from 0. There is a reason: a model
 trained to the least square predicts the mean of all pictures that noise and caption allow, so that what it misses is on
 average at right angles to anything that can be computed from these, guidance too. Only a model's faults show in the
-cosine, and CFG, which helps the judges most, does not. *closer* is then little more than minus the size of the push: it
+cosine, and CFG, which gained most where it was judged, does not. *closer* is then little more than minus the size of the push: it
 puts the weakest guidance first, whatever that does to a picture."""
 
 CAUTION = """\
