@@ -1,0 +1,264 @@
+"""Which blocks does a model itself say to guide? Signals that need no judge, beside the judges' gains: docs/calibration.md
+
+python3 lab/host.py run lab/run.py calibrate 0 1: the trained models of these seeds, a few minutes on one thread. What is
+measured is kept in the cache, so that a run resumes; the page is written after each of the two signals. Judged
+pictures come from the cache (lab/run.py choosing blocks 128 2 0 1 makes them); a gain whose pictures are not there is
+left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import choosing, evidence_runs, host, sampling, shapes
+from .contenders import DOUBLES, Contender, cfg, nagpag, plain
+from .evidence_runs import CHOOSING, PART, Subject
+from .in_host import enter_host
+from .paired import Measured
+from .signals import align, losses, margins, mean, together
+
+PICTURES, SCENES, NOISE = 32, 5_000, 6_000  # how many held-out renders, and the seeds of their scenes and noise
+SIGMAS = (0.9, 0.7, 0.4)  # of alignment
+STEPS, RECOVERY_SIGMAS = 5, (0.7,)
+# The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
+# every prediction is by itself, so that all are renewed at each.
+STRENGTHS: dict[str, dict[str, Any]] = {
+    "attention": {"scale": 3.0, "tau": 1.5, "alpha": 0.1},
+    "output": {"scale": 3.0, "tau": 1.5, "alpha": 0.05},
+}
+JUDGED_RENEWAL = {"attention": 1, "output": 4}
+# What is looked at, with what it is; more should be better.
+SIGNALS = {
+    "cosine": "cosine between guidance and residual",
+    "weight": "best weight of guidance",
+    "closer": "share of the residual's square taken away",
+    "margin, own loss": "change in the caption's margin, by the sample's own loss",
+    "margin, plain loss": "change in the caption's margin, by the plain sample's loss",
+}
+
+
+class Setting(NamedTuple):
+    """One way to guide: a reach of the node's and a double block, or CFG 2."""
+
+    reach: str
+    block: int = -1
+
+    def __str__(self) -> str:
+        return self.reach if self.block < 0 else f"{self.reach}, block {self.block}"
+
+    def contender(self, renew_every: int) -> Contender:
+        if self == CFG:
+            return cfg(2.0)
+        return nagpag(blocks=str(self.block), reach=self.reach, renew_every=renew_every, **STRENGTHS[self.reach])
+
+    @property
+    def key(self) -> str:
+        """All that decides what is measured of it."""
+        return self.contender(renew_every=1).key
+
+    @property
+    def judged(self) -> Contender:
+        """As it was judged."""
+        return self.contender(JUDGED_RENEWAL.get(self.reach, 1))
+
+
+CFG = Setting("CFG 2")
+Numbers = dict[Setting, dict[str, Measured]]  # what was measured of one model
+
+
+def settings() -> list[Setting]:
+    """Each double block in its attention and as the start of a branch to the output; CFG."""
+    return [*(Setting(reach, block) for reach in STRENGTHS for block in range(DOUBLES)), CFG]
+
+
+# --- pictures and the model ---
+
+
+class Bench:
+    """A trained model in the host, held-out renders with their captions, and what the plain model makes of them.
+
+    In float32: guidance this weak is not much larger than the rounding of bfloat16, which direction and residual share.
+    """
+
+    def __init__(self, path: Path, pictures: int = PICTURES, steps: int = STEPS):
+        enter_host()
+        import comfy.sd
+
+        self.steps = steps
+        self.model = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.float32})
+        self.scenes = shapes.random_scenes(pictures, torch.Generator().manual_seed(SCENES))
+        self.renders = shapes.to_latent(shapes.render(self.scenes))
+        self.seeds = [NOISE + row for row in range(pictures)]
+        self.noise = torch.randn(self.renders.shape, generator=torch.Generator().manual_seed(NOISE))
+        self.captions = sampling.conditioning([scene.caption for scene in self.scenes])
+        self.near_misses = sampling.conditioning([near_miss(scene) for scene in self.scenes])
+
+    @cached_property
+    def plain_prediction(self) -> Tensor:
+        return self.predict(plain(), self.renders, self.captions, SIGMAS)[0]
+
+    @cached_property
+    def plain_losses(self) -> tuple[Tensor, Tensor]:
+        return self.losses_of(plain())
+
+    def predict(
+        self, contender: Contender, latents: Tensor, captions: list, sigmas: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """x̂₀ at each sigma, and x₀, under this guidance; latents as the model knows them."""
+        from .probe import predict
+
+        # The host takes latents as a VAE gives them.
+        given = self.model.model.latent_format.process_out(latents)
+        empty = sampling.conditioning([""])
+        model = contender.patch(self.model)
+        return predict(model, captions, given, self.noise, torch.tensor(sigmas), contender.cfg, empty)
+
+    def losses_of(self, contender: Contender) -> tuple[Tensor, Tensor]:
+        """The plain model's losses on this contender's samples, own captions and near misses, (levels, pictures) each."""
+        model = contender.patch(self.model)
+        small = sampling.sample(model, self.scenes, self.seeds, contender.cfg, self.steps)
+        latents = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
+        right, wrong = (
+            losses(*self.predict(plain(), latents, captions, RECOVERY_SIGMAS))
+            for captions in (self.captions, self.near_misses)
+        )
+        return right, wrong
+
+
+def near_miss(scene: shapes.Scene) -> str:
+    """The scene's caption with every shape another one."""
+    things = [replace(t, shape=(t.shape + 1 + t.color % 5) % len(shapes.SHAPES)) for t in scene.things]
+    return replace(scene, things=tuple(things)).caption
+
+
+# --- signals and gains ---
+
+
+def alignment(bench: Bench, contender: Contender) -> dict[str, Measured]:
+    """Does guidance point to the truth? Over all sigmas."""
+    guided, truth = bench.predict(contender, bench.renders, bench.captions, SIGMAS)
+    pairs = zip(guided, bench.plain_prediction, strict=True)
+    found = together([align(one - other, truth - other) for one, other in pairs])
+    return {"cosine": mean(found.cosines), "weight": found.weight, "closer": mean(found.closer)}
+
+
+def recovery(bench: Bench, contender: Contender) -> dict[str, Measured]:
+    """How much more surely the plain model finds the captions again in guided samples than in unguided ones."""
+    right, wrong = bench.losses_of(contender)
+    plain_right, plain_wrong = bench.plain_losses
+    before = margins(plain_right, plain_wrong, plain_right)
+    return {
+        "margin, own loss": mean(margins(right, wrong, right) - before),
+        "margin, plain loss": mean(margins(right, wrong, plain_right) - before),
+    }
+
+
+PARTS: tuple[Callable[[Bench, Contender], dict[str, Measured]], ...] = (alignment, recovery)
+
+
+def measure(path: Path, part: Callable[[Bench, Contender], dict[str, Measured]], wanted: list[Setting]) -> Numbers:
+    """One part of the signals of these settings by the model in this file; what is kept is not measured again."""
+    kept = _kept(path, part.__name__)
+    found: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
+    missing = [setting for setting in wanted if setting.key not in found]
+    bench = Bench(path) if missing else None
+    for setting in tqdm(missing, desc=f"{path.stem}, {part.__name__}", unit="setting"):
+        assert bench is not None
+        numbers = part(bench, setting.contender(renew_every=1))
+        found[setting.key] = {name: asdict(measured) for name, measured in numbers.items()}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(found))
+    return {s: {name: Measured(**numbers) for name, numbers in found[s.key].items()} for s in wanted}
+
+
+def _kept(path: Path, part: str) -> Path:
+    """Changes with the model's recipe and whatever else is measured."""
+    how = SIGMAS if part == "alignment" else (STEPS, RECOVERY_SIGMAS)
+    key = repr((path.parent.name, PICTURES, SCENES, NOISE, how))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-{part}.json"
+
+
+def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
+    """What the judges say of those settings whose pictures are in the cache; none are sampled."""
+    judged = [setting for setting in wanted if _is_judged(subject, setting)]
+    return {setting: choosing.gain(subject, setting.judged, CHOOSING, PART) for setting in judged}
+
+
+def _is_judged(subject: Subject, setting: Setting) -> bool:
+    return all(job.file.exists() for job in evidence_runs.jobs([subject], [plain(), setting.judged], CHOOSING, PART))
+
+
+def half_gains(subject: Subject, judged: list[Setting]) -> tuple[dict[Setting, float], dict[Setting, float]]:
+    """The gains on the first and on the second half of the prompts: how far do gains agree with themselves?"""
+    halves: tuple[dict[Setting, float], dict[Setting, float]] = ({}, {})
+    before = evidence_runs.scores(subject, plain(), CHOOSING, PART)
+    for setting in judged:
+        after = evidence_runs.scores(subject, setting.judged, CHOOSING, PART)
+        change = (after.cnn_right + after.template_right - before.cnn_right - before.template_right).double() / 2
+        for half, rows in zip(halves, (slice(0, PART // 2), slice(PART // 2, PART)), strict=True):
+            half[setting] = float(change[rows].sum() / before.objects[rows].sum())
+    return halves
+
+
+class Model(NamedTuple):
+    """One model's signals, the judges' gains of its settings, and these on two halves of the prompts."""
+
+    name: str
+    numbers: Numbers
+    gains: dict[Setting, Measured]
+    halves: tuple[dict[Setting, float], dict[Setting, float]]
+
+    def signal(self, name: str) -> dict[Setting, float]:
+        return {setting: numbers[name].value for setting, numbers in self.numbers.items() if setting != CFG}
+
+    def judged(self, reach: str = "") -> dict[Setting, float]:
+        """Gains of the node's own settings, of one reach or of both; CFG would be a far point that all agree on."""
+        kept = {s: gain.value for s, gain in self.gains.items() if s != CFG}
+        return {s: value for s, value in kept.items() if reach in ("", s.reach)}
+
+
+def model(subject: Subject, numbers: Numbers) -> Model:
+    """Signals and gains together."""
+    judged = gains(subject, settings())
+    halves = half_gains(subject, list(judged)) if judged else ({}, {})
+    return Model(str(subject), numbers, judged, halves)
+
+
+def subject_of(word: str) -> Subject:
+    """The trained model that a word names: its seed, with e behind it for the early state."""
+    seed = word.removesuffix("e")
+    if not seed.isdigit():
+        raise SystemExit(f"calibrate: {word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
+    subject = Subject(int(seed), word != seed)
+    if not subject.file.exists():
+        raise SystemExit(f"calibrate: {subject} is not trained yet; make lab SEEDS={seed} does that")
+    return subject
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the named models, print the page and write it with its plot; arguments such as 0 1."""
+    subjects = [subject_of(word) for word in arguments or ["0", "1"]]
+    torch.set_num_threads(1)
+    from . import calibrate_page
+
+    numbers: dict[Subject, Numbers] = {subject: {setting: {} for setting in settings()} for subject in subjects}
+    for part in PARTS:
+        for subject in subjects:
+            for setting, found in measure(subject.file, part, settings()).items():
+                numbers[subject][setting] |= found
+        models = [model(subject, numbers[subject]) for subject in subjects]
+        calibrate_page.PAGE.write_text(calibrate_page.page(models))
+        calibrate_page.draw(models, calibrate_page.PLOT)
+    print(calibrate_page.PAGE.read_text())
+    return 0

@@ -1,0 +1,121 @@
+"""Calibration's command: its settings, its signals through the host on the shipped model, its page."""
+
+import pytest
+import torch
+from nag_pag_flux.lab import calibrate, calibrate_page, choosing, evidence_runs
+from nag_pag_flux.lab.calibrate import CFG, SIGNALS, Bench, Setting
+from nag_pag_flux.lab.contenders import plain
+from nag_pag_flux.lab.paired import Measured
+
+
+def test_what_is_measured_is_what_was_judged():
+    judged = [setting.judged.key for setting in calibrate.settings() if setting != CFG]
+    assert judged == [contender.key for contender in choosing.blocks_round()]
+
+
+@pytest.mark.parametrize("word, said", [("x", "'x' is not a model"), ("99", "seed 99 is not trained yet")])
+def test_a_model_that_is_not_there_is_named(word, said):
+    with pytest.raises(SystemExit, match=said):
+        calibrate.main([word])
+
+
+# --- through the host ---
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Bench(evidence_runs.SHIPPED, pictures=4, steps=2)
+
+
+def test_near_misses_name_other_shapes_and_all_else_alike(bench):
+    for scene in bench.scenes:
+        own, other = scene.caption.split(), calibrate.near_miss(scene).split()
+        different = [(a, b) for a, b in zip(own, other, strict=True) if a.strip(",") != b.strip(",")]
+        assert len(different) == len(scene.things)
+
+
+def test_cfg_is_aligned_as_two_predictions_by_hand_say(bench):
+    """CFG 2 moves the prediction by what the prompt changes in it."""
+    from nag_pag_flux.lab import sampling
+
+    sigmas = calibrate.SIGMAS
+    without, truth = bench.predict(plain(), bench.renders, sampling.conditioning([""]), sigmas)
+    assert torch.allclose(truth, bench.renders, atol=1e-5)
+    delta, residual = bench.plain_prediction - without, bench.renders - bench.plain_prediction
+    size = residual.flatten(2).square().sum(2).mean(1)[:, None, None, None, None]
+    delta, residual = (t.div(size.sqrt()).transpose(0, 1).flatten(1) for t in (delta, residual))
+    found = calibrate.alignment(bench, CFG.judged)
+    assert found["cosine"].value == pytest.approx(float(torch.cosine_similarity(delta, residual).mean()), abs=1e-3)
+    least = torch.linalg.lstsq(delta.reshape(-1, 1), residual.reshape(-1, 1)).solution.item()
+    assert found["weight"].value == pytest.approx(least, abs=1e-3)
+
+
+def test_no_guidance_changes_no_margin_and_some_does(bench):
+    assert {m.value for m in calibrate.recovery(bench, plain()).values()} == {0.0}
+    guided = Setting("output", 6).contender(renew_every=1)
+    found = calibrate.alignment(bench, guided) | calibrate.recovery(bench, guided)
+    assert list(found) == list(SIGNALS)
+    assert all(m.value != 0 and m.error > 0 for m in found.values())
+
+
+def test_what_is_measured_is_kept(tmp_path, monkeypatch):
+    """A run that breaks off goes on where it was."""
+    made, wanted = [], calibrate.settings()[:3]
+    monkeypatch.setattr(calibrate.host, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(calibrate, "Bench", lambda path: path)
+
+    def part(bench, contender):
+        made.append(contender.key)
+        return {"cosine": Measured(len(made), 0.5)}
+
+    first = calibrate.measure(evidence_runs.SHIPPED, part, wanted[:2])
+    both = calibrate.measure(evidence_runs.SHIPPED, part, wanted)
+    assert made == [setting.key for setting in wanted]
+    assert first.items() <= both.items() and both[wanted[2]] == {"cosine": Measured(3, 0.5)}
+
+
+def test_the_model_finds_the_captions_of_real_renders(bench):
+    own, other = (
+        calibrate.losses(*bench.predict(plain(), bench.renders, captions, (0.8, 0.6)))
+        for captions in (bench.captions, bench.near_misses)
+    )
+    assert (calibrate.margins(own, other, own) > 0).all()
+
+
+def test_what_has_no_pictures_has_no_gain(tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence_runs.Job, "file", tmp_path / "missing")
+    assert calibrate.gains(evidence_runs.Subject(0), calibrate.settings()) == {}
+
+
+# --- page ---
+
+
+def model_of(name, sign):
+    """Every signal ranks as the gains do, or the other way round; CFG is not judged."""
+    numbers = {
+        setting: dict.fromkeys(SIGNALS, Measured(sign * i / 10, 0.01)) for i, setting in enumerate(calibrate.settings())
+    }
+    gains = {setting: Measured(i / 100, 0.02) for i, setting in enumerate(numbers) if setting != CFG}
+    half = {setting: gain.value for setting, gain in gains.items()}
+    return calibrate.Model(name, numbers, gains, (half, half))
+
+
+def test_the_page_says_what_ranks_alike_and_what_does_not():
+    page = calibrate_page.page([model_of("seed 0", 1), model_of("seed 1", -1)])
+    row = next(line for line in page.splitlines() if line.startswith("| cosine |"))
+    assert row.count("+1.00 ± 0.00") == row.count("-1.00 ± 0.00") == 3
+    assert "- cosine: agrees beyond error bars on 1 of 2 models, disagrees beyond them on 1." in page
+    assert "(output, block 7)" in page and "(attention, block 0)" in page  # what each model's signals put first
+    assert page.count("| CFG 2 | not judged |") == 2
+    assert page.index("| output, block 7 |") < page.index("| attention, block 0 |")
+
+
+def test_the_page_of_models_that_nobody_judged_has_signals_only():
+    unjudged = model_of("seed 5", 1)._replace(gains={}, halves=({}, {}))
+    page = calibrate_page.page([unjudged])
+    assert page.count("not judged") == len(calibrate.settings())
+
+
+def test_the_plot_is_drawn(tmp_path):
+    calibrate_page.draw([model_of("seed 0", 1), model_of("seed 1", -1)], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
