@@ -33,12 +33,17 @@ class Row:
     @property
     def verdict(self) -> str:
         """What both judges say of the mean over the subjects; a gain counts only when they agree."""
-        both = paired.mean_of(self.cnn), paired.mean_of(self.template)
-        if all(measured.helps for measured in both):
-            return "helps"
-        if any(measured.harms for measured in both):
-            return "harms"
-        return "neither"
+        return _verdict(paired.mean_of(self.cnn), paired.mean_of(self.template))
+
+    def models(self, verdict: str) -> int:
+        """On how many of the models it helps, or harms."""
+        return sum(_verdict(*both) == verdict for both in zip(self.cnn, self.template, strict=True))
+
+
+def _verdict(cnn: Measured, template: Measured) -> str:
+    if cnn.helps and template.helps:
+        return "helps"
+    return "harms" if cnn.harms or template.harms else "neither"
 
 
 def rows(subjects: list[Subject], contenders: list[Contender], count: int) -> list[Row]:
@@ -75,6 +80,7 @@ def page(subjects: list[Subject], contenders: list[Contender], count: int) -> st
         _means(found),
         _by_subject(subjects, found, count),
         _unguided(subjects, count),
+        _chosen(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -90,7 +96,17 @@ and noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler; other
 settings were chosen on. An object is right when its shape and colour are, in its place. Two judges: a small CNN
 ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit of the renderer's own templates, which knows
 nothing of the CNN. Errors are of a paired bootstrap over the prompts. A gain counts when it is above two errors for both
-judges; "harms" means below two errors for either. Passes are counted at FLUX.1's proportions of blocks."""
+judges; "harms" means below minus two errors for either; the last two columns count models, early states among them.
+Passes are counted at FLUX.1's proportions of blocks.
+
+Settings were chosen on {" and ".join(map(str, CHOOSERS))}. The HTTP defaults guide blocks 8, 12 and 16 of FLUX.1's 19; their
+counterparts at the same depth stand for them here, and for the published form, whose tau is 2.5 and alpha 0.25.
+
+![Gain against cost](evidence/pareto.png)
+
+![The same prompts and noise under each contender](evidence/sheet.png)
+
+![Gain by block, on the choosing set](evidence/blocks.png)"""
 
 
 def _means(found: list[Row]) -> str:
@@ -98,19 +114,20 @@ def _means(found: list[Row]) -> str:
         "## The table",
         "Change in the share of objects right, mean over the models; the Fréchet distance of the CNN's features to real "
         "renders (change; lower is better).\n",
-        "| | passes | CNN | template fit | Fréchet | saturation | sharpness | diversity | verdict |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | passes | CNN | template fit | Fréchet | saturation | sharpness | diversity | on the mean | helps | harms |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
         gains = [str(paired.mean_of(measured)) for measured in (row.cnn, row.template)]
         first = row.contender.key == "plain"
         cells = ["–", "–", "–"] if first else [*gains, f"{sum(row.frechet) / len(row.frechet):+.2f}"]
         looks = [f"{row.saturation:.3f}", f"{row.sharpness:.3f}", f"{row.diversity:.2f}"]
-        verdict = "" if first else row.verdict
-        lines.append(_line([row.contender.name, f"{row.contender.passes:.2f}", *cells, *looks, verdict]))
+        counts = [f"{row.models(verdict)} of {len(row.cnn)}" for verdict in ("helps", "harms")]
+        verdicts = ["", "", ""] if first else [row.verdict, *counts]
+        lines.append(_line([row.contender.name, f"{row.contender.passes:.2f}", *cells, *looks, *verdicts]))
     real = judges.real_scores()
     looks = [f"{float(real.saturation.mean()):.3f}", f"{float(real.sharpness.mean()):.3f}"]
-    lines.append(_line(["real renders", "", "", "", "", *looks, "", ""]))
+    lines.append(_line(["real renders", "", "", "", "", *looks, "", "", "", ""]))
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ def tiny():
 def test_every_contender_has_its_rows(results):
     text = bench_page.page(results)
     for name in ("plain", *(contender.name for contender in results.contenders)):
-        assert text.count(f"\n| {name} |") == 2, name
+        assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
     assert len(results.contenders) == 17
     assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
 
@@ -39,7 +39,7 @@ def test_what_no_gpu_measured_is_said(results):
 def test_compiled_graphs_are_those_of_plain_or_one_more(results):
     """One more where a renewed branch alternates with its kept difference; see test_compile."""
     for contender in results.contenders:
-        if contender.reach:
+        if contender.reach and contender.name in results.graphs:
             assert results.graphs[contender.name] == (2 if contender.every > 1 else 1, 0), contender.name
 
 

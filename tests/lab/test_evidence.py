@@ -156,7 +156,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
     page = evidence_page.page([Subject(0)], quick, COUNT)
     (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
-    assert row.endswith("| harms |")
+    assert row.endswith("| harms | 0 of 1 | 1 of 1 |")
     assert "| seed 0 |" in page and "| real renders |" in page
 
 
