@@ -192,7 +192,7 @@ def _kept(path: Path, part: str) -> Path:
 def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
     """What the judges say of those settings whose pictures are in the cache; none are sampled."""
     judged = [setting for setting in wanted if _is_judged(subject, setting)]
-    return {setting: choosing.gain(subject, setting.judged, CHOOSING, PART) for setting in judged}
+    return {setting: choosing.gain([subject], setting.judged, CHOOSING, PART) for setting in judged}
 
 
 def _is_judged(subject: Subject, setting: Setting) -> bool:

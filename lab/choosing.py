@@ -5,20 +5,28 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from . import evidence_runs, judges, paired
 from .contenders import Contender, cfg, nagpag, plain
 from .evidence_runs import CHOOSING, NOISES, Asked, Subject
 from .paired import Measured
 
 
-def gain(subject: Subject, contender: Contender, asked: Asked, count: int, judge: str = "both") -> Measured:
-    """Change in the share of objects right against no guidance; judge: cnn, template, or their mean (both)."""
-    guided, unguided = (evidence_runs.scores(subject, c, asked, count) for c in (contender, plain()))
-    right, before = _right(guided, judge), _right(unguided, judge)
-    return paired.ratio_gain(right, before, guided.objects, NOISES)
+def gain(subjects: list[Subject], contender: Contender, asked: Asked, count: int, judge: str = "both") -> Measured:
+    """Change in the share of objects right against no guidance, of all these models' pictures together.
+
+    judge: cnn, template, or their mean (both). The models share their prompts, so these are resampled for all at once.
+    """
+    guided, unguided = ([evidence_runs.scores(s, c, asked, count) for s in subjects] for c in (contender, plain()))
+    right, before = (
+        torch.stack([_right(found, judge) for found in scores]).sum(dim=0) for scores in (guided, unguided)
+    )
+    return paired.ratio_gain(right, before, torch.stack([found.objects for found in guided]).sum(dim=0), NOISES)
 
 
-def _right(scores: judges.Scores, judge: str) -> Any:
+def _right(scores: judges.Scores, judge: str) -> Tensor:
     if judge == "both":
         return (scores.cnn_right + scores.template_right) / 2
     return scores.cnn_right if judge == "cnn" else scores.template_right
@@ -27,9 +35,9 @@ def _right(scores: judges.Scores, judge: str) -> Any:
 def table(subjects: list[Subject], contenders: list[Contender], count: int, workers: int) -> list[list[Measured]]:
     """Gains on the choosing set, a row a contender, a column a subject; printed as they come."""
     evidence_runs.make_pictures(evidence_runs.jobs(subjects, [plain(), *contenders], CHOOSING, count), workers)
-    rows = [[gain(subject, contender, CHOOSING, count) for subject in subjects] for contender in contenders]
-    for contender, row in sorted(zip(contenders, rows, strict=True), key=lambda pair: -paired.mean_of(pair[1]).value):
-        cells = "   ".join(f"{measured}" for measured in (*row, paired.mean_of(row)))
+    rows = [[gain([subject], c, CHOOSING, count) for subject in subjects] for c in contenders]
+    for contender, row in zip(contenders, rows, strict=True):
+        cells = "   ".join(map(str, (*row, gain(subjects, contender, CHOOSING, count))))
         print(f"{contender.passes:.3f}  {cells}   {contender.name}", flush=True)
     return rows
 

@@ -162,7 +162,10 @@ def _identity_in(model_options: dict, block: int) -> dict:
 
 
 class _Kept:
-    """A difference that is computed at every so many steps of a sampling and stands in for itself between them."""
+    """A difference of denoised pictures that is computed at every so many steps and reused between them.
+
+    What is kept is the difference of the velocities, which does not shrink with the noise as that of the pictures does.
+    """
 
     def __init__(self, every: int):
         self.every, self.step, self.sigma = every, 0, math.inf
@@ -172,10 +175,10 @@ class _Kept:
         # A sampling begins where the noise level rises again.
         self.step = 0 if sigma > self.sigma else self.step
         if self.step % self.every == 0:
-            self.value = compute()
+            self.value = compute() / sigma
         self.step, self.sigma = self.step + 1, sigma
         assert self.value is not None
-        return self.value
+        return self.value * sigma
 
 
 def cfg_reused(scale: float, every: int = 4, steps: int = 12) -> Contender:

@@ -7,15 +7,18 @@ all models.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
-from . import evidence_page, evidence_runs
+from . import choosing, evidence_page, evidence_runs
 from .contenders import Contender, cfg, nagpag, plain
 from .evidence_runs import REPORTING, Subject
 
 COUNT = 1_024
-# Settings were chosen on the late states of the first two seeds; the other two were never looked at before.
-SUBJECTS = (Subject(0), Subject(0, early=True), Subject(1), Subject(2), Subject(2, early=True), Subject(3))
+# Settings were chosen on the first two seeds; the others were never looked at before.
+CHOSEN_ON = (Subject(0), Subject(0, early=True), Subject(1))
+HELD_OUT = (Subject(2), Subject(2, early=True), Subject(3))
+SUBJECTS = (*CHOSEN_ON, *HELD_OUT)
 
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
@@ -41,19 +44,29 @@ def reported() -> list[Contender]:
 
 
 def main(arguments: list[str]) -> int:
-    """Argument: how many pictures of each (1,024); below 512 the page is only printed."""
+    """Argument: how many pictures of each, by 128 up to 1,024 (the default); below 512 the page is only printed.
+
+    The whole of it also makes the pictures of the rounds in which settings were chosen.
+    """
+    counts = range(evidence_runs.PART, COUNT + 1, evidence_runs.PART)
+    if len(arguments) > 1 or not all(word.isdigit() and int(word) in counts for word in arguments):
+        print(f"evidence: {' '.join(arguments)!r} is not one of {', '.join(map(str, counts))}", file=sys.stderr)
+        return 2
     count = int(arguments[0]) if arguments else COUNT
-    subjects = [subject for subject in SUBJECTS if subject.file.exists()]
-    missing = [str(subject) for subject in SUBJECTS if subject not in subjects]
-    if missing:
-        print(f"not trained yet, so left out: {'; '.join(missing)} (make lab trains them)")
+    if missing := [subject for subject in SUBJECTS if not subject.file.exists()]:
+        print(f"evidence: not trained yet: {'; '.join(map(str, missing))}. make lab trains them", file=sys.stderr)
+        return 1
+    workers = os.cpu_count() or 1
+    if count == COUNT:
+        for name, contenders in choosing.ROUNDS.items():
+            print(f"choosing: {name}", flush=True)
+            evidence_page.make_chosen(contenders(), workers)
     for contender in (plain(), *reported()):
         print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
-        wanted = evidence_runs.jobs(subjects, [contender], REPORTING, count)
-        evidence_runs.make_pictures(wanted, int(os.environ.get("WORKERS", os.cpu_count() or 1)))
-    page = evidence_page.page(subjects, reported(), count)
+        evidence_runs.make_pictures(evidence_runs.jobs([*SUBJECTS], [contender], REPORTING, count), workers)
+    page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], reported(), count)
     print(page)
-    if count >= 512 and not missing:
+    if count >= 512:
         evidence_page.OUTPUT.write_text(page)
-        evidence_page.draw(subjects, reported(), count)
+        evidence_page.draw([*HELD_OUT], reported(), count)
     return 0

@@ -77,7 +77,12 @@ class Job:
         checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
         key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
-        return training.checkpoint(0).parent / "pictures" / f"{name}-{self.part}.safetensors"
+        return folder() / f"{name}-{self.part}.safetensors"
+
+
+def folder() -> Path:
+    """Where the pictures are kept. They are not made anew when the pack's code changes: delete it then."""
+    return training.checkpoint(0).parent / "pictures"
 
 
 def jobs(subjects: list[Subject], contenders: list[Contender], asked: Asked, count: int) -> list[Job]:
@@ -108,9 +113,14 @@ def make_part(job: Job) -> None:
     batches = [slice(start, start + sampling.BATCH) for start in range(0, PART, sampling.BATCH)]
     pictures = [sampling.sample(model, scenes[rows], seeds[rows], job.contender.cfg) for rows in batches]
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = job.file.with_suffix(f".{os.getpid()}")
-    save_file({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, str(unfinished))
-    unfinished.rename(job.file)
+    _save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Whole or not at all, however it ends."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    save_file(tensors, str(unfinished))
+    unfinished.rename(path)
 
 
 def pictures_of(job: Job) -> Tensor:
@@ -130,7 +140,7 @@ def _scores_of_part(job: Job) -> judges.Scores:
     kept = job.file.with_name(f"{job.file.stem}-{_judges_digest()}.scores")
     if not kept.exists():
         found = judges.score(pictures_of(job), job.asked.rows(job.part)[0])
-        save_file({name: tensor.contiguous() for name, tensor in vars(found).items()}, str(kept))
+        _save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
     return judges.Scores(**load_file(kept))
 
 

@@ -43,12 +43,6 @@ def ratio_gain(right: Tensor, plain: Tensor, total: Tensor, group: int, seed: in
     return Measured(float(change.sum() / weight.sum()), float(spread.std()))
 
 
-def mean_of(gains: list[Measured]) -> Measured:
-    """The mean over models, whose errors are independent of each other."""
-    error = sum(gain.error**2 for gain in gains) ** 0.5 / len(gains)
-    return Measured(sum(gain.value for gain in gains) / len(gains), error)
-
-
 def resamples(prompts: int, seed: int = 0, count: int = RESAMPLES) -> Tensor:
     """How often each prompt is drawn in each resample, (count, prompts), float64."""
     generator = torch.Generator().manual_seed(seed)

@@ -28,10 +28,9 @@ def test_pictures_of_one_prompt_are_resampled_together():
     assert together / alone == pytest.approx(2, rel=0.15)
 
 
-def test_a_mean_over_models_has_the_error_of_independent_parts():
-    mean = paired.mean_of([Measured(0.1, 0.03), Measured(0.3, 0.04)])
-    assert (mean.value, mean.error) == pytest.approx((0.2, 0.025))
-    assert mean.helps and not mean.harms and Measured(-0.1, 0.04).harms and not Measured(0.07, 0.04).helps
+def test_a_gain_counts_above_two_errors():
+    assert Measured(0.09, 0.04).helps and not Measured(0.07, 0.04).helps
+    assert Measured(-0.09, 0.04).harms and not Measured(-0.07, 0.04).harms
 
 
 def test_the_search_finds_the_best_and_looks_longest_at_it():
@@ -135,11 +134,20 @@ COUNT = evidence_runs.PART
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """The shipped model, alone and under the published form, judged."""
+    """The shipped model, alone and under the published form, sampled by the code as it is now and judged."""
+    with pytest.MonkeyPatch.context() as patch:
+        pictures = tmp_path_factory.mktemp("pictures")
+        patch.setattr(evidence_runs, "folder", lambda: pictures)
+        evidence_runs.scores.cache_clear()
+        yield from _quick()
+        evidence_runs.scores.cache_clear()
+
+
+def _quick():
     compared = [contenders.nagpag("as published", **evidence.AS_PUBLISHED)]
     wanted = evidence_runs.jobs([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
     evidence_runs.make_pictures(wanted)
-    return compared
+    yield compared
 
 
 def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
@@ -150,14 +158,20 @@ def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
 
 def test_the_published_form_harms_it_by_both_judges(quick):
     for judge in ("cnn", "template"):
-        assert choosing.gain(Subject(0), quick[0], REPORTING, COUNT, judge).harms
+        assert choosing.gain([Subject(0)], quick[0], REPORTING, COUNT, judge).harms
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    page = evidence_page.page([Subject(0)], quick, COUNT)
+    page = evidence_page.page([Subject(0)], [Subject(0)], quick, COUNT)
     (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
-    assert row.endswith("| harms | 0 of 1 | 1 of 1 |")
+    assert "| harms | 0 of 1 | 1 of 1 |" in row
     assert "| seed 0 |" in page and "| real renders |" in page
+
+
+@pytest.mark.parametrize("arguments", [["100"], ["2048"], ["abc"], ["0"], ["128", "256"]])
+def test_a_count_that_can_not_be_is_refused_before_any_work(arguments, capsys):
+    assert evidence.main(arguments) == 2
+    assert f"{' '.join(arguments)!r} is not one of 128, 256" in capsys.readouterr().err
 
 
 def test_pictures_are_made_once(quick):
