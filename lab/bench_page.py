@@ -66,7 +66,7 @@ def _how(results: Results) -> str:
     sizes = results.sizes
     return f"""Made by `make bench`: a FLUX of {sizes.doubles} double and {sizes.singles} single blocks, width {sizes.hidden:,}, random bfloat16 weights,
 {sizes.picture:,} picture and {sizes.text} text tokens, {results.steps} Euler steps, {results.rounds} rounds, ComfyUI {_version()}, torch {torch.__version__}, on
-{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. Reach attention guides blocks 8, 12 and 16; the branches of the
+{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. The rows *attention* guide blocks 8, 12 and 16, the defaults 9 to 18; the branches of the
 longer reaches start in block 8. Random weights cost what trained ones do; they say nothing of pictures."""
 
 

@@ -235,7 +235,7 @@ def _pareto(subjects: list[Subject], contenders: list[Contender], count: int) ->
         axes.errorbar(contender.passes, gain.value, 2 * gain.error, fmt="o", capsize=3, label=contender.name)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xlabel("model passes a step, at FLUX.1's proportions")
-    axes.set_ylabel("change in objects right on held-out models, both judges (two errors)")
+    axes.set_ylabel("change in objects right, models not chosen on (two errors)")
     axes.legend(fontsize=8)
     return figure
 
