@@ -18,7 +18,7 @@ def load_flux(path, dtype=torch.float32):
 
 def guided(model, **inputs):
     """The node, run as the host runs it."""
-    whole = {"scale": 3.0, "blocks": "auto", "tau": 2.5, "alpha": 0.25, "start_percent": 0.0, "end_percent": 1.0}
+    whole = {"scale": 3.0, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, "start_percent": 0.0, "end_percent": 1.0}
     return NAGPAGGuidance.execute(model=model, **{**whole, **inputs}).args[0]
 
 

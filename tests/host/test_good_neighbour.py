@@ -110,7 +110,7 @@ def test_nothing_is_left_behind_when_sampling_breaks_off(flux, error):
 def test_one_line_says_what_was_guided(flux, caplog):
     sample(guided(flux), POSITIVE)
     (line,) = messages(caplog)
-    assert line.startswith("NAG-PAG guided double blocks 2, 3: 3 steps, mean change ")
+    assert line.startswith("NAG-PAG guided double blocks 1, 2, 3: 3 steps, mean change ")
     assert line.endswith("(scale 3, tau 2.5, alpha 0.25, identity).")
     assert not messages(caplog, logging.WARNING)
 
@@ -141,7 +141,7 @@ def test_a_block_taken_by_a_later_node_is_a_warning(flux, caplog):
     sample(model, POSITIVE)
     (warning,) = messages(caplog, logging.WARNING)
     assert "double block 2 not guided" in warning and "Put NAG-PAG Guidance after that node" in warning
-    assert messages(caplog)[-1].startswith("NAG-PAG guided double blocks 3: ")
+    assert messages(caplog)[-1].startswith("NAG-PAG guided double blocks 1, 3: ")
 
 
 def test_a_later_node_that_calls_ours_is_no_warning(flux, caplog):

@@ -53,7 +53,7 @@ def test_our_own_nodes_are_listed(flux):
     model = guided(record_model(guided(flux, blocks="1", scale=2.0), Record()), scale=0.0)
     text = inspect_model(model, "auto")
     assert "NAG-PAG Guidance, double blocks 1: scale 2, tau 2.5" in text
-    assert "NAG-PAG Guidance, double blocks 2, 3: scale 0" in text and "(switched off)" in text
+    assert "NAG-PAG Guidance, double blocks 1, 2, 3: scale 0" in text and "(switched off)" in text
     assert "NAG-PAG Record" in text and text.endswith("nothing that is known.")
 
 

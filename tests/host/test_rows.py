@@ -12,7 +12,7 @@ from oracle import guided_host
 from sampling import guided, picture_tokens, prompt, sample
 
 POSITIVE, MIDDLE, NEGATIVE = prompt(1), prompt(2), prompt(3)
-BLOCKS = (2, 3)
+BLOCKS = (1, 2, 3)
 
 
 def run_guider(guider, steps=3):
