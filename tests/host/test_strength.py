@@ -125,7 +125,7 @@ def test_schedules_at_a_longer_reach(flux64, reach):
 
 
 def drawn(model, curve, **settings):
-    return apply_guidance(model, Settings(curve=curve, tau=2.5, alpha=0.25, **settings))
+    return apply_guidance(model, Settings(**{"curve": curve, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, **settings}))
 
 
 def steps_of(model, steps=6):
