@@ -186,7 +186,7 @@ def test_inspect_reads_the_header_only(nagpag, tmp_path):
         "FLUX.1 [dev]",
         "double blocks  19",
         "single blocks  38",
-        "7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18",
+        "auto           9, 10, 11, 12, 13, 14, 15, 16, 17, 18",
     ):
         assert line in done.stdout, done.stdout + done.stderr
     assert json.loads(nagpag("inspect", path, "--json").stdout)["auto"] == list(range(9, 19))
