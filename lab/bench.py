@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from . import bench_page, host
+from .contenders import host_node
 from .in_host import enter_host
 from .live_bytes import LiveBytes
 from .random_flux import FULL, Sizes, now, random_flux, step_seconds
@@ -87,7 +87,7 @@ def contenders(model: Any, sizes: Sizes) -> list[Contender]:
             for reach in ("double blocks", "output")
             for every in RENEWALS
         ),
-        Contender("ComfyUI's NAGuidance", _peer(model, "nodes_nag", "NAGuidance", 5.0, 0.5, 1.5), whole=1),
+        Contender("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
         _skip_layers(model, sizes),
         Contender("CFG 2", model, whole=1, cfg=2.0),
     ]
@@ -108,13 +108,9 @@ def _guided(model: Any, name: str, **inputs: Any) -> Contender:
 
 def _skip_layers(model: Any, sizes: Sizes) -> Contender:
     layers = ", ".join(map(str, SKIPPED))
-    patched = _peer(model, "nodes_slg", "SkipLayerGuidanceDiT", 3.0, 0.0, 1.0, layers, layers)
+    patched = host_node(model, "nodes_slg", "SkipLayerGuidanceDiT", (3.0, 0.0, 1.0, layers, layers))
     fewer = tuple(-sum(layer < depth for layer in SKIPPED) for depth in (sizes.doubles, sizes.singles))
     return Contender("ComfyUI's SkipLayerGuidanceDiT", patched, (fewer[0], fewer[1]), whole=1)
-
-
-def _peer(model: Any, module: str, node: str, *inputs: Any) -> Any:
-    return getattr(importlib.import_module(f"comfy_extras.{module}"), node).execute(model, *inputs).args[0]
 
 
 # --- time ---

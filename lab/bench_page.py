@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from . import host
+from .markdown import table
 
 if TYPE_CHECKING:
     from .bench import Contender, Results
@@ -82,12 +83,6 @@ def _version() -> str:
     return comfyui_version.__version__
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(head), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 # --- time and memory ---
 
 
@@ -106,7 +101,7 @@ def cost_table(results: Results) -> str:
     plain = statistics.median(results.times.plain)
     head = ("", "a step", "middle half", "counted", "gap", "seconds", "memory")
     rows = [_cost_row(results, contender, plain) for contender in results.contenders]
-    return _table(head, [("plain", "1", "", "1", "", f"{plain:.3g}", ""), *rows])
+    return table(head, [("plain", "1", "", "1", "", f"{plain:.3g}", ""), *rows])
 
 
 def _cost_row(results: Results, contender: Contender, plain: float) -> list[str]:
@@ -142,7 +137,7 @@ def compile_table(results: Results) -> str:
         (name, str(graphs.graphs), str(graphs.breaks), _count(results.synchronisations[name]))
         for name, graphs in results.graphs.items()
     ]
-    return _table(("", "graphs", "graph breaks", f"synchronisations in {results.steps} steps"), rows)
+    return table(("", "graphs", "graph breaks", f"synchronisations in {results.steps} steps"), rows)
 
 
 def _count(number: int | None) -> str:
@@ -154,7 +149,7 @@ def _count(number: int | None) -> str:
 
 def goal_table(results: Results) -> str:
     """Each goal beside what was measured, and whether it is met."""
-    return _table(("goal", "measured", ""), [goal.row() for goal in goals(results)])
+    return table(("goal", "measured", ""), [goal.row() for goal in goals(results)])
 
 
 def goals(results: Results) -> list[Goal]:

@@ -23,7 +23,6 @@ from tqdm import tqdm
 from . import choosing, evidence_runs, host, sampling, shapes
 from .contenders import DOUBLES, Contender, cfg, nagpag, plain
 from .evidence_runs import CHOOSING, PART, Subject
-from .in_host import enter_host
 from .paired import Measured
 from .signals import align, losses, margins, mean, together
 
@@ -91,11 +90,8 @@ class Bench:
     """
 
     def __init__(self, path: Path, pictures: int = PICTURES, steps: int = STEPS):
-        enter_host()
-        import comfy.sd
-
         self.steps = steps
-        self.model = comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.float32})
+        self.model = sampling.load(path, torch.float32)
         self.scenes = shapes.random_scenes(pictures, torch.Generator().manual_seed(SCENES))
         self.renders = shapes.to_latent(shapes.render(self.scenes))
         self.seeds = [NOISE + row for row in range(pictures)]
@@ -235,20 +231,9 @@ def model(subject: Subject, numbers: Numbers) -> Model:
     return Model(str(subject), numbers, judged, halves)
 
 
-def subject_of(word: str) -> Subject:
-    """The trained model that a word names: its seed, with e behind it for the early state."""
-    seed = word.removesuffix("e")
-    if not seed.isdigit():
-        raise SystemExit(f"calibrate: {word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
-    subject = Subject(int(seed), word != seed)
-    if not subject.file.exists():
-        raise SystemExit(f"calibrate: {subject} is not trained yet; make lab SEEDS={seed} does that")
-    return subject
-
-
 def main(arguments: list[str]) -> int:
     """Measure the named models, print the page and write it with its plot; arguments such as 0 1."""
-    subjects = [subject_of(word) for word in arguments or ["0", "1"]]
+    subjects = [evidence_runs.subject_of(word) for word in arguments or ["0", "1"]]
     torch.set_num_threads(1)
     from . import calibrate_page
 

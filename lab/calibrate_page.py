@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import calibrate, host
 from .calibrate import SIGNALS, STRENGTHS, Model, Setting
+from .markdown import table
 from .paired import Measured
 from .signals import rank_agreement
 
@@ -49,12 +50,6 @@ def _list(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(head), *map(list, rows)]
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def signal_table(model: Model) -> str:
     """A row a setting: each signal and the gain, with standard errors; best gain first, what is not judged last."""
 
@@ -65,7 +60,7 @@ def signal_table(model: Model) -> str:
     def place(setting: Setting) -> float:
         return -model.gains[setting].value if setting in model.gains else 1.0
 
-    return _table(["", "judges' gain", *measured([model])], map(cells, sorted(model.numbers, key=place)))
+    return table(["", "judges' gain", *measured([model])], map(cells, sorted(model.numbers, key=place)))
 
 
 # --- rank agreement ---
@@ -92,7 +87,7 @@ def agreement_table(models: list[Model]) -> str:
     if len(models) == 2:
         rows.append(row("*the other model's gains*", (models[model is models[0]].judged() for model, _ in columns)))
     rows.append(["*gains, first half against second*", *(_short(halves(*column)) for column in columns)])
-    return _table(["Spearman's ρ", *(f"{model.name}, {reach or 'both reaches'}" for model, reach in columns)], rows)
+    return table(["Spearman's ρ", *(f"{model.name}, {reach or 'both reaches'}" for model, reach in columns)], rows)
 
 
 def _short(measured: Measured | None) -> str:
@@ -109,7 +104,7 @@ def choice_table(models: list[Model]) -> str:
     rows = [row(name, ((model, first_choice(model, name)) for model in judged)) for name in measured(models)]
     rows.append(row("*the judges' own best*", ((m, max(m.judged(), key=m.judged().__getitem__)) for m in judged)))
     rows.append(["*mean of all settings*", *(f"{statistics.mean(m.judged().values()):+.3f}" for m in judged)])
-    return _table(["", *(model.name for model in judged)], rows)
+    return table(["", *(model.name for model in judged)], rows)
 
 
 def first_choice(model: Model, name: str) -> Setting:

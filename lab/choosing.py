@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import evidence_runs, judges, paired
 from .contenders import Contender, cfg, nagpag, plain
-from .evidence_runs import CHOOSING, NOISES, Asked, Subject
+from .evidence_runs import CHOOSING, MOST, NOISES, Asked, Subject
 from .paired import Measured
 
 
@@ -30,16 +30,6 @@ def _right(scores: judges.Scores, judge: str) -> Tensor:
     if judge == "both":
         return (scores.cnn_right + scores.template_right) / 2
     return scores.cnn_right if judge == "cnn" else scores.template_right
-
-
-def table(subjects: list[Subject], contenders: list[Contender], count: int, workers: int) -> list[list[Measured]]:
-    """Gains on the choosing set, a row a contender, a column a subject; printed as they come."""
-    evidence_runs.make_pictures(evidence_runs.jobs(subjects, [plain(), *contenders], CHOOSING, count), workers)
-    rows = [[gain([subject], c, CHOOSING, count) for subject in subjects] for c in contenders]
-    for contender, row in zip(contenders, rows, strict=True):
-        cells = "   ".join(map(str, (*row, gain(subjects, contender, CHOOSING, count))))
-        print(f"{contender.passes:.3f}  {cells}   {contender.name}", flush=True)
-    return rows
 
 
 def blocks_round() -> list[Contender]:
@@ -102,10 +92,23 @@ def free_round() -> list[Contender]:
 ROUNDS = {"free": free_round, "last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round}
 
 
+def make(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
+    """The choosing set's pictures of these contenders, and those without guidance."""
+    evidence_runs.make_pictures(evidence_runs.jobs(subjects, [plain(), *contenders], CHOOSING, count))
+
+
 def main(arguments: list[str]) -> int:
-    """Arguments: a round, how many pictures, how many workers, then subjects such as 0 0e 1."""
-    name, count, workers = arguments[0], int(arguments[1]), int(arguments[2])
-    subjects = [Subject(int(word.rstrip("e")), word.endswith("e")) for word in arguments[3:]]
-    print("subjects:", "; ".join(map(str, subjects)), file=sys.stderr)
-    table(subjects, ROUNDS[name](), count, workers)
+    """Arguments: a round, how many pictures, then models such as 0 0e 1 (a seed, with e its early state)."""
+    parser = argparse.ArgumentParser(prog="choosing", description=main.__doc__)
+    parser.add_argument("round", choices=ROUNDS)
+    parser.add_argument("count", type=int, choices=range(evidence_runs.PART, MOST + 1, evidence_runs.PART))
+    parser.add_argument("models", nargs="+", type=evidence_runs.subject_of)
+    asked = parser.parse_args(arguments)
+    contenders = ROUNDS[asked.round]()
+    make(asked.models, contenders, asked.count)
+    print("passes  ", *asked.models, "all", sep="   ")
+    for contender in contenders:
+        gains = [gain([subject], contender, CHOOSING, asked.count) for subject in asked.models]
+        cells = "   ".join(map(str, (*gains, gain(asked.models, contender, CHOOSING, asked.count))))
+        print(f"{contender.passes:.3f}  {cells}   {contender.name}", flush=True)
     return 0

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..nagpag.blocks import format_blocks, merge_position, parse_blocks
 from ..nagpag.config import Settings
 from .flux_module import DEFAULT_SIZES
+from .sampling import STEPS
 
 # Multiplications of one block of FLUX.1 at 1024×1024, in the proportion that design.md counts; 19 double, 38 single.
 DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
@@ -61,7 +62,7 @@ def _unchanged(model: Any) -> Any:
     return model
 
 
-def nagpag(name: str = "", steps: int = 12, cfg: float = 1.0, **inputs: Any) -> Contender:
+def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) -> Contender:
     """Our node with these inputs, the rest at their defaults."""
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
@@ -84,7 +85,12 @@ def branch_cost(settings: Settings, steps: int) -> float:
     merge = merge_position(first, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0
-    return share(first, merge + 1) * math.ceil(steps / settings.renew_every) / steps
+    return share(first, merge + 1) * renewed(steps, settings.renew_every)
+
+
+def renewed(steps: int, every: int) -> float:
+    """The share of steps at which something is computed anew that is reused in between."""
+    return math.ceil(steps / every) / steps
 
 
 def _node(model: Any, values: dict[str, Any]) -> Any:
@@ -96,28 +102,27 @@ def _node(model: Any, values: dict[str, Any]) -> Any:
 def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5) -> Contender:
     """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1."""
     name = f"ComfyUI's NAGuidance, {scale:g}, {alpha:g}, {tau:g}"
-    return Contender(name, name, _host_node("nodes_nag", "NAGuidance", scale, alpha, tau), 2.0)
+    patch = partial(host_node, module="nodes_nag", node="NAGuidance", inputs=(scale, alpha, tau))
+    return Contender(name, name, patch, 2.0)
 
 
 def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15) -> Contender:
     """ComfyUI's own SkipLayerGuidanceDiT, a second pass without one double block from start to end of the sampling."""
     name = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
-    node = _host_node("nodes_slg", "SkipLayerGuidanceDiT", scale, start, end, str(block), "")
-    return Contender(name, name, node, 1.0 + (end - start) * (1.0 - share(block, block + 1)))
+    inputs = (scale, start, end, str(block), "")
+    patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
+    return Contender(name, name, patch, 1.0 + (end - start) * (1.0 - share(block, block + 1)))
 
 
-def _host_node(module: str, name: str, *inputs: Any) -> Patch:
-    return partial(_apply, module, name, inputs)
-
-
-def _apply(module: str, name: str, inputs: tuple, model: Any) -> Any:
-    return getattr(importlib.import_module(f"comfy_extras.{module}"), name).execute(model, *inputs).args[0]
+def host_node(model: Any, module: str, node: str, inputs: tuple) -> Any:
+    """The model as a node of comfy_extras patches it."""
+    return getattr(importlib.import_module(f"comfy_extras.{module}"), node).execute(model, *inputs).args[0]
 
 
 # --- what no node of the host does on FLUX ---
 
 
-def pag(block: int, weight: float, every: int = 1, steps: int = 12) -> Contender:
+def pag(block: int, weight: float, every: int = 1, steps: int = STEPS) -> Contender:
     """Perturbed-Attention Guidance (arXiv 2403.17377, section 4) in one double block: v + w (v − v_perturbed).
 
     every: compute the difference at every so many steps and reuse it in between.
@@ -125,7 +130,7 @@ def pag(block: int, weight: float, every: int = 1, steps: int = 12) -> Contender
     name = f"classic PAG, block {block}, w {weight:g}" + (f", every {every}" if every > 1 else "")
     # Its second pass shares nothing with the first: a peer computes it whole.
     patch = partial(_pag, block=block, weight=weight, every=every)
-    return Contender(name, name, patch, 1.0 + math.ceil(steps / every) / steps)
+    return Contender(name, name, patch, 1.0 + renewed(steps, every))
 
 
 def _pag(model: Any, block: int, weight: float, every: int) -> Any:
@@ -181,15 +186,13 @@ class _Kept:
         return self.value * sigma
 
 
-def cfg_reused(scale: float, every: int = 4, steps: int = 12) -> Contender:
+def cfg_reused(scale: float, every: int = 4, steps: int = STEPS) -> Contender:
     """CFG whose difference is computed at every so many steps and reused in between.
 
     The host computes both predictions all the same; the cost is that of one that would not.
     """
     name = f"CFG {scale:g}, every {every}"
-    return Contender(
-        name, name, partial(_cfg_reused, scale=scale, every=every), 1.0 + math.ceil(steps / every) / steps, scale
-    )
+    return Contender(name, name, partial(_cfg_reused, scale=scale, every=every), 1.0 + renewed(steps, every), scale)
 
 
 def _cfg_reused(model: Any, scale: float, every: int) -> Any:

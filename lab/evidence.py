@@ -6,15 +6,13 @@ all models.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
 from . import choosing, evidence_page, evidence_runs
 from .contenders import Contender, cfg, nagpag, plain
-from .evidence_runs import REPORTING, Subject
+from .evidence_runs import MOST, REPORTING, Subject
 
-COUNT = 1_024
 # Settings were chosen on the first two seeds; the others were never looked at before.
 CHOSEN_ON = (Subject(0), Subject(0, early=True), Subject(1))
 HELD_OUT = (Subject(2), Subject(2, early=True), Subject(3))
@@ -48,22 +46,21 @@ def main(arguments: list[str]) -> int:
 
     The whole of it also makes the pictures of the rounds in which settings were chosen.
     """
-    counts = range(evidence_runs.PART, COUNT + 1, evidence_runs.PART)
+    counts = range(evidence_runs.PART, MOST + 1, evidence_runs.PART)
     if len(arguments) > 1 or not all(word.isdigit() and int(word) in counts for word in arguments):
         print(f"evidence: {' '.join(arguments)!r} is not one of {', '.join(map(str, counts))}", file=sys.stderr)
         return 2
-    count = int(arguments[0]) if arguments else COUNT
+    count = int(arguments[0]) if arguments else MOST
     if missing := [subject for subject in SUBJECTS if not subject.file.exists()]:
         print(f"evidence: not trained yet: {'; '.join(map(str, missing))}. make lab trains them", file=sys.stderr)
         return 1
-    workers = os.cpu_count() or 1
-    if count == COUNT:
+    if count == MOST:
         for name, contenders in choosing.ROUNDS.items():
             print(f"choosing: {name}", flush=True)
-            evidence_page.make_chosen(contenders(), workers)
+            choosing.make([*evidence_page.CHOOSERS], contenders(), evidence_page.CHOOSING_COUNT)
     for contender in (plain(), *reported()):
         print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
-        evidence_runs.make_pictures(evidence_runs.jobs([*SUBJECTS], [contender], REPORTING, count), workers)
+        evidence_runs.make_pictures(evidence_runs.jobs([*SUBJECTS], [contender], REPORTING, count))
     page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], reported(), count)
     print(page)
     if count >= 512:

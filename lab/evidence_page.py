@@ -11,10 +11,12 @@ import torch
 from . import choosing, evidence_runs, host, judges, sampling
 from .contenders import Contender, plain
 from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
+from .markdown import table
 from .paired import Measured
 
 OUTPUT = host.REPO / "docs" / "evidence.md"
 CHOOSERS, CHOOSING_COUNT = (Subject(0), Subject(1)), 128
+LOOKS = ("saturation", "sharpness")
 PICTURES = host.REPO / "docs" / "evidence"
 
 
@@ -32,13 +34,17 @@ class Row:
     each: list[tuple[Measured, Measured]]
     chosen_on: Measured
     frechet: float
-    saturation: float
-    sharpness: float
+    looks: list[str]
     diversity: float
 
     def models(self, verdict: str) -> str:
         """On how many of the models it helps, or harms."""
         return f"{sum(_verdict(*both) == verdict for both in self.each)} of {len(self.each)}"
+
+
+def _looks(found: list[judges.Scores]) -> list[str]:
+    """The means of LOOKS."""
+    return [f"{sum(float(getattr(scores, name).mean()) for scores in found) / len(found):.3f}" for name in LOOKS]
 
 
 def _verdict(cnn: Measured, template: Measured) -> str:
@@ -65,8 +71,7 @@ def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender
         [gains([subject]) for subject in held_out],
         choosing.gain(chosen_on, contender, REPORTING, count),
         mean([_frechet(s, contender, count) - _frechet(s, plain(), count) for s in held_out]),
-        mean([float(scores.saturation.mean()) for scores in found]),
-        mean([float(scores.sharpness.mean()) for scores in found]),
+        _looks(found),
         mean([judges.diversity(scores.features, groups) for scores in found]),
     )
 
@@ -124,82 +129,60 @@ def _names(subjects: list[Subject]) -> str:
 
 
 def _means(found: list[Row]) -> str:
-    lines = [
-        "## The table",
-        "Change in the share of objects right on models that were not looked at; the Fréchet distance of the CNN's features "
-        "to real renders (change; lower is better).\n",
-        "| | passes | CNN | template fit | so it | helps | harms | seen | Fréchet | saturation | sharpness | diversity |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in found:
-        gains = [
-            str(row.cnn),
-            str(row.template),
-            _verdict(row.cnn, row.template),
-            row.models("helps"),
-            row.models("harms"),
-        ]
-        cells = [*gains, str(row.chosen_on), f"{row.frechet:+.1f}"]
-        if row.contender.key == "plain":
-            cells = [""] * len(cells)
-        looks = [f"{row.saturation:.3f}", f"{row.sharpness:.3f}", f"{row.diversity:.2f}"]
-        lines.append(_line([row.contender.name, f"{row.contender.passes:.2f}", *cells, *looks]))
+    head = ("", "passes", "CNN", "template fit", "so it", "helps", "harms", "seen", "Fréchet", *LOOKS, "diversity")
     real = judges.real_scores()
-    looks = [f"{float(real.saturation.mean()):.3f}", f"{float(real.sharpness.mean()):.3f}"]
-    lines.append(_line(["real renders", *[""] * 8, *looks, ""]))
-    return "\n".join(lines)
+    rows = [*map(_cells, found), ["real renders", *[""] * 8, *_looks([real]), ""]]
+    return f"""## The table
+Change in the share of objects right on models that were not looked at; the Fréchet distance of the CNN's features to real
+renders (change; lower is better).
+
+{table(head, rows)}"""
+
+
+def _cells(row: Row) -> list[str]:
+    verdicts = [_verdict(row.cnn, row.template), row.models("helps"), row.models("harms")]
+    change = [str(row.cnn), str(row.template), *verdicts, str(row.chosen_on), f"{row.frechet:+.1f}"]
+    if row.contender.key == plain().key:
+        change = [""] * len(change)
+    return [row.contender.name, f"{row.contender.passes:.2f}", *change, *row.looks, f"{row.diversity:.2f}"]
 
 
 def _by_subject(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
-    lines = ["## Each model", "Change in the share of objects right, mean of both judges.\n"]
-    lines += [_line(["", *map(str, subjects)]), "|---" * (len(subjects) + 1) + "|"]
-    for contender in contenders:
-        both = [choosing.gain([subject], contender, REPORTING, count) for subject in subjects]
-        lines.append(_line([contender.name, *map(str, both)]))
-    return "\n".join(lines)
+    rows = [[c.name, *(str(choosing.gain([s], c, REPORTING, count)) for s in subjects)] for c in contenders]
+    return f"""## Each model
+Change in the share of objects right, mean of both judges.
+
+{table(("", *map(str, subjects)), rows)}"""
 
 
 def _unguided(subjects: list[Subject], count: int) -> str:
-    lines = ["## The models without guidance", "", _line(["", "CNN", "template fit", "Fréchet"]), "|---|---|---|---|"]
-    for subject in subjects:
+    def row(subject: Subject) -> list[str]:
         found = evidence_runs.scores(subject, plain(), REPORTING, count)
-        shares = [
-            f"{float(right.sum() / found.objects.sum()):.3f}" for right in (found.cnn_right, found.template_right)
-        ]
-        lines.append(_line([str(subject), *shares, f"{_frechet(subject, plain(), count):.2f}"]))
-    return "\n".join(lines)
+        right = (found.cnn_right, found.template_right)
+        shares = (f"{float(part.sum() / found.objects.sum()):.3f}" for part in right)
+        return [str(subject), *shares, f"{_frechet(subject, plain(), count):.2f}"]
+
+    return f"""## The models without guidance
+
+{table(("", "CNN", "template fit", "Fréchet"), map(row, subjects))}"""
 
 
 def _chosen() -> str:
     """What was looked at before the defaults were chosen, as far as it was made."""
-    lines = [
-        "## What was tried",
-        f"On the choosing set ({CHOOSING_COUNT} pictures each, other prompts and noise than above), change in the share of "
-        "objects right, mean of both judges. The best of many is too good by selection; what counts is the table above. "
-        "Inputs that are not named are at the node's defaults.\n",
-    ]
-    for name, contenders in choosing.ROUNDS.items():
-        lines += [
-            f"### Round: {name}\n",
-            _line(["", "passes", *map(str, CHOOSERS)]),
-            "|---" * (len(CHOOSERS) + 2) + "|",
-        ]
-        for contender in contenders():
-            cells = [_cell(subject, contender) for subject in CHOOSERS]
-            lines.append(_line([contender.name, f"{contender.passes:.2f}", *cells]))
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    rounds = [f"### Round: {name}\n\n{_round(contenders())}" for name, contenders in choosing.ROUNDS.items()]
+    introduction = f"""## What was tried
+On the choosing set ({CHOOSING_COUNT} pictures each, other prompts and noise than above), change in the share of objects right,
+mean of both judges; – where no pictures were made. The best of many is too good by selection; what counts is the table
+above. Inputs that are not named are at the node's defaults."""
+    return "\n\n".join([introduction, *rounds])
 
 
-def make_chosen(contenders: list[Contender], workers: int) -> None:
-    """The pictures of a round of choosing."""
-    wanted = evidence_runs.jobs([*CHOOSERS], [plain(), *contenders], CHOOSING, CHOOSING_COUNT)
-    evidence_runs.make_pictures(wanted, workers)
+def _round(contenders: list[Contender]) -> str:
+    def row(contender: Contender) -> list[str]:
+        gains = (choosing_gain(subject, contender) for subject in CHOOSERS)
+        return [contender.name, f"{contender.passes:.2f}", *(str(gain or "–") for gain in gains)]
 
-
-def _cell(subject: Subject, contender: Contender) -> str:
-    found = choosing_gain(subject, contender)
-    return str(found) if found else "–"
+    return table(("", "passes", *map(str, CHOOSERS)), map(row, contenders))
 
 
 def choosing_gain(subject: Subject, contender: Contender) -> Measured | None:
@@ -208,10 +191,6 @@ def choosing_gain(subject: Subject, contender: Contender) -> Measured | None:
     if not all(job.file.exists() for job in wanted):
         return None
     return choosing.gain([subject], contender, CHOOSING, CHOOSING_COUNT)
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 # --- plots ---

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import host, judge_cnn, judge_lessons, judge_templates, judges, sampling, shapes, training
+from . import judge_cnn, judge_lessons, judge_templates, judges, sampling, shapes, small_models, training
 from .contenders import Contender
 from .in_host import enter_host
 
-SHIPPED = host.REPO / "lab" / "trained" / training.SHAPES_FILE
+SHIPPED = small_models.TRAINED / training.SHAPES_FILE
 PART = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
 MOST = 1_024
@@ -41,6 +41,17 @@ class Subject:
         made = training.checkpoint(self.seed, self.early)
         # Seed 0's late state is shipped, so that a quick look needs no training.
         return SHIPPED if self == Subject(0) and not made.exists() else made
+
+
+def subject_of(word: str) -> Subject:
+    """The trained model that a word names: its seed, with e behind it for the early state."""
+    seed = word.removesuffix("e")
+    if not seed.isdigit():
+        raise SystemExit(f"{word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
+    subject = Subject(int(seed), word != seed)
+    if not subject.file.exists():
+        raise SystemExit(f"{subject} is not trained yet; make lab SEEDS={seed} does that")
+    return subject
 
 
 @dataclass(frozen=True)

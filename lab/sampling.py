@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,25 @@ LATENT = (16, 16, 16)  # channels, height, width of a latent of 128×128 pixels
 
 
 @cache
-def load(path: Path) -> Any:
-    """A trained model as the stock UNETLoader gives it, in bfloat16."""
+def load(path: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
+    """A trained model as the stock UNETLoader gives it with the weight_dtype for this type."""
     enter_host()
     import comfy.sd
 
-    return comfy.sd.load_diffusion_model(str(path), model_options={"dtype": torch.bfloat16})
+    return comfy.sd.load_diffusion_model(str(path), model_options={"dtype": dtype})
 
 
 def conditioning(captions: list[str]) -> list:
     """A CONDITIONING of one prompt for each row of a batch, as CLIPTextEncode and FluxGuidance give it."""
     # The host's text path pads CLIP-L's 768 features to T5's 4096.
-    context = pad(training.embed(training.caption_ids(captions)), (0, 4096 - 768)).bfloat16()
+    context = pad(_features(tuple(captions)), (0, 4096 - 768)).bfloat16()
     return [[context, {"pooled_output": torch.zeros(1, 768), "guidance": 3.5}]]
+
+
+@lru_cache(8)
+def _features(captions: tuple[str, ...]) -> Tensor:
+    # One contender after the other asks for the same prompts, and each time the whole encoder would be read.
+    return training.embed(training.caption_ids(list(captions)))
 
 
 def sample(model: Any, scenes: list[Scene], seeds: list[int], cfg: float = 1.0, steps: int = STEPS) -> Tensor:
