@@ -29,7 +29,7 @@ from .random_flux import FULL, Sizes, now, random_flux, step_seconds
 
 CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, latent=32)
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
-STEPS, ROUNDS = 8, 5
+STEPS, ROUNDS = 8, 8
 RENEWALS = (1, 2, 4, 8)
 PUBLISHED, FIRST = (8, 12, 16), 8  # of 19 double blocks
 SKIPPED = (7, 8, 9)  # the layers that SkipLayerGuidanceDiT skips by default, of both kinds
