@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import evidence_runs, judges, paired
+from . import evidence_runs, judges, paired, search
 from .contenders import Contender, cfg, nagpag, plain
 from .evidence_runs import CHOOSING, MOST, NOISES, Asked, Subject
 from .paired import Measured
@@ -89,12 +89,48 @@ def free_round() -> list[Contender]:
     return [nagpag(**free, blocks=blocks, alpha=alpha) for blocks, alpha in spans]
 
 
-ROUNDS = {"free": free_round, "last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round}
+def candidates() -> list[Contender]:
+    """What the search for the defaults begins with: at most 1.10 passes, as gentle as the earlier rounds found good."""
+    free: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1, "blocks": "4-7", "alpha": 0.1}
+    branch: dict[str, Any] = {"reach": "double blocks", "tau": 1.5, "renew_every": 4, "alpha": 0.1}
+    return [
+        nagpag(**free),
+        nagpag(**{**free, "alpha": 0.05}),
+        nagpag(**{**free, "alpha": 0.05, "blocks": "all"}),
+        nagpag(**{**free, "end_percent": 0.5}),
+        nagpag(**{**free, "start_percent": 0.5}),
+        nagpag(**{**free, "schedule": "linear fade-in", "alpha": 0.15}),
+        nagpag(**{**free, "schedule": "bell", "alpha": 0.15}),
+        nagpag(**{**free, "alpha": 0.25, "perturbation": 0.1}),
+        *(nagpag(**{**free, "alpha": alpha, "negative": "softened"}) for alpha in (0.25, 0.6)),
+        nagpag(**{**free, "alpha": 0.25, "negative": "softened", "blocks": "all"}),
+        *(nagpag(**{**free, "alpha": alpha, "negative": "mean"}) for alpha in (0.1, 0.2)),
+        *(nagpag(**{**branch, "blocks": blocks}) for blocks in ("2", "4", "6")),
+        nagpag(**{**branch, "blocks": "4-7"}),
+        nagpag(**{**branch, "blocks": "1", "reach_blocks": 2}),
+        nagpag(**{**branch, "blocks": "6", "reach_blocks": 2}),
+        *(nagpag(**{**branch, "blocks": "7", "reach_blocks": 3, "renew_every": 6, "alpha": a}) for a in (0.05, 0.1)),
+        nagpag(**{**branch, "blocks": "6-7", "negative": "softened", "alpha": 0.25}),
+    ]
+
+
+COUNTS, KEEP = (128, 256, 512), 1 / 3  # of the search
+ROUNDS = {"free": free_round, "last": last_round, "late": late_round, "blocks": blocks_round, "forms": forms_round, "candidates": candidates}
 
 
 def make(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
     """The choosing set's pictures of these contenders, and those without guidance."""
     evidence_runs.make_pictures(evidence_runs.jobs(subjects, [plain(), *contenders], CHOOSING, count))
+
+
+def find(subjects: list[Subject]) -> list[tuple[Contender, Measured]]:
+    """The candidates by their gain on all these models together, best first, each as far as the search followed it."""
+
+    def gains(left: list[Contender], count: int) -> list[Measured]:
+        make(subjects, left, count)
+        return [gain(subjects, contender, CHOOSING, count) for contender in left]
+
+    return search.search(candidates(), gains, COUNTS, KEEP)
 
 
 def main(arguments: list[str]) -> int:

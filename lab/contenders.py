@@ -85,7 +85,13 @@ def branch_cost(settings: Settings, steps: int) -> float:
     merge = merge_position(first, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0
-    return share(first, merge + 1) * renewed(steps, settings.renew_every)
+    guided = steps_between(settings.start_percent, settings.end_percent, steps)
+    return share(first, merge + 1) * math.ceil(guided / settings.renew_every) / steps
+
+
+def steps_between(start: float, end: float, steps: int = STEPS) -> int:
+    """How many steps begin from start to end of the sampling, on a schedule of even timesteps such as `simple`."""
+    return sum(start <= step / steps <= end for step in range(steps))
 
 
 def renewed(steps: int, every: int) -> float:
@@ -111,7 +117,8 @@ def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float =
     name = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
     inputs = (scale, start, end, str(block), "")
     patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
-    return Contender(name, name, patch, 1.0 + (end - start) * (1.0 - share(block, block + 1)))
+    perturbed = steps_between(start, end) / STEPS
+    return Contender(name, name, patch, 1.0 + perturbed * (1.0 - share(block, block + 1)))
 
 
 def host_node(model: Any, module: str, node: str, inputs: tuple) -> Any:

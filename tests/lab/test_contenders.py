@@ -1,0 +1,139 @@
+"""The evidence's contenders: each does what its name says, at the cost that is counted for it."""
+
+import itertools
+
+import pytest
+import torch
+from nag_pag_flux.lab import contenders, evidence_runs, flux_module, sampling, training
+from nag_pag_flux.lab.evidence_runs import REPORTING
+from safetensors.torch import load_file
+
+STEPS, ROWS = 4, 2
+
+
+@pytest.fixture(scope="module")
+def model():
+    """In float32, so that what is done by hand can be compared."""
+    return sampling.load(evidence_runs.SHIPPED, torch.float32)
+
+
+def pictures(model, contender, steps=STEPS):
+    scenes, seeds = REPORTING.rows(0)
+    return sampling.sample(contender.patch(model), scenes[:ROWS], seeds[:ROWS], contender.cfg, steps)
+
+
+# --- cost ---
+
+
+def counted_passes(model, contender):
+    """Rows through each block in a whole sampling, weighed as FLUX.1's: 19 blocks of 170, 38 of 141 (design.md)."""
+    flux, rows = model.model.diffusion_model, {"double_blocks": 0, "single_blocks": 0}
+    handles = []
+    for kind in rows:
+        for block in getattr(flux, kind):
+
+            def count(block, args, keywords, kind=kind):
+                first = args[0] if args else keywords.get("img", keywords.get("x"))
+                rows[kind] += first.shape[0]
+
+            handles.append(block.register_forward_pre_hook(count, with_kwargs=True))
+    try:
+        pictures(model, contender, sampling.STEPS)
+    finally:
+        for handle in handles:
+            handle.remove()
+    shares = {kind: count / len(getattr(flux, kind)) for kind, count in rows.items()}
+    whole = 19 * 170 + 38 * 141
+    passes = (shares["double_blocks"] * 19 * 170 + shares["single_blocks"] * 38 * 141) / whole
+    return passes / sampling.STEPS / ROWS
+
+
+@pytest.mark.parametrize(
+    "contender",
+    [
+        contenders.plain(),
+        contenders.cfg(2.0),
+        contenders.nag(),
+        contenders.skip_layer(3),
+        contenders.skip_layer(5, start=0.2, end=0.7),
+        contenders.pag(3, 0.5),
+        contenders.pag(3, 0.5, every=4),
+        contenders.nagpag(),
+        contenders.nagpag(cfg=2.0),
+        contenders.nagpag(blocks="6", reach="output", renew_every=5, tau=1.5, alpha=0.1),
+        contenders.nagpag(blocks="2", reach="double blocks", renew_every=2, end_percent=0.5, tau=1.5, alpha=0.1),
+        contenders.nagpag(blocks="5", reach_blocks=4, renew_every=3, start_percent=0.3, tau=1.5, alpha=0.1),
+    ],
+    ids=lambda contender: contender.name,
+)
+def test_the_passes_of_a_contender_are_those_that_the_model_runs(model, contender):
+    assert counted_passes(model, contender) == pytest.approx(contender.passes, abs=1e-6)
+
+
+# --- effect ---
+
+
+def test_a_contender_of_no_weight_changes_nothing(model):
+    plain = pictures(model, contenders.plain())
+    for contender in (contenders.pag(3, 0.0), contenders.skip_layer(3, 0.0), contenders.nagpag(scale=0.0)):
+        assert pictures(model, contender).equal(plain), contender.name
+
+
+def test_classic_pag_is_a_second_pass_with_one_identity_map_by_hand(model, monkeypatch):
+    """Two passes a step of the module that was trained, which shares nothing with the host, and Euler's method."""
+    ours = pictures(model, contenders.pag(6, 0.5))
+    torch.testing.assert_close(ours, by_hand(monkeypatch, 6, 0.5), atol=2e-3, rtol=0)  # the prompts are in bfloat16
+    assert (ours - pictures(model, contenders.plain())).abs().max() > 0.05
+
+
+def by_hand(monkeypatch, block, weight):
+    flux, (scenes, seeds) = trained_module(), REPORTING.rows(0)
+    context = training.embed(training.caption_ids([scene.caption for scene in scenes[:ROWS]]))
+    x = torch.stack([torch.randn(sampling.LATENT, generator=torch.Generator().manual_seed(s)) for s in seeds[:ROWS]])
+    for sigma, following in itertools.pairwise([*flux_sigmas(STEPS), 0.0]):
+        level = torch.full((ROWS,), sigma)
+        plain = flux(x, level, context)
+        with monkeypatch.context() as patch:
+            patch.setattr(flux_module, "attention", identity_at_call(block, flux_module.attention))
+            perturbed = flux(x, level, context)
+        x = x + (following - sigma) * (plain + weight * (plain - perturbed))
+    return sampling.shapes.from_latent(x)
+
+
+def identity_at_call(number, attention):
+    calls = itertools.count()
+
+    def perturbed(q, k, v, rotation):
+        z = attention(q, k, v, rotation)
+        if next(calls) == number:
+            z[:, -64:] = v.transpose(1, 2).flatten(2)[:, -64:]
+        return z
+
+    return perturbed
+
+
+def flux_sigmas(steps):
+    """Even timesteps under FLUX.1's time shift of mu = 1.15 (its code: e^mu / (e^mu + 1/t − 1))."""
+    shift = torch.tensor(1.15).exp()
+    return [float(shift / (shift + 1 / (1 - step / steps) - 1)) for step in range(steps)]
+
+
+def trained_module():
+    """The shipped weights in the module they were trained in."""
+    flux, state = flux_module.Flux(), load_file(evidence_runs.SHIPPED)
+    state = {name.replace("norm.scale", "norm.weight"): tensor.float() for name, tensor in state.items()}
+    state["txt_in.weight"] = state["txt_in.weight"][:, :768]
+    flux.load_state_dict({name: state[name] for name in flux.state_dict()})
+    return flux.requires_grad_(False)
+
+
+def test_a_layer_is_skipped_in_its_part_of_the_sampling_only(model):
+    plain = pictures(model, contenders.plain())
+    assert not pictures(model, contenders.skip_layer(3, start=0.2, end=0.7)).equal(plain)
+    assert pictures(model, contenders.skip_layer(3, start=0.8, end=0.9)).equal(plain)  # no step begins there
+
+
+def test_comfyuis_nag_guides_and_without_weight_does_not(model):
+    plain = pictures(model, contenders.plain())
+    torch.testing.assert_close(pictures(model, contenders.nag(alpha=0.0)), plain, atol=1e-4, rtol=0)
+    assert (pictures(model, contenders.nag()) - plain).abs().max() > 0.05
