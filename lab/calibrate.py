@@ -2,7 +2,7 @@
 
 python3 lab/host.py run lab/run.py calibrate 0 1: the trained models of these seeds, a few minutes on one thread. What is
 measured is kept in the cache, so that a run resumes; the page is written after each of the two signals. Judged
-pictures come from the cache (lab/run.py choosing blocks 128 2 0 1 makes them); a gain whose pictures are not there is
+pictures come from the cache (lab/run.py choosing blocks makes them); a gain whose pictures are not there is
 left out.
 """
 

@@ -10,7 +10,7 @@ import importlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -31,13 +31,17 @@ Patch = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """key: all that decides its pictures, for the file's name. passes: model passes a step, at FLUX.1's proportions."""
+    """key: all that decides its pictures, for the file's name. passes: model passes a step, at FLUX.1's proportions.
+
+    settings: the inputs of our node, empty where guidance is not ours.
+    """
 
     name: str
     key: str
     patch: Patch
     passes: float
     cfg: float = 1.0
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 def share(first: int, last: int) -> float:
@@ -70,7 +74,7 @@ def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) 
         values["blocks"] = format_blocks(parse_blocks("auto", DOUBLES, SINGLES))
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     cost = branch_cost(settings, steps) + (2.0 if cfg != 1 else 1.0)
-    return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg)
+    return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
 
 def describe(inputs: dict[str, Any]) -> str:

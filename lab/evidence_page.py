@@ -11,11 +11,11 @@ import torch
 from . import choosing, evidence_runs, host, judges, sampling
 from .contenders import Contender, plain
 from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
+from .in_host import enter_host
 from .markdown import table
 from .paired import Measured
 
 OUTPUT = host.REPO / "docs" / "evidence.md"
-CHOOSERS, CHOOSING_COUNT = (Subject(0), Subject(1)), 128
 LOOKS = ("saturation", "sharpness")
 PICTURES = host.REPO / "docs" / "evidence"
 
@@ -25,14 +25,14 @@ class Row:
     """One contender on models that settings were not chosen on: gains by either judge, and how its pictures look.
 
     cnn, template: of all models together; each: of each model, by both judges; chosen_on: the mean of both judges on the
-    models that settings were chosen on.
+    models that settings were chosen on, None where these were not asked.
     """
 
     contender: Contender
     cnn: Measured
     template: Measured
     each: list[tuple[Measured, Measured]]
-    chosen_on: Measured
+    chosen_on: Measured | None
     frechet: float
     looks: list[str]
     diversity: float
@@ -69,7 +69,9 @@ def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender
         contender,
         *gains(held_out),
         [gains([subject]) for subject in held_out],
-        choosing.gain(chosen_on, contender, REPORTING, count),
+        choosing.gain(chosen_on, contender, REPORTING, count)
+        if chosen_on and _made(chosen_on, contender, count)
+        else None,
         mean([_frechet(s, contender, count) - _frechet(s, plain(), count) for s in held_out]),
         _looks(found),
         mean([judges.diversity(scores.features, groups) for scores in found]),
@@ -82,9 +84,15 @@ def _frechet(subject: Subject, contender: Contender, count: int) -> float:
     return judges.frechet(features, judges.real_reference())
 
 
-def page(chosen_on: list[Subject], held_out: list[Subject], contenders: list[Contender], count: int) -> str:
-    """The whole page."""
-    subjects = [*chosen_on, *held_out]
+def _made(subjects: list[Subject], contender: Contender, count: int) -> bool:
+    return evidence_runs.made(evidence_runs.jobs(subjects, [contender], REPORTING, count))
+
+
+def page(
+    chosen_on: list[Subject], held_out: list[Subject], everywhere: list[Contender], others: list[Contender], count: int
+) -> str:
+    """The whole page. everywhere: contenders that all models were asked for; others: those of held_out alone."""
+    subjects, contenders = [*chosen_on, *held_out], [*everywhere, *others]
     found = [_row(chosen_on, held_out, contender, count) for contender in (plain(), *contenders)]
     parts = [
         _introduction(chosen_on, held_out, count),
@@ -141,16 +149,19 @@ renders (change; lower is better).
 
 def _cells(row: Row) -> list[str]:
     verdicts = [_verdict(row.cnn, row.template), row.models("helps"), row.models("harms")]
-    change = [str(row.cnn), str(row.template), *verdicts, str(row.chosen_on), f"{row.frechet:+.1f}"]
+    change = [str(row.cnn), str(row.template), *verdicts, str(row.chosen_on or "–"), f"{row.frechet:+.1f}"]
     if row.contender.key == plain().key:
         change = [""] * len(change)
     return [row.contender.name, f"{row.contender.passes:.2f}", *change, *row.looks, f"{row.diversity:.2f}"]
 
 
 def _by_subject(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
-    rows = [[c.name, *(str(choosing.gain([s], c, REPORTING, count)) for s in subjects)] for c in contenders]
+    def cell(subject: Subject, contender: Contender) -> str:
+        return str(choosing.gain([subject], contender, REPORTING, count)) if _made([subject], contender, count) else "–"
+
+    rows = [[contender.name, *(cell(subject, contender) for subject in subjects)] for contender in contenders]
     return f"""## Each model
-Change in the share of objects right, mean of both judges.
+Change in the share of objects right, mean of both judges; – where a model was not asked.
 
 {table(("", *map(str, subjects)), rows)}"""
 
@@ -169,39 +180,32 @@ def _unguided(subjects: list[Subject], count: int) -> str:
 
 def _chosen() -> str:
     """What was looked at before the defaults were chosen, as far as it was made."""
-    rounds = [f"### Round: {name}\n\n{_round(contenders())}" for name, contenders in choosing.ROUNDS.items()]
-    introduction = f"""## What was tried
-On the choosing set ({CHOOSING_COUNT} pictures each, other prompts and noise than above), change in the share of objects right,
-mean of both judges; – where no pictures were made. The best of many is too good by selection; what counts is the table
-above. Inputs that are not named are at the node's defaults."""
+    rounds = [f"### Round: {name}\n\n{choosing.table(asked)}" for name, asked in choosing.ROUNDS.items()]
+    introduction = """## What was tried
+On the choosing set (other prompts and noise than above), change in the share of objects right, mean of both judges, with
+how many pictures of each model in brackets; – where none were made. Of the last round, a search by successive halving
+(lab/search.py) followed the best further. The best of many is too good by selection; what counts is the table above.
+Inputs that are not named are at the node's defaults."""
     return "\n\n".join([introduction, *rounds])
-
-
-def _round(contenders: list[Contender]) -> str:
-    def row(contender: Contender) -> list[str]:
-        gains = (choosing_gain(subject, contender) for subject in CHOOSERS)
-        return [contender.name, f"{contender.passes:.2f}", *(str(gain or "–") for gain in gains)]
-
-    return table(("", "passes", *map(str, CHOOSERS)), map(row, contenders))
-
-
-def choosing_gain(subject: Subject, contender: Contender) -> Measured | None:
-    """The gain on the choosing set, None where its pictures were not made."""
-    wanted = evidence_runs.jobs([subject], [contender, plain()], CHOOSING, CHOOSING_COUNT)
-    if not all(job.file.exists() for job in wanted):
-        return None
-    return choosing.gain([subject], contender, CHOOSING, CHOOSING_COUNT)
 
 
 # --- plots ---
 
 
 def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
-    """In docs/evidence: pareto.png, gain against cost; blocks.png, gain by block; sheet.png, the same prompts for all."""
+    """In docs/evidence: gain against cost, the same prompts for all; on the choosing set gain by block, strength, reach
+    and part of the sampling."""
     PICTURES.mkdir(exist_ok=True)
-    _pareto(subjects, contenders, count).savefig(PICTURES / "pareto.png", dpi=110)
-    _by_block().savefig(PICTURES / "blocks.png", dpi=110)
-    _sheet(subjects[0], [plain(), *contenders]).savefig(PICTURES / "sheet.png", dpi=90)
+    figures = {
+        "pareto": _pareto(subjects, contenders, count),
+        "blocks": _by_block(),
+        "strength": _by_strength(),
+        "reach": _by_reach(),
+        "steps": _by_steps(),
+        "sheet": _sheet(subjects[0], [plain(), *contenders]),
+    }
+    for name, figure in figures.items():
+        figure.savefig(PICTURES / f"{name}.png", dpi=90 if name == "sheet" else 110)
 
 
 def _pareto(subjects: list[Subject], contenders: list[Contender], count: int) -> Any:
@@ -220,22 +224,102 @@ def _pareto(subjects: list[Subject], contenders: list[Contender], count: int) ->
 
 
 def _by_block() -> Any:
+    figure, axes = _figure("change in objects right (two errors)", "double block", 2)
+    contenders, subjects = choosing.blocks_round(), choosing.ROUNDS["blocks"].subjects
+    halves = (contenders[:8], contenders[8:])
+    for ax, half, title in zip(axes, halves, ("attention", "output, renewed every 4th step"), strict=True):
+        for subject in subjects:
+            _line(ax, list(range(len(half))), half, [subject], str(subject))
+        ax.set_title(f"one block, reach {title}", fontsize=9)
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def _by_strength() -> Any:
+    """Gain, and the share of tokens at the limit, by alpha and by scale."""
+    figure, axes = _figure("change in objects right (two errors)", "alpha", 2)
+    contenders, subjects = choosing.strength_round(), choosing.ROUNDS["strength"].subjects
+    by_alpha, by_scale = contenders[:5], [*contenders[5:7], contenders[2], contenders[7]]
+    for ax, some, name in zip(axes, (by_alpha, by_scale), ("alpha", "scale"), strict=True):
+        values = [contender.settings[name] for contender in some]
+        _line(ax, values, some, subjects, "gain")
+        limited = ax.twinx()
+        limited.plot(values, [clamped_share(subjects[0], contender) for contender in some], "s:", color="tab:orange")
+        limited.set_ylim(0, 1.05)
+        ax.set_xlabel(name)
+        ax.set_xscale("log")
+        ax.set_title({"alpha": "at scale 3", "scale": "at alpha 0.1"}[name], fontsize=9)
+    limited.set_ylabel("share of tokens at the limit (dotted)", fontsize=8)
+    return figure
+
+
+def clamped_share(subject: Subject, contender: Contender, pictures: int = 8) -> float:
+    """The share of guided tokens at the limit tau, over blocks and steps, in a few pictures of the choosing set."""
+    enter_host()
+    from ..nagpag.patch.recording import record_model
+    from ..nagpag.record import Record
+
+    record = Record()
+    model = record_model(contender.patch(sampling.load(subject.file)), record)
+    scenes, seeds = CHOOSING.rows(0)
+    sampling.sample(model, scenes[:pictures], seeds[:pictures], contender.cfg)
+    rows = record.recordings[-1].rows
+    return sum(row.clamped for row in rows) / len(rows)
+
+
+def _by_reach() -> Any:
+    figure, (axes,) = _figure("change in objects right (two errors)", "model passes a step", 1)
+    attention, *branches = choosing.reach_round()
+    subjects, each = choosing.ROUNDS["reach"].subjects, len(choosing.RENEWALS)
+    for contenders, label in (
+        ([attention], "attention"),
+        (branches[:each], "double blocks"),
+        (branches[each:], "output"),
+    ):
+        _line(axes, [contender.passes for contender in contenders], contenders, subjects, f"reach {label}")
+    for contender in branches:
+        gain = _gain(subjects, contender)
+        axes.annotate(f" {contender.settings['renew_every']}", (contender.passes, gain.value), fontsize=8)
+    axes.set_title("blocks 4-7, alpha 0.1; numbers: renewed every so many steps", fontsize=9)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _by_steps() -> Any:
+    figure, (axes,) = _figure("change in objects right (two errors)", "percent of the sampling", 1)
+    contenders, subjects = choosing.steps_round(), choosing.ROUNDS["steps"].subjects
+    for some, label, name in (
+        (contenders[:3], "from 0 to here", "end_percent"),
+        (contenders[3:], "from here to 1", "start_percent"),
+    ):
+        _line(axes, [contender.settings[name] for contender in some], some, subjects, label)
+    axes.set_title("blocks 4-7 in their attention, alpha 0.1, in a part of the sampling", fontsize=9)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _figure(y: str, x: str, columns: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    contenders = choosing.blocks_round()
-    halves = (contenders[:8], contenders[8:])
-    for axes, half, title in zip(figure.subplots(1, 2, sharey=True), halves, ("attention", "output"), strict=True):
-        for subject in CHOOSERS:
-            gains = [choosing_gain(subject, contender) or Measured(float("nan"), 0) for contender in half]
-            values, errors = [g.value for g in gains], [2 * g.error for g in gains]
-            axes.errorbar(range(len(gains)), values, errors, fmt="o-", capsize=3, label=str(subject))
-        axes.axhline(0, color="grey", linewidth=0.8)
-        axes.set_title(f"reach {title}, one block", fontsize=9)
-        axes.set_xlabel("double block")
-    axes.legend(fontsize=8)
-    figure.supylabel("change in objects right (two errors)", fontsize=9)
-    return figure
+    figure = Figure(figsize=(3 + 2.5 * columns, 3.5), layout="constrained")
+    axes = figure.subplots(1, columns, sharey=True, squeeze=False)[0]
+    for ax in axes:
+        ax.axhline(0, color="grey", linewidth=0.8)
+        ax.set_xlabel(x)
+    figure.supylabel(y, fontsize=9)
+    return figure, axes
+
+
+def _line(axes: Any, x: list, contenders: list[Contender], subjects: list[Subject], label: str) -> None:
+    gains = [_gain(subjects, contender) for contender in contenders]
+    axes.errorbar(x, [g.value for g in gains], [2 * g.error for g in gains], fmt="o-", capsize=3, label=label)
+
+
+def _gain(subjects: list[Subject], contender: Contender) -> Measured:
+    """On the choosing set, not a number where its pictures were not made."""
+    if not choosing.followed(subjects, contender):
+        return Measured(float("nan"), 0.0)
+    return choosing.gain(subjects, contender, CHOOSING, choosing.COUNT)
 
 
 def _sheet(subject: Subject, contenders: list[Contender], columns: int = 8) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import itertools
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from . import judge_cnn, judge_lessons, judge_templates, judges, sampling, shapes, small_models, training
+from . import host, judge_cnn, judge_lessons, judge_templates, judges, sampling, shapes, small_models, training
 from .contenders import Contender
 from .in_host import enter_host
 
@@ -86,14 +88,38 @@ class Job:
     @property
     def file(self) -> Path:
         checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
-        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked}"
+        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked} {code_digest()}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return folder() / f"{name}-{self.part}.safetensors"
 
 
 def folder() -> Path:
-    """Where the pictures are kept. They are not made anew when the pack's code changes: delete it then."""
+    """Where the pictures are kept, beside the trained models, whose folder is named by their recipe."""
     return training.checkpoint(0).parent / "pictures"
+
+
+@cache
+def code_digest() -> str:
+    """Changes with the code that makes a guided picture, so that no old picture stands for a new one.
+
+    The contenders that are not ours have code of their own; their names say what they do.
+    """
+    names = ("guidance", "perturbation", "schedule", "patch/block", "patch/forward")
+    return digest_of([(host.REPO / "nagpag" / f"{name}.py").read_text() for name in names])
+
+
+def digest_of(sources: list[str]) -> str:
+    """A digest of Python modules that does not change with their comments, docstrings and layout."""
+    trees = [ast.parse(source) for source in sources]
+    for node in itertools.chain.from_iterable(map(ast.walk, trees)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()[:12]
+
+
+def made(wanted: list[Job]) -> bool:
+    """Whether all of it is there."""
+    return all(job.file.exists() for job in wanted)
 
 
 def jobs(subjects: list[Subject], contenders: list[Contender], asked: Asked, count: int) -> list[Job]:

@@ -79,6 +79,13 @@ def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
     assert "auto" not in contenders.nagpag().key
 
 
+def test_kept_pictures_are_named_by_the_code_but_not_by_its_comments():
+    source = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
+    same = "def f(x):\n    # Twice.\n    return 2*x\n"
+    other = 'def f(x):\n    """Doubles."""\n    return 3 * x\n'
+    assert evidence_runs.digest_of([source]) == evidence_runs.digest_of([same]) != evidence_runs.digest_of([other])
+
+
 def test_sets_of_prompts_and_noise_have_nothing_in_common():
     chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
     assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]
@@ -146,10 +153,26 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    page = evidence_page.page([Subject(0)], [Subject(0)], quick, COUNT)
+    page = evidence_page.page([], [Subject(0)], quick, [], COUNT)
     (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
-    assert "| harms | 0 of 1 | 1 of 1 |" in row
+    assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
     assert "| seed 0 |" in page and "| real renders |" in page
+
+
+def test_a_round_without_pictures_is_a_table_of_dashes(quick):
+    asked = choosing.ROUNDS["neighbours"]
+    rows = choosing.table(asked).splitlines()[2:]
+    assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 5 for row in rows)
+
+
+def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
+    """On pictures that are not made: by a judge that likes a higher alpha."""
+    made = []
+    monkeypatch.setattr(choosing, "make", lambda subjects, contenders, count: made.append((count, len(contenders))))
+    monkeypatch.setattr(choosing, "gain", lambda subjects, c, asked, count: Measured(c.settings["alpha"], 0.01))
+    found = choosing.find([contenders.nagpag(alpha=alpha / 10) for alpha in range(1, 9)], [Subject(0)])
+    assert made == [(128, 8), (256, 2), (512, 1)]
+    assert [contender.settings["alpha"] for contender, _ in found][:3] == [0.8, 0.7, 0.6]
 
 
 @pytest.mark.parametrize("arguments", [["100"], ["2048"], ["abc"], ["0"], ["128", "256"]])
