@@ -32,8 +32,8 @@ STEPS, RECOVERY_SIGMAS = 5, (0.7,)
 # The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
 # every prediction is by itself, so that all are renewed at each.
 STRENGTHS: dict[str, dict[str, Any]] = {
-    "attention": {"scale": 3.0, "tau": 1.5, "alpha": 0.1},
-    "output": {"scale": 3.0, "tau": 1.5, "alpha": 0.05},
+    "attention": {"scale": 3.0, "tau": 1.5, "alpha": 0.1, "perturbation": 1.0},
+    "output": {"scale": 3.0, "tau": 1.5, "alpha": 0.05, "perturbation": 1.0},
 }
 JUDGED_RENEWAL = {"attention": 1, "output": 4}
 # What is looked at, with what it is; more should be better.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import evidence_runs, judges, markdown, paired, search
-from .contenders import Contender, nagpag, pag, plain, skip_layer
+from .contenders import DOUBLES, Contender, describe, nagpag, pag, plain, skip_layer
 from .evidence_runs import CHOOSING, NOISES, Asked, Subject
 from .paired import Measured
 
@@ -38,104 +38,111 @@ def _right(scores: judges.Scores, judge: str) -> Tensor:
     return scores.cnn_right if judge == "cnn" else scores.template_right
 
 
+# What the rounds are beside what they name: spelled out, so that they stay what they were when the defaults change.
+_FREE: dict[str, Any] = {"reach": "attention", "renew_every": 1, "tau": 1.5, "alpha": 0.1, "perturbation": 1.0}
+_BRANCH: dict[str, Any] = {**_FREE, "reach": "double blocks", "renew_every": 4}
+
+
+def _free(**inputs: Any) -> Contender:
+    return nagpag(f"attention: {describe(inputs)}", **{**_FREE, **inputs})
+
+
+def _branch(**inputs: Any) -> Contender:
+    return nagpag(f"branch: {describe(inputs)}", **{**_BRANCH, **inputs})
+
+
 def blocks_round() -> list[Contender]:
     """Every double block alone, weakly: in its attention, and as the start of a branch to the output."""
     return [
-        *(nagpag(blocks=str(block), reach="attention", tau=1.5, alpha=0.1, renew_every=1) for block in range(8)),
-        *(nagpag(blocks=str(block), reach="output", tau=1.5, alpha=0.05, renew_every=4) for block in range(8)),
+        *(_free(blocks=str(block)) for block in range(DOUBLES)),
+        *(_branch(blocks=str(block), reach="output", alpha=0.05) for block in range(DOUBLES)),
     ]
 
 
 def forms_round() -> list[Contender]:
     """All blocks together, in the attention: how strong, how limited, and which negative."""
-    every: dict[str, Any] = {"blocks": "all", "reach": "attention", "tau": 1.5, "renew_every": 1}
     return [
-        *(nagpag(**{**every, "alpha": alpha}) for alpha in (0.05, 0.1, 0.2)),
-        *(nagpag(**{**every, "alpha": 0.1, "negative": kind}) for kind in ("softened", "mean", "identity + text")),
-        nagpag(**{**every, "alpha": 0.1, "tau": 1.0}),
-        nagpag(**{**every, "alpha": 0.03, "tau": 10.0}),
-        nagpag(**{**every, "alpha": 0.1, "blocks": "3-7"}),
-        nagpag(**{**every, "alpha": 0.1, "blocks": "3, 4, 7"}),
-    ]
-
-
-def strength_round() -> list[Contender]:
-    """The later blocks in their attention: how strong, by alpha at scale 3 and by scale at alpha 0.1."""
-    free: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1, "blocks": "4-7"}
-    alphas = (0.025, 0.05, 0.1, 0.2, 0.4)
-    return [
-        *(nagpag(**free, alpha=alpha) for alpha in alphas),
-        *(nagpag(**free, alpha=0.1, scale=scale) for scale in (0.5, 1.0, 6.0)),
-    ]
-
-
-def steps_round() -> list[Contender]:
-    """The same at alpha 0.1 in a part of the sampling: the early steps, the late ones."""
-    free: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1, "blocks": "4-7", "alpha": 0.1}
-    return [
-        *(nagpag(**free, end_percent=percent) for percent in (0.25, 0.5, 0.75)),
-        *(nagpag(**free, start_percent=percent) for percent in (0.25, 0.5, 0.75)),
-    ]
-
-
-def reach_round() -> list[Contender]:
-    """A branch through the later blocks: how far, how often renewed."""
-    branch: dict[str, Any] = {"blocks": "4-7", "tau": 1.5, "alpha": 0.1}
-    return [
-        nagpag(**branch, reach="attention", renew_every=1),
-        *(nagpag(**branch, reach="double blocks", renew_every=every) for every in RENEWALS),
-        *(nagpag(**branch, reach="output", renew_every=every) for every in RENEWALS),
-    ]
-
-
-def peers_round() -> list[Contender]:
-    """Classic PAG at the blocks that did best as the start of a branch; skipped layers."""
-    return [
-        *(pag(block, weight) for block in (6, 7) for weight in (0.3, 1.0)),
-        *(skip_layer(block) for block in (3, 6)),
+        *(_free(blocks="all", alpha=alpha) for alpha in (0.05, 0.1, 0.2)),
+        *(_free(blocks="all", negative=negative) for negative in ("softened", "mean", "identity + text")),
+        _free(blocks="all", tau=1.0),
+        _free(blocks="all", tau=10.0, alpha=0.03),
+        *(_free(blocks=blocks) for blocks in ("3-7", "3, 4, 7")),
     ]
 
 
 def candidates() -> list[Contender]:
     """What the search for the defaults begins with: at most 1.10 passes, as gentle as the earlier rounds found good."""
-    free: dict[str, Any] = {"reach": "attention", "tau": 1.5, "renew_every": 1, "blocks": "4-7", "alpha": 0.1}
-    branch: dict[str, Any] = {"reach": "double blocks", "tau": 1.5, "renew_every": 4, "alpha": 0.1}
     return [
-        nagpag(**free),
-        nagpag(**{**free, "alpha": 0.05}),
-        nagpag(**{**free, "alpha": 0.05, "blocks": "all"}),
-        nagpag(**{**free, "end_percent": 0.5}),
-        nagpag(**{**free, "start_percent": 0.5}),
-        nagpag(**{**free, "schedule": "linear fade-in", "alpha": 0.15}),
-        nagpag(**{**free, "schedule": "bell", "alpha": 0.15}),
-        nagpag(**{**free, "alpha": 0.25, "perturbation": 0.1}),
-        *(nagpag(**{**free, "alpha": alpha, "negative": "softened"}) for alpha in (0.25, 0.6)),
-        nagpag(**{**free, "alpha": 0.25, "negative": "softened", "blocks": "all"}),
-        *(nagpag(**{**free, "alpha": alpha, "negative": "mean"}) for alpha in (0.1, 0.2)),
-        *(nagpag(**{**branch, "blocks": blocks}) for blocks in ("2", "4", "6")),
-        nagpag(**{**branch, "blocks": "4-7"}),
-        nagpag(**{**branch, "blocks": "1", "reach_blocks": 2}),
-        nagpag(**{**branch, "blocks": "6", "reach_blocks": 2}),
-        *(nagpag(**{**branch, "blocks": "7", "reach_blocks": 3, "renew_every": 6, "alpha": a}) for a in (0.05, 0.1)),
-        nagpag(**{**branch, "blocks": "6-7", "negative": "softened", "alpha": 0.25}),
+        *(_free(blocks="4-7", alpha=alpha) for alpha in (0.1, 0.05)),
+        _free(blocks="all", alpha=0.05),
+        _free(blocks="4-7", end_percent=0.5),
+        _free(blocks="4-7", start_percent=0.5),
+        *(_free(blocks="4-7", alpha=0.15, schedule=schedule) for schedule in ("linear fade-in", "bell")),
+        _free(blocks="4-7", alpha=0.25, perturbation=0.1),
+        *(_free(blocks="4-7", alpha=alpha, negative="softened") for alpha in (0.25, 0.6)),
+        _free(blocks="all", alpha=0.25, negative="softened"),
+        *(_free(blocks="4-7", alpha=alpha, negative="mean") for alpha in (0.1, 0.2)),
+        *(_branch(blocks=blocks) for blocks in ("2", "4", "6", "4-7")),
+        *(_branch(blocks=block, reach_blocks=2) for block in ("1", "6")),
+        *(_branch(blocks="7", reach_blocks=3, renew_every=6, alpha=alpha) for alpha in (0.05, 0.1)),
+        _branch(blocks="6-7", negative="softened", alpha=0.25),
     ]
 
 
 def neighbours() -> list[Contender]:
-    """What lies around the best of the candidates: a branch with all later blocks perturbed, one from the last block."""
-    branch: dict[str, Any] = {"blocks": "4-7", "reach": "double blocks", "tau": 1.5, "renew_every": 4, "alpha": 0.1}
-    far: dict[str, Any] = {**branch, "renew_every": 6}
+    """What lies around the best of them: a branch with all later blocks perturbed, one from the last double block on, and
+    perturbations so gentle that hardly a token is at its limit."""
     return [
-        nagpag(**branch),
-        nagpag(**{**branch, "alpha": 0.15}),
-        nagpag(**{**branch, "renew_every": 2}),
-        *(nagpag(**{**branch, "blocks": blocks}) for blocks in ("3-7", "5-7")),
-        nagpag(**{**branch, "perturbation": 0.5}),
-        nagpag(**{**far, "reach_blocks": 5}),
-        nagpag(**{**far, "blocks": "6-7", "reach_blocks": 4}),
-        *(nagpag(**{**far, "blocks": "7", "reach_blocks": 3, "alpha": alpha}) for alpha in (0.1, 0.15)),
-        nagpag(blocks="4-7", reach="attention", tau=1.5, alpha=0.25, perturbation=0.1, renew_every=1),
+        _branch(blocks="4-7"),
+        _branch(blocks="4-7", alpha=0.15),
+        _branch(blocks="4-7", renew_every=2),
+        *(_branch(blocks=blocks) for blocks in ("5-7", "3-7", "2-7", "all")),
+        *(_branch(blocks=blocks, perturbation=0.5) for blocks in ("4-7", "3-7")),
+        _branch(blocks="3-7", alpha=0.15, perturbation=0.3),
+        *(_branch(blocks=blocks, alpha=0.25, perturbation=0.1) for blocks in ("4-7", "all")),
+        _branch(blocks="4-7", renew_every=6, reach_blocks=5),
+        _branch(blocks="6-7", renew_every=6, reach_blocks=4),
+        *(_branch(blocks="7", renew_every=6, reach_blocks=3, alpha=alpha) for alpha in (0.1, 0.15)),
+        *(_free(blocks=blocks, alpha=0.25, perturbation=0.1) for blocks in ("4-7", "3-7", "all")),
+        _free(blocks="4-7", alpha=0.25, perturbation=0.15),
+        _free(blocks="4-7", alpha=0.25, perturbation=0.15, schedule="linear fade-in"),
     ]
+
+
+# --- around the defaults that came of it, for the plots ---
+
+_CHOSEN: dict[str, Any] = {"blocks": "3-7", "alpha": 0.15, "perturbation": 0.3}
+ALPHAS, SCALES, PERCENTS, RENEWALS = (0.05, 0.15, 0.3, 0.6), (1.0, 3.0, 6.0, 10.0), (0.25, 0.5, 0.75), (1, 4, 8)
+
+
+def strength_round() -> list[Contender]:
+    """How strong: by alpha at scale 3, and by scale at alpha 0.15."""
+    return [
+        *(_branch(**{**_CHOSEN, "alpha": alpha}) for alpha in ALPHAS),
+        *(_branch(**_CHOSEN, scale=scale) for scale in SCALES),
+    ]
+
+
+def steps_round() -> list[Contender]:
+    """In a part of the sampling: the early steps, the late ones."""
+    return [
+        *(_branch(**_CHOSEN, end_percent=percent) for percent in PERCENTS),
+        *(_branch(**_CHOSEN, start_percent=percent) for percent in PERCENTS),
+    ]
+
+
+def reach_round() -> list[Contender]:
+    """How far, and how often renewed."""
+    return [
+        _free(**_CHOSEN),
+        *(_branch(**_CHOSEN, renew_every=every) for every in RENEWALS),
+        *(_branch(**_CHOSEN, reach="output", renew_every=every) for every in RENEWALS),
+    ]
+
+
+def peers_round() -> list[Contender]:
+    """Classic PAG at the blocks that did best as the start of a branch; a skipped layer."""
+    return [*(pag(block, 0.3) for block in (6, 7)), pag(7, 1.0), skip_layer(3)]
 
 
 @dataclass(frozen=True)
@@ -150,18 +157,17 @@ class Round:
         return [Subject(seed) for seed in self.seeds]
 
 
-RENEWALS = (1, 4, 8)
 COUNT = 128
-SEARCHED, KEEP = (128, 256, 512), 1 / 4  # how far the search follows its candidates
+SEARCHED, KEEP = (128, 256), 1 / 4  # how far the search follows its candidates
 ROUNDS = {
     "blocks": Round(blocks_round, (0, 1)),
     "forms": Round(forms_round, (0, 1)),
-    "strength": Round(strength_round, (0, 1)),
-    "steps": Round(steps_round, (0, 1)),
-    "reach": Round(reach_round, (0, 1)),
-    "peers": Round(peers_round, (0, 1)),
     "candidates": Round(candidates, (0, 1, 2, 3)),
     "neighbours": Round(neighbours, (0, 1, 2, 3)),
+    "peers": Round(peers_round, (0, 1)),
+    "reach": Round(reach_round, (0, 1)),
+    "strength": Round(strength_round, (0, 1)),
+    "steps": Round(steps_round, (0, 1)),
 }
 
 
@@ -189,7 +195,7 @@ def followed(subjects: list[Subject], contender: Contender) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Arguments: a round. Of the last one the best are followed further."""
+    """Arguments: a round. Of the neighbours the best are followed further."""
     parser = argparse.ArgumentParser(prog="choosing", description=main.__doc__)
     parser.add_argument("round", choices=ROUNDS)
     asked = ROUNDS[parser.parse_args(arguments).round]

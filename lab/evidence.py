@@ -37,14 +37,15 @@ def reported() -> list[Contender]:
     return [
         nagpag("NAG-PAG, the node's defaults"),
         nagpag("NAG-PAG, as published", **AS_PUBLISHED),
-        nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
         cfg(2.0),
     ]
 
 
 def others() -> list[Contender]:
-    """Whom it compares on the models that settings were not chosen on, most telling first."""
+    """Whom it compares on the models that settings were not chosen on."""
     return [
+        nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
+        nagpag("NAG-PAG in the attention", reach="attention", alpha=0.25, perturbation=0.1),
         pag(7, 0.3),
         nagpag("NAG-PAG on top of CFG 2", cfg=2.0),
         nag(),

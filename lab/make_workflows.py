@@ -29,9 +29,9 @@ One node between the model loader and the sampler. No negative prompt, cfg stays
 
 **What to turn, in this order**
 1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
-2. **blocks**: `auto` is 9-18 on FLUX.1, the later ones. Earlier blocks change the layout, later ones the detail.
-3. **reach**: `attention` costs nothing; further costs a share of a step and acts on what the model understands.
-4. If it is too much: lower **alpha**, then **tau** (advanced inputs).
+2. **blocks**: `auto` is 7-18 on FLUX.1, the later ones. Earlier blocks change the layout, later ones the detail.
+3. **reach**: `attention` costs nothing; `double blocks` about a twentieth of a step; it acts on what the model understands.
+4. If it is too much: lower **scale**, then **alpha** (an advanced input).
 
 Press the **?** of the node for its help.
 
@@ -51,7 +51,8 @@ The text-to-image graph with four nodes that show what guidance does.
 3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
 4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the picture.
 
-**How to read it**: a block with little change may be left out. Where nearly all tokens are at the limit, more scale
+**How to read it**: with reach `attention` every block has its own row; a longer reach has one, where it is merged.
+A block with little change may be left out. Where nearly all tokens are at the limit, more scale
 does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
 
 Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.

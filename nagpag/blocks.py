@@ -42,8 +42,8 @@ Range = tuple[int, int]  # first and last, both included
 class Block:
     """A chosen block.
 
-    scale: its own strength, None for the node's. heads: ranges of its guided heads, ascending and apart,
-    None for all of them.
+    scale: its own strength, None for the node's. heads: ranges of its guided heads, ascending and apart, None for all of
+    them.
     """
 
     index: int
@@ -70,13 +70,12 @@ class _Item:
 
 
 def auto_blocks(depth: int) -> tuple[int, ...]:
-    """The blocks that `auto` means on a model with `depth` double blocks: the second half.
+    """The blocks that `auto` means on a model with `depth` double blocks: all from three eighths on.
 
-    9-18 of 19 and 4-7 of 8: the one in the middle belongs to it. The place was found on small FLUX models of 8 double blocks that
-    were trained here (docs/evidence.md), and other depths take it relative to theirs. Nobody has verified it on
-    FLUX.1's own weights.
+    3-7 of 8 and 7-18 of 19. The place was found on small FLUX models of 8 double blocks that were trained here
+    (docs/evidence.md), and other depths take it relative to theirs. Nobody has verified it on FLUX.1's own weights.
     """
-    return tuple(range(depth // 2, depth))
+    return tuple(range(depth * 3 // 8, depth))
 
 
 def parse_blocks(
@@ -274,17 +273,6 @@ def merge_position(first: int, double_blocks: int, single_blocks: int, reach: st
             'after all double blocks; take reach "output" or "attention", or set reach_blocks'
         )
     return {"attention": None, "double blocks": double_blocks - 1, "output": last}[reach]
-
-
-def refuse_own_scales(blocks: Iterable[Block]) -> None:
-    """Raise ValueError where a block has a scale of its own though the branch is merged beyond the attention."""
-    for block in blocks:
-        if block.scale is not None:
-            raise ValueError(
-                f'blocks: "{_format(block)}": with a reach beyond the attention a block has no scale of its own, as '
-                "the one negative branch that runs through all chosen blocks is merged once, by the scale of the "
-                "node. Leave out what stands behind the colon, or take reach attention."
-            )
 
 
 def block_name(position: int, double_blocks: int) -> str:

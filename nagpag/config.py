@@ -93,7 +93,7 @@ BLOCKS = Text(
     "blocks",
     "auto",
     "Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
-    "make a stronger change. auto (the later ones, 9-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), "
+    "make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), "
     "8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",
 )
 TAU = Number(
@@ -108,7 +108,7 @@ TAU = Number(
 )
 ALPHA = Number(
     "alpha",
-    0.1,
+    0.15,
     0.0,
     1.0,
     0.01,
@@ -138,7 +138,7 @@ END_PERCENT = Number(
 )
 REACH = Choice(
     "reach",
-    "attention",
+    "double blocks",
     ("attention", "double blocks", "output"),
     "How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
     "to the last double block, or to the last block of all (output; costs most). Further: the model itself turns "
@@ -175,7 +175,7 @@ TEMPERATURE = Number(
 )
 PERTURBATION = Number(
     "perturbation",
-    1.0,
+    0.3,
     0.0,
     1.0,
     0.05,

@@ -20,7 +20,7 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, refuse_own_scales
+from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks
 from ..config import Settings
 from .block import double_block, single_block
 from .families import find_flux
@@ -59,12 +59,12 @@ def make_plan(flux: Any, settings: Settings) -> Plan:
     """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
     doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
     blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
-    merge = merge_position(blocks[0].position(doubles), doubles, singles, settings.reach, settings.reach_blocks)
+    chosen = {block.position(doubles): block for block in blocks if block.scale != 0}
+    first = min(chosen, default=blocks[0].position(doubles))
+    merge = merge_position(first, doubles, singles, settings.reach, settings.reach_blocks)
     if merge is not None:
-        refuse_own_scales(blocks)
-        _say_what_lies_beyond([block for block in blocks if block.position(doubles) > merge], merge, doubles)
-    places = {block.position(doubles): block for block in blocks if block.scale != 0}
-    chosen = {place: block for place, block in places.items() if merge is None or place <= merge}
+        _say_what_lies_beyond([block for place, block in chosen.items() if place > merge], merge, doubles)
+        chosen = {place: block for place, block in chosen.items() if place <= merge}
     return Plan(settings, chosen, merge, doubles, flux.patch_size)
 
 

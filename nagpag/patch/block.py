@@ -129,7 +129,7 @@ def _guided_attention(plan: Plan, forward: Forward, position: int, options: dict
 
 def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
-    settings, ranges = plan.settings, plan.chosen[position].heads
+    settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = _attention_before(func, options)
@@ -137,7 +137,7 @@ def _perturbed_attention(plan: Plan, forward: Forward, position: int, options: d
         z_neg = _negative(forward, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
         z_pos = z[:, forward.picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(_heads(z_pos, ranges), _heads(z_neg, ranges), strict=True):
-            plus.copy_(torch.lerp(plus, minus, settings.perturbation))
+            plus.copy_(torch.lerp(plus, minus, share))
         return z
 
     return attention

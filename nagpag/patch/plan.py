@@ -48,6 +48,15 @@ class Plan:
         own = self.chosen[position].scale if self.merge is None else None
         return self.settings.scale if own is None else own
 
+    def perturbation(self, position: int) -> float:
+        """How much of the negative attention a branch has in a chosen block, u; above 1 goes beyond it.
+
+        Inside the attention a scale s with a share u is the same as a scale s·u with the whole: s (Z⁺ − ((1 − u) Z⁺ + u Z⁻))
+        = s u (Z⁺ − Z⁻). So in a branch, merged once by the node's scale, a block's own scale is a share of that.
+        """
+        own = self.chosen[position].scale
+        return self.settings.perturbation * (1.0 if own is None else own / self.settings.scale)
+
     @property
     def positions(self) -> tuple[int, ...]:
         """The blocks that are replaced: the chosen ones, or all that the branch runs through."""

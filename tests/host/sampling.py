@@ -9,6 +9,7 @@ import torch
 from nag_pag_flux.nodes.guidance import NAGPAGGuidance
 
 CONTEXT_DIM, VEC_DIM = 64, 32
+STRONG = {"scale": 3.0, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, "reach": "attention", "perturbation": 1.0}
 
 
 def load_flux(path, dtype=torch.float32):
@@ -17,9 +18,8 @@ def load_flux(path, dtype=torch.float32):
 
 
 def guided(model, **inputs):
-    """The node, run as the host runs it."""
-    whole = {"scale": 3.0, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, "start_percent": 0.0, "end_percent": 1.0}
-    return NAGPAGGuidance.execute(model=model, **{**whole, **inputs}).args[0]
+    """The node, run as the host runs it; strong and in the attention, unless something else is asked for."""
+    return NAGPAGGuidance.execute(model=model, **{**STRONG, **inputs}).args[0]
 
 
 def prompt(seed, tokens=9, **extra):

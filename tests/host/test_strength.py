@@ -11,7 +11,7 @@ from nag_pag_flux.nagpag.config import Settings
 from nag_pag_flux.nagpag.patch import apply_guidance
 from nag_pag_flux.nagpag.patch import block as patch
 from oracle import guided_host, guided_tokens
-from sampling import guided, latent, picture_tokens, prompt, sample
+from sampling import STRONG, guided, latent, picture_tokens, prompt, sample
 from test_branches import DOUBLES, LAST, LAST_DOUBLE, check, every_third
 from test_guided_sampling import BLOCKS, assert_same_effect
 from two_streams import Branch, two_stream_host
@@ -125,7 +125,7 @@ def test_schedules_at_a_longer_reach(flux64, reach):
 
 
 def drawn(model, curve, **settings):
-    return apply_guidance(model, Settings(**{"curve": curve, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, **settings}))
+    return apply_guidance(model, Settings(**{"curve": curve, **STRONG, **settings}))
 
 
 def steps_of(model, steps=6):
@@ -352,6 +352,19 @@ def test_a_branch_that_starts_in_or_passes_single_blocks(flux64, inputs, blocks,
     check(flux64, branch, inputs, cfg=2.0, negative=prompt(2))
 
 
+@pytest.mark.parametrize(
+    "inputs, blocks, shares",
+    [
+        ({"blocks": "1:1.5, 3:4.5"}, (1, 3), {1: 0.5, 3: 1.5}),
+        ({"blocks": "0:0, 1:1.5, 2", "perturbation": 0.5}, (1, 2), {1: 0.25}),
+    ],
+)
+def test_in_a_branch_a_blocks_own_scale_is_its_share_of_the_perturbation(flux64, inputs, blocks, shares):
+    branch = Branch(blocks, 3, picture_tokens(), u=inputs.get("perturbation", 1.0))
+    branch.shares = shares
+    check(flux64, branch, {"reach": "double blocks", **inputs})
+
+
 def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, monkeypatch):
     """Another pack's forward may not say where the text ends; guessing would guide the wrong tokens."""
     monkeypatch.setattr(patch, "_hear_text_tokens", lambda forward, options: None)
@@ -368,8 +381,6 @@ def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, m
         ),
         ({"blocks": "1[2]"}, "head 2 does not exist: this model's blocks have heads 0 to 1"),
         ({"blocks": "s0", "reach": "double blocks"}, "ends before the branch begins"),
-        ({"blocks": "1:2", "reach": "output"}, '"1:2.0": with a reach beyond the attention a block has no scale'),
-        ({"blocks": "1:2", "reach_blocks": 1}, "a block has no scale of its own"),
         (
             {"blocks": "s1", "reach_blocks": 1},
             "from single block 1, this model's 4 double and 2 single blocks leave at",

@@ -31,7 +31,8 @@ class Branch:
     """What to do: see `nagpag.config`. blocks and merge are positions: the double blocks and then the single ones.
 
     reuse: whether a step takes the difference of the last computed one. strength: what multiplies the scale at a
-    sigma; 0 is a step without guidance. heads: by block, the heads that are perturbed. kinds: the guided rows.
+    sigma; 0 is a step without guidance. heads: by block, the heads that are perturbed; shares: by block, how much, where
+    that is not u. kinds: the guided rows.
     """
 
     def __init__(self, blocks, merge, picture, kind="identity", temperature=2.0, u=1.0, strengths=(3.0, 2.5, 0.25)):
@@ -41,7 +42,7 @@ class Branch:
         self.kept = {}
         self.reuse = lambda sigma: False
         self.strength = lambda sigma: 1.0
-        self.heads = {}
+        self.heads, self.shares = {}, {}
         self.kinds = (0,)
 
     @contextlib.contextmanager
@@ -49,14 +50,16 @@ class Branch:
         """While this is open, the host's attention is that of the negative stream in this block."""
         plain = layers.attention
         if position in self.blocks:
-            layers.attention = self.attention(text, plain, self.heads.get(position))
+            layers.attention = self.attention(text, plain, self.shares.get(position), self.heads.get(position))
         try:
             yield
         finally:
             layers.attention = plain
 
-    def attention(self, text, plain, heads=None):
+    def attention(self, text, plain, u=None, heads=None):
         """A stand-in for the host's attention that mixes the perturbed map into the picture's rows, in these heads."""
+
+        u = self.u if u is None else u
 
         def attention(q, k, v, pe, mask=None, transformer_options={}):
             z = plain(q, k, v, pe, mask=mask, transformer_options=transformer_options)
@@ -68,7 +71,7 @@ class Branch:
                 weights = (q @ k.mT / q.shape[-1] ** 0.5 / self.temperature + bias).softmax(dim=-1)
             else:
                 weights = perturbed_map(self.kind, logits, text, self.picture, self.temperature)
-            mixed = (1 - self.u) * logits.softmax(dim=-1) + self.u * weights
+            mixed = (1 - u) * logits.softmax(dim=-1) + u * weights
             rows = slice(text, text + self.picture)
             columns = feature_columns(range(q.shape[1]) if heads is None else heads, q.shape[3])
             z[:, rows, columns] = (mixed @ values)[:, :, rows].transpose(1, 2).flatten(2)[:, :, columns].to(z.dtype)

@@ -29,7 +29,8 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    assert f"NAG-PAG guided double blocks {', '.join(map(str, range(9, 19)))}: 3 steps" in server.log.read_text()
+    said = f"guided double blocks {', '.join(map(str, range(7, 19)))}: 3 steps, branch merged after double block 18"
+    assert said in server.log.read_text()
 
 
 def run_pixels(server, graph):
@@ -111,7 +112,8 @@ def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
     promised = {
         "scale": (3.0, 0, 10, None),
         "tau": (1.5, 1, 10, True),
-        "alpha": (0.1, 0, 1, True),
+        "alpha": (0.15, 0, 1, True),
+        "perturbation": (0.3, 0, 1, True),
         "start_percent": (0.0, 0, 1, True),
         "end_percent": (1.0, 0, 1, True),
     }
@@ -123,7 +125,7 @@ def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
         if name in promised:
             assert kind == "FLOAT"
             assert (options["default"], options["min"], options["max"], options.get("advanced")) == promised[name]
-    assert inputs["blocks"][1]["default"] == "auto"
+    assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "double blocks")
 
 
 @pytest.mark.parametrize(
@@ -172,10 +174,11 @@ def test_a_graph_saved_with_twelve_inputs_still_runs(server, tmp_path):
     saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs_api.json").read_text())
     node = next(node for node in saved.values() if node["class_type"] == config.NODE_ID)
     assert len(node["inputs"]) == 1 + 12 and (node["inputs"]["tau"], node["inputs"]["alpha"]) == (2.5, 0.25)
+    values = {name: value for name, value in node["inputs"].items() if name != "model"}
     shipped = graphs.load_graph("flux_dev_text_to_image")
     saved_pixels, same_values, defaults = (
         run_pixels(server, graphs.for_small_models(graph, SIZE, SIZE, steps=3))
-        for graph in (saved, graphs.with_guidance(shipped, tau=2.5, alpha=0.25), shipped)
+        for graph in (saved, graphs.with_guidance(shipped, **values), shipped)
     )
     assert (saved_pixels == same_values).all() and (saved_pixels != defaults).any()
 

@@ -11,7 +11,6 @@ from nag_pag_flux.nagpag.blocks import (
     format_blocks,
     merge_position,
     parse_blocks,
-    refuse_own_scales,
 )
 
 DOUBLES, SINGLES, HEADS = 19, 38, 24
@@ -31,8 +30,8 @@ ACCEPTED = [
     ("transformer_blocks.8", (8,)),
     ("double_blocks.8", (8,)),
     ("transformer_blocks.8.attn, double_blocks.12, 16", (8, 12, 16)),
-    ("auto", tuple(range(9, 19))),
-    (" auto ", tuple(range(9, 19))),
+    ("auto", tuple(range(7, 19))),
+    (" auto ", tuple(range(7, 19))),
     ("all", tuple(range(19))),
 ]
 
@@ -164,14 +163,14 @@ def test_grammar_alone_leaves_depth_to_the_model():
     check_spec("0-999999")
 
 
-@pytest.mark.parametrize("depth, first", [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4), (12, 6), (19, 9), (57, 28)])
-def test_auto_is_the_second_half(depth, first):
+@pytest.mark.parametrize("depth, first", [(1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (8, 3), (12, 4), (19, 7), (57, 21)])
+def test_auto_begins_at_three_eighths(depth, first):
     assert auto_blocks(depth) == tuple(range(first, depth))
 
 
 @given(st.integers(1, 1_000))
-def test_auto_is_every_block_whose_centre_lies_in_the_second_half(depth):
-    assert auto_blocks(depth) == tuple(block for block in range(depth) if 2 * block + 1 >= depth)
+def test_auto_is_every_block_that_ends_behind_three_eighths(depth):
+    assert auto_blocks(depth) == tuple(block for block in range(depth) if 8 * (block + 1) > 3 * depth)
 
 
 def test_a_model_without_single_blocks_says_so():
@@ -248,13 +247,6 @@ def test_a_branch_that_starts_after_its_reach_is_refused():
         merge_position(19 + 20, 19, 38, "double blocks", 0)
     with pytest.raises(ValueError, match="from single block 37, this model's.*leave at most 0"):
         merge_position(19 + 37, 19, 38, "attention", 1)
-
-
-def test_a_scale_of_its_own_with_one_merge_is_refused():
-    refuse_own_scales(parse_blocks("8, 12[0-3]", DOUBLES))
-    for spec in ("8, 12:3.0", "8:0"):
-        with pytest.raises(ValueError, match='"(12:3.0|8:0.0)": with a reach beyond the attention .* merged once'):
-            refuse_own_scales(parse_blocks(spec, DOUBLES))
 
 
 def test_blocks_in_words():

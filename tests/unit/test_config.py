@@ -11,7 +11,15 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    assert Settings() == Settings(scale=3.0, blocks="auto", tau=1.5, alpha=0.1, start_percent=0.0, end_percent=1.0)
+    strength = {"scale": 3.0, "blocks": "auto", "tau": 1.5, "alpha": 0.15, "perturbation": 0.3, "negative": "identity"}
+    steps = {
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+        "reach": "double blocks",
+        "renew_every": 4,
+        "schedule": "constant",
+    }
+    assert Settings() == Settings(**strength, **steps)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
@@ -65,9 +73,9 @@ def test_flags_are_true_or_false(flag):
 
 
 def test_the_summary_names_what_is_not_as_usual():
-    assert Settings().summary() == "scale 3, tau 1.5, alpha 0.1, identity"
+    assert Settings().summary() == "scale 3, tau 1.5, alpha 0.15, identity by 0.3"
     assert Settings(schedule="bell", guide_unconditional=True).summary().endswith("bell, unconditional rows too")
-    assert Settings(schedule="bell", curve=lambda x: x).summary().endswith("identity, along a curve")
+    assert Settings(schedule="bell", curve=lambda x: x).summary().endswith("identity by 0.3, along a curve")
 
 
 def test_whole_numbers_only_where_they_count_something():

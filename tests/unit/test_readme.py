@@ -44,8 +44,9 @@ def test_the_help_page_has_every_number_and_its_default():
 
 @pytest.mark.parametrize("page", ["README.md", HELP])
 def test_the_documented_settings_are_those_that_run(page):
-    settings = {row[0]: row[1:6] for row in cells(page) if len(row) == 7}
-    ours = (config.REACH, config.BLOCKS, config.SCALE, config.TAU, config.ALPHA)
+    settings = {row[0]: row[1:8] for row in cells(page) if len(row) == 9}
+    strength = (config.SCALE, config.TAU, config.ALPHA, config.PERTURBATION)
+    ours = (config.REACH, config.RENEW_EVERY, config.BLOCKS, *strength)
     assert settings["default"] == [str(item.default) for item in ours]
     published = {**evidence.AS_PUBLISHED, "blocks": ", ".join(map(str, table.PUBLISHED_BLOCKS))}
     assert settings["as published"] == [str(published[item.name]) for item in ours]

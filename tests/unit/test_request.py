@@ -13,7 +13,7 @@ from nag_pag_flux.nagpag.server import graph
 
 PROMISED = {
     "width": (1024, 64, 4096), "height": (1024, 64, 4096), "num_inference_steps": (20, 1, 200),
-    "guidance_scale": (3.5, 0, 100), "nag_pag_scale": (3.0, 0, 10), "nag_pag_tau": (1.5, 1, 10), "nag_pag_alpha": (0.1, 0, 1),
+    "guidance_scale": (3.5, 0, 100), "nag_pag_scale": (3.0, 0, 10), "nag_pag_tau": (1.5, 1, 10), "nag_pag_alpha": (0.15, 0, 1),
     "strength": (0.8, 0, 1), "num_images": (1, 1, 8),
 }  # fmt: skip
 
@@ -126,7 +126,7 @@ def test_prefixes_and_diffusers_names(tmp_path):
     write(tmp_path / "b.safetensors", names)
     assert checkpoint.inspect(tmp_path / "a.safetensors").family == "FLUX.1 [dev]"
     found = checkpoint.inspect(tmp_path / "b.safetensors")
-    assert (found.family, found.double_blocks, found.auto) == ("FLUX.1 [schnell]", 19, tuple(range(9, 19)))
+    assert (found.family, found.double_blocks, found.auto) == ("FLUX.1 [schnell]", 19, tuple(range(7, 19)))
 
 
 @pytest.mark.parametrize(
