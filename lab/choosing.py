@@ -1,7 +1,7 @@
 """Choose settings on one set of prompts and noise: gains by block, reach, renewal and strength. lab/run.py choosing
 
-Three smaller rounds came before these, on seeds 0 and 1. What they tried is within these but for branches that start in
-a single block, which gave nothing.
+Smaller rounds came before these, on seeds 0 and 1 and mostly a single one; docs/evidence.md of df1fc48 has their tables.
+None found more than these did.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ def _right(scores: judges.Scores, judge: str) -> Tensor:
 
 
 # What the rounds are beside what they name: spelled out, so that they stay what they were when the defaults change.
-_FREE: dict[str, Any] = {"reach": "attention", "renew_every": 1, "tau": 1.5, "alpha": 0.1, "perturbation": 1.0}
+_FREE: dict[str, Any] = {
+    "reach": "attention",
+    "renew_every": 1,
+    "scale": 3.0,
+    "tau": 1.5,
+    "alpha": 0.1,
+    "perturbation": 1.0,
+    "negative": "identity",
+    "schedule": "constant",
+}
 _BRANCH: dict[str, Any] = {**_FREE, "reach": "double blocks", "renew_every": 4}
 
 
@@ -71,7 +80,7 @@ def forms_round() -> list[Contender]:
 
 
 def candidates() -> list[Contender]:
-    """What the search for the defaults begins with: at most 1.10 passes, as gentle as the earlier rounds found good."""
+    """What the choice of the defaults begins with: at most 1.10 passes, as gentle as the earlier rounds found good."""
     return [
         *(_free(blocks="4-7", alpha=alpha) for alpha in (0.1, 0.05)),
         _free(blocks="all", alpha=0.05),
@@ -151,6 +160,7 @@ class Round:
 
     contenders: Callable[[], list[Contender]]
     seeds: tuple[int, ...]
+    searched: bool = False
 
     @property
     def subjects(self) -> list[Subject]:
@@ -163,7 +173,7 @@ ROUNDS = {
     "blocks": Round(blocks_round, (0, 1)),
     "forms": Round(forms_round, (0, 1)),
     "candidates": Round(candidates, (0, 1, 2, 3)),
-    "neighbours": Round(neighbours, (0, 1, 2, 3)),
+    "neighbours": Round(neighbours, (0, 1, 2, 3), searched=True),
     "peers": Round(peers_round, (0, 1)),
     "reach": Round(reach_round, (0, 1)),
     "strength": Round(strength_round, (0, 1)),
@@ -186,14 +196,6 @@ def find(contenders: list[Contender], subjects: list[Subject]) -> list[tuple[Con
     return search.search(contenders, gains, SEARCHED, KEEP)
 
 
-def followed(subjects: list[Subject], contender: Contender) -> int:
-    """How many pictures the search made of a contender by each of these models; 0 without any."""
-    for count in sorted(SEARCHED, reverse=True):
-        if evidence_runs.made(evidence_runs.jobs(subjects, [contender, plain()], CHOOSING, count)):
-            return count
-    return 0
-
-
 def main(arguments: list[str]) -> int:
     """Arguments: a round. Of the neighbours the best are followed further."""
     parser = argparse.ArgumentParser(prog="choosing", description=main.__doc__)
@@ -202,22 +204,29 @@ def main(arguments: list[str]) -> int:
     if missing := [subject for subject in asked.subjects if not subject.file.exists()]:
         parser.error(f"not trained yet: {'; '.join(map(str, missing))}; make lab trains them")
     make(asked.subjects, asked.contenders(), COUNT)
-    if asked.contenders is neighbours:
-        find(neighbours(), asked.subjects)
+    if asked.searched:
+        find(asked.contenders(), asked.subjects)
     print(table(asked))
     return 0
 
 
 def table(asked: Round) -> str:
-    """What a round found, as far as its pictures were made: the gain on each model, and on all."""
+    """What a round found, as far as its pictures were made: the gain on each model, and on all; of a search, further on."""
 
     def row(contender: Contender) -> list[str]:
-        each = [_cell([subject], contender) for subject in asked.subjects]
-        return [contender.name, f"{contender.passes:.2f}", *each, _cell(asked.subjects, contender)]
+        each = [cell([subject], contender, COUNT) for subject in asked.subjects]
+        further = [cell(asked.subjects, contender, SEARCHED[-1])] if asked.searched else []
+        return [contender.name, f"{contender.passes:.2f}", *each, cell(asked.subjects, contender, COUNT), *further]
 
-    return markdown.table(("", "passes", *map(str, asked.subjects), "all"), map(row, asked.contenders()))
+    further = [f"all, {SEARCHED[-1]} pictures"] if asked.searched else []
+    return markdown.table(("", "passes", *map(str, asked.subjects), "all", *further), map(row, asked.contenders()))
 
 
-def _cell(subjects: list[Subject], contender: Contender) -> str:
-    count = followed(subjects, contender)
-    return f"{gain(subjects, contender, CHOOSING, count)} ({count})" if count else "–"
+def cell(subjects: list[Subject], contender: Contender, count: int) -> str:
+    """The gain as text; – where the pictures were not made."""
+    return str(gain(subjects, contender, CHOOSING, count)) if was_made(subjects, contender, count) else "–"
+
+
+def was_made(subjects: list[Subject], contender: Contender, count: int = COUNT) -> bool:
+    """Whether the choosing set's pictures are there, with those without guidance."""
+    return evidence_runs.made(evidence_runs.jobs(subjects, [contender, plain()], CHOOSING, count))

@@ -84,11 +84,11 @@ def describe(inputs: dict[str, Any]) -> str:
 
 def branch_cost(settings: Settings, steps: int) -> float:
     """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
-    blocks = parse_blocks(settings.blocks, DOUBLES, SINGLES)
-    first = blocks[0].position(DOUBLES)
-    merge = merge_position(first, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
+    chosen = [b.position(DOUBLES) for b in parse_blocks(settings.blocks, DOUBLES, SINGLES) if b.scale != 0]
+    merge = merge_position(chosen, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0
+    first = chosen[0]
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
     return share(first, merge + 1) * math.ceil(guided / settings.renew_every) / steps
 

@@ -6,7 +6,7 @@ models that were not looked at.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from typing import Any
 
 from . import choosing, evidence_page, evidence_runs
@@ -45,7 +45,7 @@ def others() -> list[Contender]:
     """Whom it compares on the models that settings were not chosen on."""
     return [
         nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
-        nagpag("NAG-PAG in the attention", reach="attention", alpha=0.25, perturbation=0.1),
+        nagpag("NAG-PAG in the attention", reach="attention", alpha=0.25, perturbation=0.1, renew_every=1),
         pag(7, 0.3),
         nagpag("NAG-PAG on top of CFG 2", cfg=2.0),
         nag(),
@@ -57,30 +57,31 @@ def others() -> list[Contender]:
 
 
 def main(arguments: list[str]) -> int:
-    """Argument: how many pictures of each by each model, by 128 up to 1,024 (default 512); with fewer than 512 the page
-    is only printed.
-
-    With no argument it also makes the pictures of the rounds in which settings were chosen.
-    """
+    """Make the pictures, judge them and write the page. Without a count also the rounds in which settings were chosen."""
+    parser = argparse.ArgumentParser(prog="evidence", description=main.__doc__)
     counts = range(evidence_runs.PART, MOST + 1, evidence_runs.PART)
-    if len(arguments) > 1 or not all(word.isdigit() and int(word) in counts for word in arguments):
-        print(f"evidence: {' '.join(arguments)!r} is not one of {', '.join(map(str, counts))}", file=sys.stderr)
-        return 2
-    count = int(arguments[0]) if arguments else COUNT
+    of_count = f"pictures of each by each model (default {COUNT}); with fewer the page is printed, not written"
+    parser.add_argument("count", type=int, nargs="?", choices=counts, metavar="|".join(map(str, counts)), help=of_count)
+    parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
+    asked = parser.parse_args(arguments)
     if missing := [subject for subject in SUBJECTS if not subject.file.exists()]:
-        print(f"evidence: not trained yet: {'; '.join(map(str, missing))}. make lab trains them", file=sys.stderr)
-        return 1
-    if not arguments:
-        for name in choosing.ROUNDS:
-            print(f"choosing: {name}", flush=True)
-            choosing.main([name])
-    for subjects, contenders in ((SUBJECTS, [plain(), *reported()]), (HELD_OUT, others())):
-        for contender in contenders:
-            print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
-            evidence_runs.make_pictures(evidence_runs.jobs([*subjects], [contender], REPORTING, count))
+        parser.error(f"not trained yet: {'; '.join(map(str, missing))}. make lab trains them")
+    count = asked.count or COUNT
+    if not asked.made:
+        _make(count, with_rounds=asked.count is None)
     page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], reported(), others(), count)
     print(page)
     if count >= COUNT:
         evidence_page.OUTPUT.write_text(page)
         evidence_page.draw([*HELD_OUT], [*reported(), *others()], count)
     return 0
+
+
+def _make(count: int, with_rounds: bool) -> None:
+    for name in choosing.ROUNDS if with_rounds else ():
+        print(f"choosing: {name}", flush=True)
+        choosing.main([name])
+    for subjects, contenders in ((SUBJECTS, [plain(), *reported()]), (HELD_OUT, others())):
+        for contender in contenders:
+            print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
+            evidence_runs.make_pictures(evidence_runs.jobs([*subjects], [contender], REPORTING, count))

@@ -91,11 +91,15 @@ def _made(subjects: list[Subject], contender: Contender, count: int) -> bool:
 def page(
     chosen_on: list[Subject], held_out: list[Subject], everywhere: list[Contender], others: list[Contender], count: int
 ) -> str:
-    """The whole page. everywhere: contenders that all models were asked for; others: those of held_out alone."""
-    subjects, contenders = [*chosen_on, *held_out], [*everywhere, *others]
+    """The whole page, of the contenders whose pictures were made.
+
+    everywhere: contenders that all models were asked for; others: those of held_out alone.
+    """
+    subjects = [*chosen_on, *held_out]
+    contenders, missing = made_and_missing(held_out, [*everywhere, *others], count)
     found = [_row(chosen_on, held_out, contender, count) for contender in (plain(), *contenders)]
     parts = [
-        _introduction(chosen_on, held_out, count),
+        _introduction(chosen_on, held_out, count, missing),
         _means(found),
         _by_subject(subjects, contenders, count),
         _unguided(subjects, count),
@@ -104,7 +108,16 @@ def page(
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(chosen_on: list[Subject], held_out: list[Subject], count: int) -> str:
+def made_and_missing(
+    subjects: list[Subject], contenders: list[Contender], count: int
+) -> tuple[list[Contender], list[Contender]]:
+    """The contenders whose pictures by all these models are there, and the rest."""
+    made = [contender for contender in contenders if _made(subjects, contender, count)]
+    return made, [contender for contender in contenders if contender not in made]
+
+
+def _introduction(chosen_on: list[Subject], held_out: list[Subject], count: int, missing: list[Contender]) -> str:
+    not_yet = f"\n\nNot measured yet: {', '.join(contender.name for contender in missing)}." if missing else ""
     return f"""# What guidance does, measured
 
 Made by `make evidence` on models that `make lab` trains: small FLUX models (8 double and 4 single blocks, 1 head) on pictures
@@ -121,7 +134,8 @@ Settings were chosen on other prompts and noise, looking at seeds 0 to 3. The ta
 {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
-Whether a model can say by itself which blocks to guide was tried: [calibration](calibration.md).
+Whether a model can say by itself which blocks to guide was tried: [calibration](calibration.md). These models have one head, so that
+nothing is known here of single heads.{not_yet}
 
 ![Gain against cost](evidence/pareto.png)
 
@@ -187,9 +201,9 @@ def _unguided(subjects: list[Subject], count: int) -> str:
 def _chosen() -> str:
     """What was looked at before the defaults were chosen, as far as it was made."""
     rounds = [f"### Round: {name}\n\n{choosing.table(asked)}" for name, asked in choosing.ROUNDS.items()]
-    introduction = """## What was tried
-On the choosing set (other prompts and noise than above), change in the share of objects right, mean of both judges, with
-how many pictures of each model in brackets; – where none were made. Of the neighbours, a search by successive halving
+    introduction = f"""## What was tried
+On the choosing set (other prompts and noise than above), change in the share of objects right, mean of both judges, {choosing.COUNT}
+pictures by each model; – where none were made. Of the neighbours, a search by successive halving
 (lab/search.py) followed the best further. The best of many is too good by selection; what counts is the table above.
 Inputs that are not named: scale 3, tau 1.5, alpha 0.1, the whole perturbation (1), identity; *attention*: reach attention; *branch*: reach
 double blocks, renewed every 4th step."""
@@ -203,6 +217,7 @@ def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> No
     """In docs/evidence: gain against cost, the same prompts for all; on the choosing set gain by block, strength, reach
     and part of the sampling."""
     PICTURES.mkdir(exist_ok=True)
+    contenders, _ = made_and_missing(subjects, contenders, count)
     figures = {
         "pareto": _pareto(subjects, contenders, count),
         "blocks": _by_block(),
@@ -324,7 +339,7 @@ def _line(axes: Any, x: list, contenders: list[Contender], subjects: list[Subjec
 
 def _gain(subjects: list[Subject], contender: Contender) -> Measured:
     """On the choosing set, not a number where its pictures were not made."""
-    if not choosing.followed(subjects, contender):
+    if not choosing.was_made(subjects, contender):
         return Measured(float("nan"), 0.0)
     return choosing.gain(subjects, contender, CHOOSING, choosing.COUNT)
 

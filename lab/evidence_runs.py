@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -88,7 +89,8 @@ class Job:
     @property
     def file(self) -> Path:
         checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
-        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked} {code_digest()}"
+        code = code_digest() if self.contender.settings else "host"
+        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return folder() / f"{name}-{self.part}.safetensors"
 
@@ -100,12 +102,14 @@ def folder() -> Path:
 
 @cache
 def code_digest() -> str:
-    """Changes with the code that makes a guided picture, so that no old picture stands for a new one.
+    """Changes with the code that guides, so that no old picture stands for a new one.
 
-    The contenders that are not ours have code of their own; their names say what they do.
+    Contenders that are not ours have code of their own; their names say what they do.
     """
-    names = ("guidance", "perturbation", "schedule", "patch/block", "patch/forward")
-    return digest_of([(host.REPO / "nagpag" / f"{name}.py").read_text() for name in names])
+    pack = host.REPO / "nagpag"
+    names = ("blocks", "guidance", "perturbation", "schedule")
+    files = [*(pack / f"{name}.py" for name in names), *sorted((pack / "patch").glob("*.py"))]
+    return digest_of([file.read_text() for file in files])
 
 
 def digest_of(sources: list[str]) -> str:
@@ -134,6 +138,7 @@ def make_pictures(wanted: list[Job], workers: int = os.cpu_count() or 1) -> None
     if not missing:
         return
     enter_host()
+    importlib.import_module("..nodes.guidance", __package__)  # as it is now, for all children
     torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         done = pool.map(make_part, missing)

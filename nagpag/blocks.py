@@ -18,7 +18,7 @@ does the order. What is equal counts once; a block that two items give different
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -252,27 +252,24 @@ def _valid() -> str:
 # --- places in a model ---
 
 
-def merge_position(first: int, double_blocks: int, single_blocks: int, reach: str, reach_blocks: int) -> int | None:
-    """After which block the negative branch that starts in block `first` is merged; None: inside the attention.
+def merge_position(
+    chosen: Sequence[int], double_blocks: int, single_blocks: int, reach: str, reach_blocks: int
+) -> int | None:
+    """After which block the negative branch is merged; None: inside the attention.
 
-    Positions count the double blocks and then the single blocks. Raises ValueError where the reach ends before
-    the branch begins or leads beyond the last block.
+    chosen: where it is perturbed, ascending; it starts in the first of them. Positions count the double blocks and then the
+    single blocks. With reach "double blocks" it goes on to the last chosen block where that is a single one. Raises
+    ValueError where reach_blocks leads beyond the last block.
     """
     last = double_blocks + single_blocks - 1
-    start = block_name(first, double_blocks)
-    if reach_blocks:
-        if first + reach_blocks > last:
-            raise ValueError(
-                f"reach_blocks {reach_blocks} leads beyond the last block: from {start}, this model's "
-                f"{double_blocks} double and {single_blocks} single blocks leave at most {last - first}"
-            )
-        return first + reach_blocks
-    if reach == "double blocks" and first >= double_blocks:
+    if reach_blocks and chosen[0] + reach_blocks > last:
         raise ValueError(
-            f'reach "double blocks" ends before the branch begins: the first chosen block is {start}, which comes '
-            'after all double blocks; take reach "output" or "attention", or set reach_blocks'
+            f"reach_blocks {reach_blocks} leads beyond the last block: from {block_name(chosen[0], double_blocks)}, this "
+            f"model's {double_blocks} double and {single_blocks} single blocks leave at most {last - chosen[0]}"
         )
-    return {"attention": None, "double blocks": double_blocks - 1, "output": last}[reach]
+    if reach_blocks:
+        return chosen[0] + reach_blocks
+    return {"attention": None, "double blocks": max(double_blocks - 1, chosen[-1]), "output": last}[reach]
 
 
 def block_name(position: int, double_blocks: int) -> str:

@@ -60,8 +60,9 @@ def make_plan(flux: Any, settings: Settings) -> Plan:
     doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
     blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
     chosen = {block.position(doubles): block for block in blocks if block.scale != 0}
-    first = min(chosen, default=blocks[0].position(doubles))
-    merge = merge_position(first, doubles, singles, settings.reach, settings.reach_blocks)
+    if settings.off or not chosen:
+        return Plan(settings, chosen, None, doubles, flux.patch_size)
+    merge = merge_position(tuple(chosen), doubles, singles, settings.reach, settings.reach_blocks)
     if merge is not None:
         _say_what_lies_beyond([block for place, block in chosen.items() if place > merge], merge, doubles)
         chosen = {place: block for place, block in chosen.items() if place <= merge}

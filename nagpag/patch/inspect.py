@@ -112,12 +112,13 @@ def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
     except ValueError as error:
         yield f"  {error}"
         return
+    chosen = tuple(block.position(doubles) for block in blocks if block.scale != 0)
     yield f'  "{spec.strip()}" guides: {blocks_name(blocks)}'
     for block in blocks:
         if block.scale is not None or block.heads is not None:
             yield f"    {block_name(block.position(doubles), doubles)}: {_strength(block.scale)}, {_heads(block.heads)}"
     yield "  cost of reach, in blocks run a second time at a step that renews the branch:"
-    yield from (f"    {line}" for line in _costs(blocks[0].position(doubles), doubles, singles))
+    yield from (f"    {line}" for line in _costs(chosen, doubles, singles))
 
 
 def _strength(scale: float | None) -> str:
@@ -132,15 +133,12 @@ def _heads(heads: tuple[tuple[int, int], ...] | None) -> str:
     return "heads " + ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in heads)
 
 
-def _costs(first: int, doubles: int, singles: int) -> Iterator[str]:
+def _costs(chosen: tuple[int, ...], doubles: int, singles: int) -> Iterator[str]:
     yield "attention: none"
-    for reach in ("double blocks", "output"):
-        try:
-            merge = merge_position(first, doubles, singles, reach, 0)
-        except ValueError:
-            yield f"{reach}: not from {block_name(first, doubles)}, which comes after them"
-            continue
-        count, every = (merge or 0) - first + 1, Settings().renew_every
+    for reach in ("double blocks", "output") if chosen else ():
+        merge = merge_position(chosen, doubles, singles, reach, 0)
+        assert merge is not None
+        count, every = merge - chosen[0] + 1, Settings().renew_every
         share = count / (doubles + singles)
         yield f"{reach}: {count} of {doubles + singles} ({share:.0%}; renewed every {every}th step {share / every:.0%})"
 

@@ -49,13 +49,14 @@ class Plan:
         return self.settings.scale if own is None else own
 
     def perturbation(self, position: int) -> float:
-        """How much of the negative attention a branch has in a chosen block, u; above 1 goes beyond it.
+        """How much of the negative attention a branch has in a chosen block, u, at most all of it.
 
-        Inside the attention a scale s with a share u is the same as a scale s·u with the whole: s (Z⁺ − ((1 − u) Z⁺ + u Z⁻))
-        = s u (Z⁺ − Z⁻). So in a branch, merged once by the node's scale, a block's own scale is a share of that.
+        The branch is merged by the node's scale s, so a block's own scale is a share of that. Inside the attention it
+        would be the same: own · u (Z⁺ − Z⁻) = s (Z⁺ − ((1 − v) Z⁺ + v Z⁻)) with v = u · own / s.
         """
         own = self.chosen[position].scale
-        return self.settings.perturbation * (1.0 if own is None else own / self.settings.scale)
+        share = 1.0 if own is None else own / self.settings.scale
+        return min(1.0, self.settings.perturbation * share)
 
     @property
     def positions(self) -> tuple[int, ...]:

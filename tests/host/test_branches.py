@@ -7,6 +7,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+from nag_pag_flux.nagpag import config
 from sampling import guided, latent, picture_tokens, prompt, sample
 from two_streams import Branch, two_stream_host
 
@@ -165,16 +166,24 @@ def residuals(model):
 # --- renewal ---
 
 
-def every_third(sigmas):
-    """Reuse save at every third distinct sigma, as a hand would count them."""
+def every_third(sigmas, every=3):
+    """Reuse save at every third distinct sigma, or as many as it says, as a hand would count them."""
     order = []
 
     def reuse(sigma):
         if sigma not in order:
             order.append(sigma)
-        return order.index(sigma) % 3 != 0
+        return order.index(sigma) % every != 0
 
     return reuse
+
+
+def test_the_nodes_defaults(flux64):
+    """All of them, as the table of inputs has them; `auto` is 1-3 of 4 blocks."""
+    branch = Branch((1, 2, 3), LAST_DOUBLE, picture_tokens(), u=0.3, strengths=(3.0, 1.5, 0.15))
+    branch.reuse = every_third([], every=4)
+    check(flux64, branch, {item.name: item.default for item in config.INPUTS}, steps=6)
+    assert len(branch.computed) == 2
 
 
 @pytest.mark.parametrize("reach", ["double blocks", "output"])

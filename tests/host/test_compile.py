@@ -69,7 +69,7 @@ def test_renewal_costs_one_recompile(flux):
     "inputs",
     [
         {"schedule": "linear fade-out", "blocks": "1:2, 2[1], 3, s0"},
-        {"schedule": "linear fade-out", "blocks": "1, s0[1]", "reach": "output", "renew_every": 1},
+        {"schedule": "linear fade-out", "blocks": "1:2, s0[1]", "reach": "output", "renew_every": 1},
     ],
     ids=["attention", "output"],
 )

@@ -33,8 +33,8 @@ def test_a_spec_is_explained_block_by_block(flux):
     assert "single block 1: scale 0, so it stays plain" in text
 
 
-def test_a_spec_of_single_blocks_alone_has_no_reach_to_the_last_double_block(flux):
-    assert "double blocks: not from single block 1, which comes after them" in inspect_model(flux, "s1")
+def test_a_spec_of_single_blocks_alone_reaches_to_the_last_of_them(flux):
+    assert "double blocks: 1 of 6 (17%" in inspect_model(flux, "s1")
 
 
 @pytest.mark.parametrize("spec, said", [("9", '"9": block 9 does not exist'), ("1;2", '"1;2" is not a block')])

@@ -355,14 +355,30 @@ def test_a_branch_that_starts_in_or_passes_single_blocks(flux64, inputs, blocks,
 @pytest.mark.parametrize(
     "inputs, blocks, shares",
     [
-        ({"blocks": "1:1.5, 3:4.5"}, (1, 3), {1: 0.5, 3: 1.5}),
-        ({"blocks": "0:0, 1:1.5, 2", "perturbation": 0.5}, (1, 2), {1: 0.25}),
+        ({"blocks": "1:1.5, 3:0.6"}, (1, 3), {1: 0.5, 3: 0.2}),
+        ({"blocks": "1:1.5, 3", "scale": 2.0}, (1, 3), {1: 0.75}),
+        ({"blocks": "1:8, 2", "perturbation": 0.5}, (1, 2), {1: 1.0}),  # at most all of it
+        ({"blocks": "1[0]:1.5, 2", "perturbation": 0.5}, (1, 2), {1: 0.25}),
     ],
 )
-def test_in_a_branch_a_blocks_own_scale_is_its_share_of_the_perturbation(flux64, inputs, blocks, shares):
-    branch = Branch(blocks, 3, picture_tokens(), u=inputs.get("perturbation", 1.0))
-    branch.shares = shares
+def test_in_a_branch_a_blocks_own_scale_counts_beside_the_nodes(flux64, inputs, blocks, shares):
+    strengths = (inputs.get("scale", 3.0), 2.5, 0.25)
+    branch = Branch(blocks, 3, picture_tokens(), u=inputs.get("perturbation", 1.0), strengths=strengths)
+    branch.shares, branch.heads = shares, {1: [0]} if "[0]" in inputs["blocks"] else {}
     check(flux64, branch, {"reach": "double blocks", **inputs})
+
+
+def test_a_branch_starts_in_the_first_block_with_a_strength(flux64):
+    check(flux64, Branch((1,), 2, picture_tokens()), {"blocks": "0:0, 1", "reach_blocks": 1})
+
+
+def test_a_branch_through_chosen_single_blocks_takes_them_all(flux64):
+    check(flux64, Branch((2, DOUBLES), DOUBLES, picture_tokens()), {"blocks": "2, s0", "reach": "double blocks"})
+
+
+def test_what_is_off_is_not_refused(flux):
+    for off in ({"blocks": "s1:0"}, {"blocks": "s1", "scale": 0.0}):
+        assert torch.equal(sample(guided(flux, reach_blocks=1, **off), POSITIVE), sample(flux, POSITIVE))
 
 
 def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, monkeypatch):
@@ -380,7 +396,6 @@ def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, m
             "single block 2 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
         ),
         ({"blocks": "1[2]"}, "head 2 does not exist: this model's blocks have heads 0 to 1"),
-        ({"blocks": "s0", "reach": "double blocks"}, "ends before the branch begins"),
         (
             {"blocks": "s1", "reach_blocks": 1},
             "from single block 1, this model's 4 double and 2 single blocks leave at",

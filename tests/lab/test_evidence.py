@@ -86,6 +86,18 @@ def test_kept_pictures_are_named_by_the_code_but_not_by_its_comments():
     assert evidence_runs.digest_of([source]) == evidence_runs.digest_of([same]) != evidence_runs.digest_of([other])
 
 
+def test_pictures_of_another_code_are_other_files_and_those_without_guidance_are_not(monkeypatch):
+    def files():
+        found = evidence_runs.jobs(
+            [Subject(0)], [contenders.nagpag(), contenders.plain()], CHOOSING, evidence_runs.PART
+        )
+        return [job.file for job in found]
+
+    guided, plain = files()
+    monkeypatch.setattr(evidence_runs, "code_digest", lambda: "another")
+    assert guided != files()[0] and plain == files()[1]
+
+
 def test_sets_of_prompts_and_noise_have_nothing_in_common():
     chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
     assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]
@@ -175,10 +187,16 @@ def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
     assert [contender.settings["alpha"] for contender, _ in found][:3] == [0.8, 0.7, 0.6]
 
 
+def test_what_was_not_made_is_named_not_guessed(quick):
+    page = evidence_page.page([], [Subject(0)], quick, [contenders.cfg(7.0)], COUNT)
+    assert "Not measured yet: CFG 7." in page and "| CFG 7 |" not in page
+
+
 @pytest.mark.parametrize("arguments", [["100"], ["2048"], ["abc"], ["0"], ["128", "256"]])
 def test_a_count_that_can_not_be_is_refused_before_any_work(arguments, capsys):
-    assert evidence.main(arguments) == 2
-    assert f"{' '.join(arguments)!r} is not one of 128, 256" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        evidence.main(arguments)
+    assert stopped.value.code == 2 and arguments[-1] in capsys.readouterr().err
 
 
 def test_pictures_are_made_once(quick):

@@ -236,17 +236,21 @@ def test_any_text_is_read_or_refused_by_name(text):
 
 
 def test_where_a_branch_is_merged():
-    places = [merge_position(8, 19, 38, reach, 0) for reach in ("attention", "double blocks", "output")]
+    places = [merge_position((8, 12), 19, 38, reach, 0) for reach in ("attention", "double blocks", "output")]
     assert places == [None, 18, 56]
-    assert merge_position(19 + 20, 19, 38, "output", 0) == 56
-    assert merge_position(19 + 20, 19, 38, "attention", 3) == 19 + 23
+    assert merge_position((19 + 20,), 19, 38, "output", 0) == 56
+    assert merge_position((19 + 20,), 19, 38, "attention", 3) == 19 + 23
 
 
-def test_a_branch_that_starts_after_its_reach_is_refused():
-    with pytest.raises(ValueError, match='"double blocks" ends before the branch begins.*single block 20.*"output"'):
-        merge_position(19 + 20, 19, 38, "double blocks", 0)
+def test_a_branch_goes_on_to_its_last_chosen_block():
+    """Nothing that was chosen is left out because the reach is named after the double blocks."""
+    assert merge_position((19 + 20,), 19, 38, "double blocks", 0) == 19 + 20
+    assert merge_position((8, 19 + 3), 19, 38, "double blocks", 0) == 19 + 3
+
+
+def test_a_branch_that_leads_beyond_the_model_is_refused():
     with pytest.raises(ValueError, match="from single block 37, this model's.*leave at most 0"):
-        merge_position(19 + 37, 19, 38, "attention", 1)
+        merge_position((19 + 37,), 19, 38, "attention", 1)
 
 
 def test_blocks_in_words():
