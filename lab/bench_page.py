@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ..nagpag.blocks import auto_blocks
 from . import host
 from .markdown import table
 
@@ -67,8 +68,14 @@ def _how(results: Results) -> str:
     sizes = results.sizes
     return f"""Made by `make bench`: a FLUX of {sizes.doubles} double and {sizes.singles} single blocks, width {sizes.hidden:,}, random bfloat16 weights,
 {sizes.picture:,} picture and {sizes.text} text tokens, {results.steps} Euler steps, {results.rounds} rounds, ComfyUI {_version()}, torch {torch.__version__}, on
-{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. The rows *attention* guide blocks 8, 12 and 16, the defaults 9 to 18; the branches of the
+{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. The rows *attention* guide blocks 8, 12 and 16, the
+defaults {blocks_range(sizes.doubles)} by a branch that is renewed every 4th step; the branches of the
 longer reaches start in block 8. Random weights cost what trained ones do; they say nothing of pictures."""
+
+
+def blocks_range(doubles: int) -> str:
+    """What `auto` guides."""
+    return f"{auto_blocks(doubles)[0]} to {auto_blocks(doubles)[-1]}"
 
 
 def _machine(device: torch.device) -> str:

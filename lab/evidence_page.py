@@ -130,8 +130,10 @@ nothing of the CNN. Errors are of a paired bootstrap over the prompts, and hold 
 each model. A gain counts when it is above two errors for both judges; "harms" means below minus two errors for either. Passes are
 counted at FLUX.1's proportions of blocks; a `softened` attention's one more attention call in its blocks is not in them.
 
-Settings were chosen on other prompts and noise, looking at seeds 0 to 3. The table is measured on models that nobody had looked at:
-{_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
+Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. The table is measured on models that
+nobody had looked at: {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}, where an earlier choice had been measured on
+these prompts, too. Classic PAG was tried at two blocks and two weights, ComfyUI's nodes at their defaults: they were hardly tuned. The
+columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
 Whether a model can say by itself which blocks to guide was tried: [calibration](calibration.md). These models have one head, so that
@@ -271,7 +273,7 @@ def _by_strength() -> Any:
         ax.set_xlabel(name)
         ax.set_xscale("log")
         ax.set_title({"alpha": "at scale 3", "scale": "at alpha 0.15"}[name], fontsize=9)
-    limited.set_ylabel("share of tokens at the limit (dotted)", fontsize=8)
+    limited.set_ylabel(f"tokens at the limit, {subjects[0]} (dotted)", fontsize=8)
     return figure
 
 
@@ -308,7 +310,7 @@ def _by_reach() -> Any:
 
 
 def _by_steps() -> Any:
-    figure, (axes,) = _figure("change in objects right (two errors)", "percent of the sampling", 1)
+    figure, (axes,) = _figure("change in objects right (two errors)", "part of the sampling", 1)
     contenders, subjects = choosing.steps_round(), choosing.ROUNDS["steps"].subjects
     for some, label, name in (
         (contenders[:3], "from 0 to here", "end_percent"),

@@ -51,8 +51,8 @@ The text-to-image graph with four nodes that show what guidance does.
 3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
 4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the picture.
 
-**How to read it**: with reach `attention` every block has its own row; a longer reach has one, where it is merged.
-A block with little change may be left out. Where nearly all tokens are at the limit, more scale
+**How to read it**: a longer reach has one row, where it is merged; with reach `attention` every block has its own, and
+one with little change may be left out. Where nearly all tokens are at the limit, more scale
 does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
 
 Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.

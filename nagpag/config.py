@@ -232,8 +232,8 @@ OUTPUT_TOOLTIP = "The guided model, for any sampler."
 NODE_ID = "NAGPAGGuidance"
 DISPLAY_NAME = "NAG-PAG Guidance"
 DESCRIPTION = (
-    "Guides FLUX inside its attention: pushes each picture token away from what it would be with no "
-    "attention at all, within a limit. Needs no negative prompt and no second pass of the model. "
+    "Guides FLUX from within: pushes each picture token away from what it would be with a disturbed "
+    "attention, within a limit. Needs no negative prompt and no second pass of the model. "
     "NAG (arXiv 2505.21179) with the identity branch of PAG (arXiv 2403.17377)."
 )
 SEARCH_ALIASES = ("NAG", "PAG", "perturbed attention", "normalized attention guidance", "flux guidance")

@@ -39,7 +39,7 @@ class NAGPAGGuidance(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip=config.MODEL_TOOLTIP),
                 *(_widget(item) for item in config.FIRST_INPUTS),
-                # Optional, so that API graphs saved before these were there run unchanged.
+                # Optional, so that API graphs saved before these were there still run; what they lack is at its default.
                 *(_widget(item, optional=True) for item in config.LATER_INPUTS),
                 _curve_socket(),
             ],
