@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -174,7 +175,7 @@ def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):
     asked = choosing.ROUNDS["neighbours"]
     rows = choosing.table(asked).splitlines()[2:]
-    assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 5 for row in rows)
+    assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 6 for row in rows)
 
 
 def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
@@ -190,6 +191,27 @@ def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
 def test_what_was_not_made_is_named_not_guessed(quick):
     page = evidence_page.page([], [Subject(0)], quick, [contenders.cfg(7.0)], COUNT)
     assert "Not measured yet: CFG 7." in page and "| CFG 7 |" not in page
+
+
+def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
+    """Also where the pictures of a round were not made."""
+    monkeypatch.setattr(evidence_page, "PICTURES", tmp_path)
+    monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
+    evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNT)
+    page = evidence_page.page([], [Subject(0)], quick, [], COUNT)
+    assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", page))
+
+
+def test_the_share_of_tokens_at_the_limit():
+    def share(**inputs):
+        return evidence_page.clamped_share(Subject(0), contenders.nagpag(**inputs), pictures=2)
+
+    assert share(scale=0.1, tau=10.0) == 0 and share(scale=10.0, tau=1.0, perturbation=1.0) > 0.9
+
+
+def test_the_plots_are_of_the_defaults():
+    assert choosing._branch(**choosing._CHOSEN).key == contenders.nagpag(blocks="3-7").key
+    assert contenders.nagpag().key == contenders.nagpag(blocks="3, 4, 5, 6, 7").key
 
 
 @pytest.mark.parametrize("arguments", [["100"], ["2048"], ["abc"], ["0"], ["128", "256"]])
