@@ -89,13 +89,19 @@ def _made(subjects: list[Subject], contender: Contender, count: int) -> bool:
 
 
 def page(
-    chosen_on: list[Subject], held_out: list[Subject], everywhere: list[Contender], others: list[Contender], count: int
+    chosen_on: list[Subject],
+    held_out: list[Subject],
+    early: list[Subject],
+    everywhere: list[Contender],
+    others: list[Contender],
+    count: int,
 ) -> str:
     """The whole page, of the contenders whose pictures were made.
 
-    everywhere: contenders that all models were asked for; others: those of held_out alone.
+    early: models that are looked at one by one only. everywhere: contenders that all models were asked for; others:
+    those of held_out alone.
     """
-    subjects = [*chosen_on, *held_out]
+    subjects = [subject for subject in (*chosen_on, *held_out, *early) if _made([subject], plain(), count)]
     contenders, missing = made_and_missing(held_out, [*everywhere, *others], count)
     found = [_row(chosen_on, held_out, contender, count) for contender in (plain(), *contenders)]
     parts = [

@@ -166,7 +166,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    page = evidence_page.page([], [Subject(0)], quick, [], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNT)
     (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
     assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
     assert "| seed 0 |" in page and "| real renders |" in page
@@ -189,7 +189,7 @@ def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
 
 
 def test_what_was_not_made_is_named_not_guessed(quick):
-    page = evidence_page.page([], [Subject(0)], quick, [contenders.cfg(7.0)], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNT)
     assert "Not measured yet: CFG 7." in page and "| CFG 7 |" not in page
 
 
@@ -198,7 +198,7 @@ def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence_page, "PICTURES", tmp_path)
     monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
     evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNT)
-    page = evidence_page.page([], [Subject(0)], quick, [], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNT)
     assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", page))
 
 
