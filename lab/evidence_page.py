@@ -108,6 +108,7 @@ def page(
         _introduction(chosen_on, held_out, count, missing),
         _means(found),
         _by_subject(subjects, contenders, count),
+        _together([*held_out, *early], contenders, count),
         _unguided(subjects, count),
         _chosen(),
     ]
@@ -138,8 +139,8 @@ counted at FLUX.1's proportions of blocks; a `softened` attention's one more att
 
 Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. The table is measured on models that
 nobody had looked at: {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}, where an earlier choice had been measured on
-these prompts, too. Classic PAG was tried at two blocks and two weights, ComfyUI's nodes at their defaults: they were hardly tuned. The
-columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
+these prompts, too. Classic PAG stands at the block whose branch to the output did best on the choosing set, at one weight; ComfyUI's nodes at their
+defaults: the peers were hardly tuned. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
 Whether a model can say by itself which blocks to guide was tried: [calibration](calibration.md). These models have one head, so that
@@ -151,13 +152,27 @@ nothing is known here of single heads.{not_yet}
 
 On the choosing set, where the defaults come from:
 
-![Gain by block](evidence/blocks.png)
+{_links()}"""
 
-![Gain by reach and renewal](evidence/reach.png)
 
-![Gain and share of tokens at the limit, by strength](evidence/strength.png)
+PLOTS = {
+    "blocks": "Gain by block",
+    "reach": "Gain by reach and renewal",
+    "strength": "Gain and share of tokens at the limit, by strength",
+    "steps": "Gain by part of the sampling",
+}
 
-![Gain by part of the sampling](evidence/steps.png)"""
+
+def _links() -> str:
+    """The plots of the rounds; those whose pictures are not all there are named instead."""
+    drawn = [f"![{title}](evidence/{name}.png)" for name, title in PLOTS.items() if _whole(name)]
+    missing = [title for name, title in PLOTS.items() if not _whole(name)]
+    return "\n\n".join(drawn + ([f"Not measured yet: {'; '.join(missing)}."] if missing else []))
+
+
+def _whole(name: str) -> bool:
+    asked = choosing.ROUNDS[name]
+    return all(choosing.was_made(asked.subjects, contender) for contender in asked.contenders())
 
 
 def _names(subjects: list[Subject]) -> str:
@@ -194,6 +209,19 @@ Change in the share of objects right, mean of both judges; – where a model was
 {table(("", *map(str, subjects)), rows)}"""
 
 
+def _together(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
+    """The gains on all states of the models that settings were not chosen on, early ones too."""
+    made, _ = made_and_missing(subjects, contenders, count)
+    rows = [
+        [c.name, *(str(choosing.gain(subjects, c, REPORTING, count, judge)) for judge in ("cnn", "template"))]
+        for c in made
+    ]
+    return f"""## Late and early states together
+Change in the share of objects right over {_names(subjects)}, none of which settings were chosen on.
+
+{table(("", "CNN", "template fit"), rows)}"""
+
+
 def _unguided(subjects: list[Subject], count: int) -> str:
     def row(subject: Subject) -> list[str]:
         found = evidence_runs.scores(subject, plain(), REPORTING, count)
@@ -226,13 +254,11 @@ def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> No
     and part of the sampling."""
     PICTURES.mkdir(exist_ok=True)
     contenders, _ = made_and_missing(subjects, contenders, count)
+    rounds = {"blocks": _by_block, "strength": _by_strength, "reach": _by_reach, "steps": _by_steps}
     figures = {
         "pareto": _pareto(subjects, contenders, count),
-        "blocks": _by_block(),
-        "strength": _by_strength(),
-        "reach": _by_reach(),
-        "steps": _by_steps(),
         "sheet": _sheet(subjects[0], [plain(), *contenders]),
+        **{name: by_round() for name, by_round in rounds.items() if _whole(name)},
     }
     for name, figure in figures.items():
         figure.savefig(PICTURES / f"{name}.png", dpi=90 if name == "sheet" else 110)
