@@ -187,12 +187,8 @@ def _kept(path: Path, part: str) -> Path:
 
 def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
     """What the judges say of those settings whose pictures are in the cache; none are sampled."""
-    judged = [setting for setting in wanted if _is_judged(subject, setting)]
-    return {setting: choosing.gain([subject], setting.judged, CHOOSING, PART) for setting in judged}
-
-
-def _is_judged(subject: Subject, setting: Setting) -> bool:
-    return all(job.file.exists() for job in evidence_runs.jobs([subject], [plain(), setting.judged], CHOOSING, PART))
+    found = {setting: choosing.gain_if_made([subject], setting.judged, CHOOSING, PART) for setting in wanted}
+    return {setting: gain for setting, gain in found.items() if gain is not None}
 
 
 def half_gains(subject: Subject, judged: list[Setting]) -> tuple[dict[Setting, float], dict[Setting, float]]:

@@ -32,6 +32,16 @@ def gain(subjects: list[Subject], contender: Contender, asked: Asked, count: int
     return paired.ratio_gain(right, before, torch.stack([found.objects for found in guided]).sum(dim=0), NOISES)
 
 
+def gain_if_made(subjects: list[Subject], contender: Contender, asked: Asked, count: int) -> Measured | None:
+    """The gain by both judges; None where not all its pictures are there."""
+    return gain(subjects, contender, asked, count) if was_made(subjects, contender, asked, count) else None
+
+
+def was_made(subjects: list[Subject], contender: Contender, asked: Asked, count: int) -> bool:
+    """Whether all these models' pictures are there, and those without guidance."""
+    return evidence_runs.made(evidence_runs.jobs(subjects, [contender, plain()], asked, count))
+
+
 def _right(scores: judges.Scores, judge: str) -> Tensor:
     if judge == "both":
         return (scores.cnn_right + scores.template_right) / 2
@@ -168,7 +178,7 @@ class Round:
 
 
 COUNT = 128
-SEARCHED, KEEP = (128, 256), 1 / 4  # how far the search follows its candidates
+SEARCHED, KEEP = (COUNT, 256), 1 / 4  # how far the search follows its candidates
 ROUNDS = {
     "blocks": Round(blocks_round, (0, 1)),
     "forms": Round(forms_round, (0, 1)),
@@ -203,9 +213,10 @@ def main(arguments: list[str]) -> int:
     asked = ROUNDS[parser.parse_args(arguments).round]
     if missing := [subject for subject in asked.subjects if not subject.file.exists()]:
         parser.error(f"not trained yet: {'; '.join(map(str, missing))}; make lab trains them")
-    make(asked.subjects, asked.contenders(), COUNT)
     if asked.searched:
         find(asked.contenders(), asked.subjects)
+    else:
+        make(asked.subjects, asked.contenders(), COUNT)
     print(table(asked))
     return 0
 
@@ -214,19 +225,10 @@ def table(asked: Round) -> str:
     """What a round found, as far as its pictures were made: the gain on each model, and on all; of a search, further on."""
 
     def row(contender: Contender) -> list[str]:
-        each = [cell([subject], contender, COUNT) for subject in asked.subjects]
-        further = [cell(asked.subjects, contender, SEARCHED[-1])] if asked.searched else []
-        return [contender.name, f"{contender.passes:.2f}", *each, cell(asked.subjects, contender, COUNT), *further]
+        each = [gain_if_made([subject], contender, CHOOSING, COUNT) for subject in asked.subjects]
+        together = [gain_if_made(asked.subjects, contender, CHOOSING, count) for count in counts]
+        return [contender.name, f"{contender.passes:.2f}", *(str(found or "–") for found in (*each, *together))]
 
-    further = [f"all, {SEARCHED[-1]} pictures"] if asked.searched else []
+    counts = SEARCHED if asked.searched else (COUNT,)
+    further = [f"all, {count} pictures" for count in counts[1:]]
     return markdown.table(("", "passes", *map(str, asked.subjects), "all", *further), map(row, asked.contenders()))
-
-
-def cell(subjects: list[Subject], contender: Contender, count: int) -> str:
-    """The gain as text; – where the pictures were not made."""
-    return str(gain(subjects, contender, CHOOSING, count)) if was_made(subjects, contender, count) else "–"
-
-
-def was_made(subjects: list[Subject], contender: Contender, count: int = COUNT) -> bool:
-    """Whether the choosing set's pictures are there, with those without guidance."""
-    return evidence_runs.made(evidence_runs.jobs(subjects, [contender, plain()], CHOOSING, count))

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..nagpag.blocks import format_blocks, merge_position, parse_blocks
+from ..nagpag.blocks import format_blocks, merge_position, parse_blocks, with_strength
 from ..nagpag.config import Settings
 from .flux_module import DEFAULT_SIZES
 from .sampling import STEPS
@@ -84,13 +84,12 @@ def describe(inputs: dict[str, Any]) -> str:
 
 def branch_cost(settings: Settings, steps: int) -> float:
     """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
-    chosen = [b.position(DOUBLES) for b in parse_blocks(settings.blocks, DOUBLES, SINGLES) if b.scale != 0]
+    chosen = tuple(with_strength(parse_blocks(settings.blocks, DOUBLES, SINGLES), DOUBLES))
     merge = merge_position(chosen, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0
-    first = chosen[0]
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
-    return share(first, merge + 1) * math.ceil(guided / settings.renew_every) / steps
+    return share(chosen[0], merge + 1) * math.ceil(guided / settings.renew_every) / steps
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:

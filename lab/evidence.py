@@ -16,7 +16,7 @@ from .evidence_runs import MOST, REPORTING, Subject
 # Settings were chosen on the late states of the first four seeds; the last two were not looked at before.
 CHOSEN_ON = (Subject(0), Subject(0, early=True), Subject(1), Subject(2), Subject(2, early=True), Subject(3))
 HELD_OUT = (Subject(4), Subject(5))
-EARLY = (Subject(4, early=True), Subject(5, early=True))  # of these, too; only in the table of each model
+EARLY = (Subject(4, early=True), Subject(5, early=True))  # of the same two; not in the main table
 SUBJECTS = (*CHOSEN_ON, *HELD_OUT, *EARLY)
 COUNT = 512  # of each contender by each model; of the models not chosen on, 1,024 in all
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from . import choosing, evidence_runs, host, judges, sampling
-from .contenders import Contender, plain
+from .contenders import DOUBLES, Contender, plain
 from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
 from .in_host import enter_host
 from .markdown import table
@@ -69,9 +70,7 @@ def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender
         contender,
         *gains(held_out),
         [gains([subject]) for subject in held_out],
-        choosing.gain(chosen_on, contender, REPORTING, count)
-        if chosen_on and _made(chosen_on, contender, count)
-        else None,
+        choosing.gain_if_made(chosen_on, contender, REPORTING, count) if chosen_on else None,
         mean([_frechet(s, contender, count) - _frechet(s, plain(), count) for s in held_out]),
         _looks(found),
         mean([judges.diversity(scores.features, groups) for scores in found]),
@@ -84,10 +83,6 @@ def _frechet(subject: Subject, contender: Contender, count: int) -> float:
     return judges.frechet(features, judges.real_reference())
 
 
-def _made(subjects: list[Subject], contender: Contender, count: int) -> bool:
-    return evidence_runs.made(evidence_runs.jobs(subjects, [contender], REPORTING, count))
-
-
 def page(
     chosen_on: list[Subject],
     held_out: list[Subject],
@@ -98,10 +93,14 @@ def page(
 ) -> str:
     """The whole page, of the contenders whose pictures were made.
 
-    early: models that are looked at one by one only. everywhere: contenders that all models were asked for; others:
+    early: states that are not in the main table. everywhere: contenders that all models were asked for; others:
     those of held_out alone.
     """
-    subjects = [subject for subject in (*chosen_on, *held_out, *early) if _made([subject], plain(), count)]
+    subjects = [
+        subject
+        for subject in (*chosen_on, *held_out, *early)
+        if choosing.was_made([subject], plain(), REPORTING, count)
+    ]
     contenders, missing = made_and_missing(held_out, [*everywhere, *others], count)
     found = [_row(chosen_on, held_out, contender, count) for contender in (plain(), *contenders)]
     parts = [
@@ -119,7 +118,7 @@ def made_and_missing(
     subjects: list[Subject], contenders: list[Contender], count: int
 ) -> tuple[list[Contender], list[Contender]]:
     """The contenders whose pictures by all these models are there, and the rest."""
-    made = [contender for contender in contenders if _made(subjects, contender, count)]
+    made = [contender for contender in contenders if choosing.was_made(subjects, contender, REPORTING, count)]
     return made, [contender for contender in contenders if contender not in made]
 
 
@@ -155,24 +154,18 @@ On the choosing set, where the defaults come from:
 {_links()}"""
 
 
-PLOTS = {
-    "blocks": "Gain by block",
-    "reach": "Gain by reach and renewal",
-    "strength": "Gain and share of tokens at the limit, by strength",
-    "steps": "Gain by part of the sampling",
-}
-
-
 def _links() -> str:
     """The plots of the rounds; those whose pictures are not all there are named instead."""
-    drawn = [f"![{title}](evidence/{name}.png)" for name, title in PLOTS.items() if _whole(name)]
-    missing = [title for name, title in PLOTS.items() if not _whole(name)]
+    drawn = [f"![{title}](evidence/{name}.png)" for name, (title, _) in ROUND_PLOTS.items() if _whole(name)]
+    missing = [title for name, (title, _) in ROUND_PLOTS.items() if not _whole(name)]
     return "\n\n".join(drawn + ([f"Not measured yet: {'; '.join(missing)}."] if missing else []))
 
 
 def _whole(name: str) -> bool:
     asked = choosing.ROUNDS[name]
-    return all(choosing.was_made(asked.subjects, contender) for contender in asked.contenders())
+    return all(
+        choosing.was_made(asked.subjects, contender, CHOOSING, choosing.COUNT) for contender in asked.contenders()
+    )
 
 
 def _names(subjects: list[Subject]) -> str:
@@ -199,14 +192,14 @@ def _cells(row: Row) -> list[str]:
 
 
 def _by_subject(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
-    def cell(subject: Subject, contender: Contender) -> str:
-        return str(choosing.gain([subject], contender, REPORTING, count)) if _made([subject], contender, count) else "–"
+    def row(contender: Contender) -> list[str]:
+        gains = (choosing.gain_if_made([subject], contender, REPORTING, count) for subject in subjects)
+        return [contender.name, *(str(gain or "–") for gain in gains)]
 
-    rows = [[contender.name, *(cell(subject, contender) for subject in subjects)] for contender in contenders]
     return f"""## Each model
 Change in the share of objects right, mean of both judges; – where a model was not asked.
 
-{table(("", *map(str, subjects)), rows)}"""
+{table(("", *map(str, subjects)), map(row, contenders))}"""
 
 
 def _together(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
@@ -254,11 +247,10 @@ def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> No
     and part of the sampling."""
     PICTURES.mkdir(exist_ok=True)
     contenders, _ = made_and_missing(subjects, contenders, count)
-    rounds = {"blocks": _by_block, "strength": _by_strength, "reach": _by_reach, "steps": _by_steps}
     figures = {
         "pareto": _pareto(subjects, contenders, count),
         "sheet": _sheet(subjects[0], [plain(), *contenders]),
-        **{name: by_round() for name, by_round in rounds.items() if _whole(name)},
+        **{name: draw_round() for name, (_, draw_round) in ROUND_PLOTS.items() if _whole(name)},
     }
     for name, figure in figures.items():
         figure.savefig(PICTURES / f"{name}.png", dpi=90 if name == "sheet" else 110)
@@ -280,9 +272,9 @@ def _pareto(subjects: list[Subject], contenders: list[Contender], count: int) ->
 
 
 def _by_block() -> Any:
-    figure, axes = _figure("change in objects right (two errors)", "double block", 2)
+    figure, axes = _figure("double block", 2)
     contenders, subjects = choosing.blocks_round(), choosing.ROUNDS["blocks"].subjects
-    halves = (contenders[:8], contenders[8:])
+    halves = (contenders[:DOUBLES], contenders[DOUBLES:])
     for ax, half, title in zip(axes, halves, ("attention", "output, renewed every 4th step"), strict=True):
         for subject in subjects:
             _line(ax, list(range(len(half))), half, [subject], str(subject))
@@ -293,7 +285,7 @@ def _by_block() -> Any:
 
 def _by_strength() -> Any:
     """Gain, and the share of tokens at the limit, by alpha and by scale."""
-    figure, axes = _figure("change in objects right (two errors)", "alpha", 2)
+    figure, axes = _figure("alpha", 2)
     contenders, subjects = choosing.strength_round(), choosing.ROUNDS["strength"].subjects
     number = len(choosing.ALPHAS)
     for ax, some, name in zip(axes, (contenders[:number], contenders[number:]), ("alpha", "scale"), strict=True):
@@ -324,7 +316,7 @@ def clamped_share(subject: Subject, contender: Contender, pictures: int = 8) -> 
 
 
 def _by_reach() -> Any:
-    figure, (axes,) = _figure("change in objects right (two errors)", "model passes a step", 1)
+    figure, (axes,) = _figure("model passes a step", 1)
     attention, *branches = choosing.reach_round()
     subjects, each = choosing.ROUNDS["reach"].subjects, len(choosing.RENEWALS)
     for contenders, label in (
@@ -342,11 +334,12 @@ def _by_reach() -> Any:
 
 
 def _by_steps() -> Any:
-    figure, (axes,) = _figure("change in objects right (two errors)", "part of the sampling", 1)
+    figure, (axes,) = _figure("part of the sampling", 1)
     contenders, subjects = choosing.steps_round(), choosing.ROUNDS["steps"].subjects
+    number = len(choosing.PERCENTS)
     for some, label, name in (
-        (contenders[:3], "from 0 to here", "end_percent"),
-        (contenders[3:], "from here to 1", "start_percent"),
+        (contenders[:number], "from 0 to here", "end_percent"),
+        (contenders[number:], "from here to 1", "start_percent"),
     ):
         _line(axes, [contender.settings[name] for contender in some], some, subjects, label)
     axes.set_title("the defaults in a part of the sampling", fontsize=9)
@@ -354,7 +347,7 @@ def _by_steps() -> Any:
     return figure
 
 
-def _figure(y: str, x: str, columns: int) -> tuple[Any, Any]:
+def _figure(x: str, columns: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 + 2.5 * columns, 3.5), layout="constrained")
@@ -362,7 +355,7 @@ def _figure(y: str, x: str, columns: int) -> tuple[Any, Any]:
     for ax in axes:
         ax.axhline(0, color="grey", linewidth=0.8)
         ax.set_xlabel(x)
-    figure.supylabel(y, fontsize=9)
+    figure.supylabel("change in objects right (two errors)", fontsize=9)
     return figure, axes
 
 
@@ -372,10 +365,15 @@ def _line(axes: Any, x: list, contenders: list[Contender], subjects: list[Subjec
 
 
 def _gain(subjects: list[Subject], contender: Contender) -> Measured:
-    """On the choosing set, not a number where its pictures were not made."""
-    if not choosing.was_made(subjects, contender):
-        return Measured(float("nan"), 0.0)
     return choosing.gain(subjects, contender, CHOOSING, choosing.COUNT)
+
+
+ROUND_PLOTS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "blocks": ("Gain by block", _by_block),
+    "reach": ("Gain by reach and renewal", _by_reach),
+    "strength": ("Gain and share of tokens at the limit, by strength", _by_strength),
+    "steps": ("Gain by part of the sampling", _by_steps),
+}
 
 
 def _sheet(subject: Subject, contenders: list[Contender], columns: int = 8) -> Any:

@@ -252,6 +252,11 @@ def _valid() -> str:
 # --- places in a model ---
 
 
+def with_strength(blocks: Iterable[Block], double_blocks: int) -> dict[int, Block]:
+    """Blocks by position, without those that a scale of 0 leaves plain."""
+    return {block.position(double_blocks): block for block in blocks if block.scale != 0}
+
+
 def merge_position(
     chosen: Sequence[int], double_blocks: int, single_blocks: int, reach: str, reach_blocks: int
 ) -> int | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks
+from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, with_strength
 from ..config import Settings
 from .block import double_block, single_block
 from .families import find_flux
@@ -59,7 +59,7 @@ def make_plan(flux: Any, settings: Settings) -> Plan:
     """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
     doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
     blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
-    chosen = {block.position(doubles): block for block in blocks if block.scale != 0}
+    chosen = with_strength(blocks, doubles)
     if settings.off or not chosen:
         return Plan(settings, chosen, None, doubles, flux.patch_size)
     merge = merge_position(tuple(chosen), doubles, singles, settings.reach, settings.reach_blocks)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import auto_blocks, block_name, blocks_name, merge_position, parse_blocks
+from ..blocks import auto_blocks, block_name, blocks_name, merge_position, parse_blocks, with_strength
 from ..config import Settings
 from .families import diffusion_model_of, find_flux
 from .plan import PLANS, replacements
@@ -112,13 +112,12 @@ def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
     except ValueError as error:
         yield f"  {error}"
         return
-    chosen = tuple(block.position(doubles) for block in blocks if block.scale != 0)
     yield f'  "{spec.strip()}" guides: {blocks_name(blocks)}'
     for block in blocks:
         if block.scale is not None or block.heads is not None:
             yield f"    {block_name(block.position(doubles), doubles)}: {_strength(block.scale)}, {_heads(block.heads)}"
     yield "  cost of reach, in blocks run a second time at a step that renews the branch:"
-    yield from (f"    {line}" for line in _costs(chosen, doubles, singles))
+    yield from (f"    {line}" for line in _costs(tuple(with_strength(blocks, doubles)), doubles, singles))
 
 
 def _strength(scale: float | None) -> str:

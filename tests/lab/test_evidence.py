@@ -196,6 +196,7 @@ def test_what_was_not_made_is_named_not_guessed(quick):
 def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence_page, "PICTURES", tmp_path)
     monkeypatch.setattr(evidence_page, "_whole", lambda name: True)
+    monkeypatch.setattr(evidence_page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
     monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
     evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNT)
     page = evidence_page.page([], [Subject(0)], [], quick, [], COUNT)
