@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import evidence_runs, judges, markdown, paired, search
-from .contenders import DOUBLES, Contender, describe, nagpag, pag, plain, skip_layer
+from .contenders import DOUBLES, Contender, describe, nag, nagpag, pag, plain, skip_layer
 from .evidence_runs import CHOOSING, NOISES, Asked, Subject
 from .paired import Measured
 
@@ -160,8 +160,12 @@ def reach_round() -> list[Contender]:
 
 
 def peers_round() -> list[Contender]:
-    """Classic PAG at the blocks that did best as the start of a branch; a skipped layer."""
-    return [*(pag(block, 0.3) for block in (6, 7)), pag(7, 1.0), skip_layer(3)]
+    """The others, each in a few places and strengths: classic PAG in every double block, ComfyUI's own nodes."""
+    return [
+        *(pag(block, 0.3) for block in range(DOUBLES)),
+        *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
+        *(skip_layer(block) for block in (1, 3, 5, 7)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -191,19 +195,45 @@ ROUNDS = {
 }
 
 
+Making = Callable[[list[Subject], list[Contender], int], None]
+
+
 def make(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
     """The choosing set's pictures of these contenders, and those without guidance."""
     evidence_runs.make_pictures(evidence_runs.jobs(subjects, [plain(), *contenders], CHOOSING, count))
 
 
-def find(contenders: list[Contender], subjects: list[Subject]) -> list[tuple[Contender, Measured]]:
-    """The candidates by their gain on all these models together, best first, each as far as the search followed it."""
+def find(
+    contenders: list[Contender], subjects: list[Subject], making: Making | None = None
+) -> list[tuple[Contender, Measured]]:
+    """The candidates by their gain on all these models together, best first, each as far as the search followed it.
+
+    making: sees to it that the pictures are there, `make` if none is given.
+    """
 
     def gains(left: list[Contender], count: int) -> list[Measured]:
-        make(subjects, left, count)
+        (making or make)(subjects, left, count)
         return [gain(subjects, contender, CHOOSING, count) for contender in left]
 
     return search.search(contenders, gains, SEARCHED, KEEP)
+
+
+def own(subject: Subject, making: Making | None = None) -> Contender:
+    """Of the neighbours the one that did best on this model by itself."""
+    return find(neighbours(), [subject], making)[0][0]
+
+
+def own_if_made(subject: Subject) -> Contender | None:
+    """The same, None where the search did not run to its end."""
+
+    def only_look(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
+        if not all(was_made(subjects, contender, CHOOSING, count) for contender in contenders):
+            raise LookupError(f"no pictures of all of {len(contenders)} contenders")
+
+    try:
+        return own(subject, only_look)
+    except LookupError:
+        return None
 
 
 def main(arguments: list[str]) -> int:

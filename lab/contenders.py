@@ -110,18 +110,19 @@ def _node(model: Any, values: dict[str, Any]) -> Any:
 
 def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5) -> Contender:
     """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1."""
-    name = f"ComfyUI's NAGuidance, {scale:g}, {alpha:g}, {tau:g}"
+    name = f"ComfyUI's NAGuidance, scale {scale:g}, alpha {alpha:g}, tau {tau:g}"
     patch = partial(host_node, module="nodes_nag", node="NAGuidance", inputs=(scale, alpha, tau))
-    return Contender(name, name, patch, 2.0)
+    return Contender(name, f"ComfyUI's NAGuidance, {scale:g}, {alpha:g}, {tau:g}", patch, 2.0)
 
 
 def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15) -> Contender:
     """ComfyUI's own SkipLayerGuidanceDiT, a second pass without one double block from start to end of the sampling."""
-    name = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
+    key = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
+    name = f"ComfyUI's SkipLayerGuidanceDiT, block {block}, scale {scale:g}, {start:g} to {end:g}"
     inputs = (scale, start, end, str(block), "")
     patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
     perturbed = steps_between(start, end) / STEPS
-    return Contender(name, name, patch, 1.0 + perturbed * (1.0 - share(block, block + 1)))
+    return Contender(name, key, patch, 1.0 + perturbed * (1.0 - share(block, block + 1)))
 
 
 def host_node(model: Any, module: str, node: str, inputs: tuple) -> Any:

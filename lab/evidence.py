@@ -18,7 +18,7 @@ CHOSEN_ON = (Subject(0), Subject(0, early=True), Subject(1), Subject(2), Subject
 HELD_OUT = (Subject(4), Subject(5))
 EARLY = (Subject(4, early=True), Subject(5, early=True))  # of the same two; not in the main table
 SUBJECTS = (*CHOSEN_ON, *HELD_OUT, *EARLY)
-COUNT = 512  # of each contender by each model; of the models not chosen on, 1,024 in all
+COUNT, OTHERS = 1_024, 512  # pictures of each contender by each of HELD_OUT, and by each other
 
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
@@ -60,17 +60,23 @@ def others() -> list[Contender]:
 def main(arguments: list[str]) -> int:
     """Make the pictures, judge them and write the page. Without a count also the rounds in which settings were chosen."""
     parser = argparse.ArgumentParser(prog="evidence", description=main.__doc__)
-    counts = range(evidence_runs.PART, MOST + 1, evidence_runs.PART)
-    of_count = f"pictures of each by each model (default {COUNT}); with fewer the page is printed, not written"
-    parser.add_argument("count", type=int, nargs="?", choices=counts, metavar="|".join(map(str, counts)), help=of_count)
+    parts = range(evidence_runs.PART, MOST + 1, evidence_runs.PART)
+    of_count = (
+        f"pictures of each by each late model not chosen on (default {COUNT}; at most {OTHERS} by each other); with "
+        "fewer the page is printed, not written"
+    )
+    parser.add_argument("count", type=int, nargs="?", choices=parts, metavar="|".join(map(str, parts)), help=of_count)
     parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
     asked = parser.parse_args(arguments)
     if missing := [subject for subject in SUBJECTS if not subject.file.exists()]:
         parser.error(f"not trained yet: {'; '.join(map(str, missing))}. make lab trains them")
     count = asked.count or COUNT
+    counts = evidence_page.Counts(count, min(count, OTHERS))
     if not asked.made:
-        _make(count, with_rounds=asked.count is None)
-    page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), others(), count)
+        if asked.count is None:
+            _choose(counts)
+        _make(counts)
+    page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), others(), counts)
     print(page)
     if count >= COUNT:
         evidence_page.OUTPUT.write_text(page)
@@ -78,11 +84,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _make(count: int, with_rounds: bool) -> None:
-    for name in choosing.ROUNDS if with_rounds else ():
+def _choose(counts: evidence_page.Counts) -> None:
+    """The rounds in which settings were chosen for all models, and the searches for each late one."""
+    for name in choosing.ROUNDS:
         print(f"choosing: {name}", flush=True)
         choosing.main([name])
-    for subjects, contenders in ((SUBJECTS, [plain(), *reported()]), (HELD_OUT, others())):
+    for subject in SUBJECTS:
+        if not subject.early:
+            found = choosing.own(subject)
+            print(f"{subject} by itself: {found.name}", flush=True)
+            count = counts.held_out if subject in HELD_OUT else counts.others
+            evidence_runs.make_pictures(evidence_runs.jobs([subject], [found], REPORTING, count))
+
+
+def _make(counts: evidence_page.Counts) -> None:
+    rest = [subject for subject in SUBJECTS if subject not in HELD_OUT]
+    for subjects, contenders, count in (
+        (HELD_OUT, [plain(), *reported(), *others()], counts.held_out),
+        (rest, [plain(), *reported()], counts.others),
+    ):
         for contender in contenders:
             print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
             evidence_runs.make_pictures(evidence_runs.jobs([*subjects], [contender], REPORTING, count))

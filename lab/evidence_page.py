@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,14 @@ from .paired import Measured
 OUTPUT = host.REPO / "docs" / "evidence.md"
 LOOKS = ("saturation", "sharpness")
 PICTURES = host.REPO / "docs" / "evidence"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pictures of each contender by each model: one that settings were not chosen on, in its late state, or another."""
+
+    held_out: int
+    others: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ def _verdict(cnn: Measured, template: Measured) -> str:
     return "harms" if cnn.harms or template.harms else "neither"
 
 
-def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender, count: int) -> Row:
+def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender, counts: Counts) -> Row:
+    count = counts.held_out
     found = [evidence_runs.scores(subject, contender, REPORTING, count) for subject in held_out]
     groups = torch.arange(count) // NOISES
 
@@ -70,7 +80,7 @@ def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender
         contender,
         *gains(held_out),
         [gains([subject]) for subject in held_out],
-        choosing.gain_if_made(chosen_on, contender, REPORTING, count) if chosen_on else None,
+        choosing.gain_if_made(chosen_on, contender, REPORTING, counts.others) if chosen_on else None,
         mean([_frechet(s, contender, count) - _frechet(s, plain(), count) for s in held_out]),
         _looks(found),
         mean([judges.diversity(scores.features, groups) for scores in found]),
@@ -89,26 +99,26 @@ def page(
     early: list[Subject],
     everywhere: list[Contender],
     others: list[Contender],
-    count: int,
+    counts: Counts,
 ) -> str:
     """The whole page, of the contenders whose pictures were made.
 
     early: states that are not in the main table. everywhere: contenders that all models were asked for; others:
     those of held_out alone.
     """
-    subjects = [
-        subject
-        for subject in (*chosen_on, *held_out, *early)
-        if choosing.was_made([subject], plain(), REPORTING, count)
-    ]
-    contenders, missing = made_and_missing(held_out, [*everywhere, *others], count)
-    found = [_row(chosen_on, held_out, contender, count) for contender in (plain(), *contenders)]
+    each = {**dict.fromkeys((*chosen_on, *early), counts.others), **dict.fromkeys(held_out, counts.held_out)}
+    asked = {
+        subject: count for subject, count in each.items() if choosing.was_made([subject], plain(), REPORTING, count)
+    }
+    contenders, missing = made_and_missing(held_out, [*everywhere, *others], counts.held_out)
+    found = [_row(chosen_on, held_out, contender, counts) for contender in (plain(), *contenders)]
     parts = [
-        _introduction(chosen_on, held_out, count, missing),
+        _introduction(chosen_on, held_out, counts, missing),
         _means(found),
-        _by_subject(subjects, contenders, count),
-        _together([*held_out, *early], contenders, count),
-        _unguided(subjects, count),
+        _by_subject(asked, contenders),
+        _together([*held_out, *early], contenders, counts.others),
+        _own({subject: count for subject, count in asked.items() if not subject.early}, everywhere[0]),
+        _unguided(asked),
         _chosen(),
     ]
     return "\n\n".join(parts) + "\n"
@@ -122,14 +132,14 @@ def made_and_missing(
     return made, [contender for contender in contenders if contender not in made]
 
 
-def _introduction(chosen_on: list[Subject], held_out: list[Subject], count: int, missing: list[Contender]) -> str:
+def _introduction(chosen_on: list[Subject], held_out: list[Subject], counts: Counts, missing: list[Contender]) -> str:
     not_yet = f"\n\nNot measured yet: {', '.join(contender.name for contender in missing)}." if missing else ""
     return f"""# What guidance does, measured
 
 Made by `make evidence` on models that `make lab` trains: small FLUX models (8 double and 4 single blocks, 1 head) on pictures
 of coloured shapes. **Nothing here was measured on FLUX.1's own weights.**
 
-{count} pictures of each contender by each model, {count * len(held_out):,} in all by the models that settings were not chosen on; the same prompts and
+{counts.held_out:,} pictures of each contender by each late model that settings were not chosen on, {counts.others:,} by each other; the same prompts and
 noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler and nodes. An object is right when its shape and colour are, in its
 place. Two judges: a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit of the renderer's own templates, which knows
 nothing of the CNN. Errors are of a paired bootstrap over the prompts, and hold nothing of how training runs differ: for that, look at
@@ -191,15 +201,15 @@ def _cells(row: Row) -> list[str]:
     return [row.contender.name, f"{row.contender.passes:.2f}", *change, *row.looks, f"{row.diversity:.2f}"]
 
 
-def _by_subject(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
+def _by_subject(asked: dict[Subject, int], contenders: list[Contender]) -> str:
     def row(contender: Contender) -> list[str]:
-        gains = (choosing.gain_if_made([subject], contender, REPORTING, count) for subject in subjects)
+        gains = (choosing.gain_if_made([subject], contender, REPORTING, count) for subject, count in asked.items())
         return [contender.name, *(str(gain or "–") for gain in gains)]
 
     return f"""## Each model
 Change in the share of objects right, mean of both judges; – where a model was not asked.
 
-{table(("", *map(str, subjects)), map(row, contenders))}"""
+{table(("", *map(str, asked)), map(row, contenders))}"""
 
 
 def _together(subjects: list[Subject], contenders: list[Contender], count: int) -> str:
@@ -215,8 +225,24 @@ Change in the share of objects right over {_names(subjects)}, none of which sett
 {table(("", "CNN", "template fit"), rows)}"""
 
 
-def _unguided(subjects: list[Subject], count: int) -> str:
-    def row(subject: Subject) -> list[str]:
+def _own(asked: dict[Subject, int], default: Contender) -> str:
+    """What the settings gain that the search found for each model by itself."""
+
+    def row(subject: Subject, count: int) -> list[str]:
+        own = choosing.own_if_made(subject)
+        cells = [choosing.gain_if_made([subject], c, REPORTING, count) if c else None for c in (own, default)]
+        return [str(subject), own.name if own else "–", *(str(gain or "–") for gain in cells)]
+
+    return f"""## Settings of each model's own
+For each late model by itself a search by successive halving (lab/search.py) took the best of the {len(choosing.neighbours())} settings in the
+round *neighbours* below, on the choosing set; here they meet the prompts and noise of the table. Change in the share of
+objects right, mean of both judges.
+
+{table(("", "found", "gain", "the node's defaults"), itertools.starmap(row, asked.items()))}"""
+
+
+def _unguided(asked: dict[Subject, int]) -> str:
+    def row(subject: Subject, count: int) -> list[str]:
         found = evidence_runs.scores(subject, plain(), REPORTING, count)
         right = (found.cnn_right, found.template_right)
         shares = (f"{float(part.sum() / found.objects.sum()):.3f}" for part in right)
@@ -224,7 +250,7 @@ def _unguided(subjects: list[Subject], count: int) -> str:
 
     return f"""## The models without guidance
 
-{table(("", "CNN", "template fit", "Fréchet"), map(row, subjects))}"""
+{table(("", "CNN", "template fit", "Fréchet"), itertools.starmap(row, asked.items()))}"""
 
 
 def _chosen() -> str:

@@ -9,6 +9,7 @@ import torch
 from nag_pag_flux.lab import choosing, contenders, evidence, evidence_page, evidence_runs, paired, sampling, search
 from nag_pag_flux.lab.evidence_runs import CHOOSING, REPORTING, Subject
 from nag_pag_flux.lab.paired import Measured
+from nag_pag_flux.nagpag import blocks as blocks_module
 
 # --- arithmetic ---
 
@@ -134,6 +135,7 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 # --- the quick form ---
 
 COUNT = evidence_runs.PART
+COUNTS = evidence_page.Counts(COUNT, COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +168,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
     (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
     assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
     assert "| seed 0 |" in page and "| real renders |" in page
@@ -188,8 +190,27 @@ def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
     assert [contender.settings["alpha"] for contender, _ in found][:3] == [0.8, 0.7, 0.6]
 
 
+def test_each_model_may_have_settings_of_its_own(quick, monkeypatch):
+    """On pictures that are not made: seed 0 likes few blocks, the other many."""
+
+    def gain(subjects, contender, asked, count, judge="both"):
+        blocks = len(blocks_module.parse_blocks(contender.settings["blocks"], 8, 4))
+        return Measured(-blocks if subjects == [Subject(0)] else blocks, 0.01)
+
+    assert choosing.own_if_made(Subject(0)) is None
+    asked = {Subject(0): COUNT}
+    assert "| seed 0 | – | – | – |" in evidence_page._own(asked, contenders.nagpag())
+    monkeypatch.setattr(choosing, "gain", gain)
+    monkeypatch.setattr(choosing, "was_made", lambda *whatever: True)
+    few, many = (choosing.own_if_made(Subject(seed)) for seed in (0, 1))
+    assert few.settings["blocks"] == "7" and many.settings["blocks"] == "all"
+    assert f"| seed 0 | {few.name} | -1.000 ± 0.010 | -5.000 ± 0.010 |" in evidence_page._own(
+        asked, contenders.nagpag()
+    )
+
+
 def test_what_was_not_made_is_named_not_guessed(quick):
-    page = evidence_page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNTS)
     assert "Not measured yet: CFG 7." in page and "| CFG 7 |" not in page
 
 
@@ -199,7 +220,7 @@ def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence_page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
     monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
     evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNT)
-    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNT)
+    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
     assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", page))
 
 
