@@ -1,4 +1,4 @@
-"""Which blocks does a model itself say to guide? Signals that need no judge, beside the judges' gains: docs/calibration.md
+"""Which guidance does a model itself ask for? Signals that need no judge, beside the judges' gains: docs/calibration.md
 
 python3 lab/host.py run lab/run.py calibrate 0 1: the trained models of these seeds, a few minutes on one thread. What is
 measured is kept in the cache, so that a run resumes; the page is written after each of the two signals. Judged
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import os
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,15 +20,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..nagpag.recovery import Measured
 from . import choosing, evidence_runs, host, sampling, shapes
 from .contenders import DOUBLES, Contender, cfg, nagpag, plain
 from .evidence_runs import CHOOSING, PART, Subject
-from .paired import Measured
-from .signals import align, losses, margins, mean, together
+from .signals import align, mean, together
 
 PICTURES, SCENES, NOISE = 32, 5_000, 6_000  # how many held-out renders, and the seeds of their scenes and noise
 SIGMAS = (0.9, 0.7, 0.4)  # of alignment
-STEPS, RECOVERY_SIGMAS = 5, (0.7,)
+SEEDS = range(6)  # of the models that recovery is looked at on
 # The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
 # every prediction is by itself, so that all are renewed at each.
 STRENGTHS: dict[str, dict[str, Any]] = {
@@ -41,8 +41,6 @@ SIGNALS = {
     "cosine": "cosine between guidance and residual",
     "weight": "best weight of guidance",
     "closer": "share of the residual's square taken away",
-    "margin, own loss": "change in the caption's margin, by the sample's own loss",
-    "margin, plain loss": "change in the caption's margin, by the plain sample's loss",
 }
 
 
@@ -89,52 +87,28 @@ class Bench:
     In float32: guidance this weak is not much larger than the rounding of bfloat16, which direction and residual share.
     """
 
-    def __init__(self, path: Path, pictures: int = PICTURES, steps: int = STEPS):
-        self.steps = steps
+    def __init__(self, path: Path, pictures: int = PICTURES):
         self.model = sampling.load(path, torch.float32)
         self.scenes = shapes.random_scenes(pictures, torch.Generator().manual_seed(SCENES))
         self.renders = shapes.to_latent(shapes.render(self.scenes))
-        self.seeds = [NOISE + row for row in range(pictures)]
         self.noise = torch.randn(self.renders.shape, generator=torch.Generator().manual_seed(NOISE))
         self.captions = sampling.conditioning([scene.caption for scene in self.scenes])
-        self.near_misses = sampling.conditioning([near_miss(scene) for scene in self.scenes])
 
     @cached_property
     def plain_prediction(self) -> Tensor:
         return self.predict(plain(), self.renders, self.captions, SIGMAS)[0]
 
-    @cached_property
-    def plain_losses(self) -> tuple[Tensor, Tensor]:
-        return self.losses_of(plain())
-
     def predict(
         self, contender: Contender, latents: Tensor, captions: list, sigmas: tuple[float, ...]
     ) -> tuple[Tensor, Tensor]:
         """x̂₀ at each sigma, and x₀, under this guidance; latents as the model knows them."""
-        from .probe import predict
+        from ..nagpag.probe import predict
 
         # The host takes latents as a VAE gives them.
         given = self.model.model.latent_format.process_out(latents)
         empty = sampling.conditioning([""])
         model = contender.patch(self.model)
         return predict(model, captions, given, self.noise, torch.tensor(sigmas), contender.cfg, empty)
-
-    def losses_of(self, contender: Contender) -> tuple[Tensor, Tensor]:
-        """The plain model's losses on this contender's samples, own captions and near misses, (levels, pictures) each."""
-        model = contender.patch(self.model)
-        small = sampling.sample(model, self.scenes, self.seeds, contender.cfg, self.steps)
-        latents = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
-        right, wrong = (
-            losses(*self.predict(plain(), latents, captions, RECOVERY_SIGMAS))
-            for captions in (self.captions, self.near_misses)
-        )
-        return right, wrong
-
-
-def near_miss(scene: shapes.Scene) -> str:
-    """The scene's caption with every shape another one."""
-    things = [replace(t, shape=(t.shape + 1 + t.color % 5) % len(shapes.SHAPES)) for t in scene.things]
-    return replace(scene, things=tuple(things)).caption
 
 
 # --- signals and gains ---
@@ -148,41 +122,33 @@ def alignment(bench: Bench, contender: Contender) -> dict[str, Measured]:
     return {"cosine": mean(found.cosines), "weight": found.weight, "closer": mean(found.closer)}
 
 
-def recovery(bench: Bench, contender: Contender) -> dict[str, Measured]:
-    """How much more surely the plain model finds the captions again in guided samples than in unguided ones."""
-    right, wrong = bench.losses_of(contender)
-    plain_right, plain_wrong = bench.plain_losses
-    before = margins(plain_right, plain_wrong, plain_right)
-    return {
-        "margin, own loss": mean(margins(right, wrong, right) - before),
-        "margin, plain loss": mean(margins(right, wrong, plain_right) - before),
-    }
-
-
-PARTS: tuple[Callable[[Bench, Contender], dict[str, Measured]], ...] = (alignment, recovery)
-
-
-def measure(path: Path, part: Callable[[Bench, Contender], dict[str, Measured]], wanted: list[Setting]) -> Numbers:
-    """One part of the signals of these settings by the model in this file; what is kept is not measured again."""
-    kept = _kept(path, part.__name__)
+def measure(path: Path, wanted: list[Setting]) -> Numbers:
+    """Alignment of these settings by the model in this file; what is kept is not measured again."""
+    kept = _kept(path)
     found: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
     missing = [setting for setting in wanted if setting.key not in found]
     bench = Bench(path) if missing else None
-    for setting in tqdm(missing, desc=f"{path.stem}, {part.__name__}", unit="setting"):
+    for setting in tqdm(missing, desc=f"{path.stem}, alignment", unit="setting"):
         assert bench is not None
-        numbers = part(bench, setting.contender(renew_every=1))
+        numbers = alignment(bench, setting.contender(renew_every=1))
         found[setting.key] = {name: asdict(measured) for name, measured in numbers.items()}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(found))
+        _write(kept, json.dumps(found))
     return {s: {name: Measured(**numbers) for name, numbers in found[s.key].items()} for s in wanted}
 
 
-def _kept(path: Path, part: str) -> Path:
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.rename(path)
+
+
+def _kept(path: Path) -> Path:
     """Changes with the model's recipe and whatever else is measured."""
-    how = SIGMAS if part == "alignment" else (STEPS, RECOVERY_SIGMAS)
-    key = repr((path.parent.name, PICTURES, SCENES, NOISE, how))
+    key = repr((path.parent.name, PICTURES, SCENES, NOISE, SIGMAS))
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-{part}.json"
+    return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-alignment.json"
 
 
 def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
@@ -228,18 +194,15 @@ def model(subject: Subject, numbers: Numbers) -> Model:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure the named models, print the page and write it with its plot; arguments such as 0 1."""
+    """Measure alignment on the named models and recovery on all; print the page and write it with its plots. Such as 0 1."""
     subjects = [evidence_runs.subject_of(word) for word in arguments or ["0", "1"]]
     torch.set_num_threads(1)
-    from . import calibrate_page
+    from . import calibrate_page, recovery_page
 
-    numbers: dict[Subject, Numbers] = {subject: {setting: {} for setting in settings()} for subject in subjects}
-    for part in PARTS:
-        for subject in subjects:
-            for setting, found in measure(subject.file, part, settings()).items():
-                numbers[subject][setting] |= found
-        models = [model(subject, numbers[subject]) for subject in subjects]
-        calibrate_page.PAGE.write_text(calibrate_page.page(models))
-        calibrate_page.draw(models, calibrate_page.PLOT)
+    models = [model(subject, measure(subject.file, settings())) for subject in subjects]
+    found = [one for seed in SEEDS if (one := recovery_page.look(Subject(seed)))]
+    calibrate_page.PAGE.write_text(calibrate_page.page(models, found))
+    calibrate_page.draw(models, calibrate_page.PLOT)
+    recovery_page.draw(found, recovery_page.PLOT)
     print(calibrate_page.PAGE.read_text())
     return 0

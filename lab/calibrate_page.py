@@ -6,28 +6,25 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import calibrate, host
+from ..nagpag.recovery import Measured
+from . import calibrate, host, recovery_page
 from .calibrate import SIGNALS, STRENGTHS, Model, Setting
 from .markdown import table
-from .paired import Measured
 from .signals import rank_agreement
 
 PAGE, PLOT = host.REPO / "docs" / "calibration.md", host.REPO / "docs" / "calibration.png"
 LEAST = 3  # settings for a rank agreement
 
 
-def page(models: list[Model]) -> str:
+def page(models: list[Model], found: list[recovery_page.Found]) -> str:
     """The whole page as Markdown."""
     parts = [
         "# Calibration without a judge",
-        INTRODUCTION.format(
-            pictures=calibrate.PICTURES,
-            sigmas=_list(calibrate.SIGMAS),
-            steps=calibrate.STEPS,
-            recovery_sigmas=_list(calibrate.RECOVERY_SIGMAS),
-            judged=calibrate.PART,
-        ),
-        "## Do they rank blocks as the judges do?",
+        INTRODUCTION.format(judged=calibrate.PART),
+        recovery_page.section(found),
+        "# The other signal: alignment",
+        ALIGNMENT.format(pictures=calibrate.PICTURES, sigmas=_list(calibrate.SIGMAS)),
+        "## Does it rank blocks as the judges do?",
         agreement_table(models),
         AGREEMENT_NOTES,
         "![Gain against each signal](calibration.png)",
@@ -35,15 +32,9 @@ def page(models: list[Model]) -> str:
         choice_table(models),
         "## Reading",
         reading(models),
-        *([] if len(measured(models)) == len(SIGNALS) else [UNFINISHED]),
         *(f"## {model.name.capitalize()}\n\n{signal_table(model)}" for model in models),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def measured(models: list[Model]) -> list[str]:
-    """The signals that all of them have."""
-    return [name for name in SIGNALS if all(name in numbers for m in models for numbers in m.numbers.values())]
 
 
 def _list(values: Iterable[float]) -> str:
@@ -60,7 +51,7 @@ def signal_table(model: Model) -> str:
     def place(setting: Setting) -> float:
         return -model.gains[setting].value if setting in model.gains else 1.0
 
-    return table(["", "judges' gain", *measured([model])], map(cells, sorted(model.numbers, key=place)))
+    return table(["", "judges' gain", *SIGNALS], map(cells, sorted(model.numbers, key=place)))
 
 
 # --- rank agreement ---
@@ -83,7 +74,7 @@ def agreement_table(models: list[Model]) -> str:
         first, second = ({s: v for s, v in half.items() if s in model.judged(reach)} for half in model.halves)
         return agreement(first, second)
 
-    rows = [row(name, (model.signal(name) for model, _ in columns)) for name in measured(models)]
+    rows = [row(name, (model.signal(name) for model, _ in columns)) for name in SIGNALS]
     if len(models) == 2:
         rows.append(row("*the other model's gains*", (models[model is models[0]].judged() for model, _ in columns)))
     rows.append(["*gains, first half against second*", *(_short(halves(*column)) for column in columns)])
@@ -101,7 +92,7 @@ def choice_table(models: list[Model]) -> str:
         return [name, *(f"{model.gains[setting]} ({setting})" for model, setting in chosen)]
 
     judged = [model for model in models if model.judged()]
-    rows = [row(name, ((model, first_choice(model, name)) for model in judged)) for name in measured(models)]
+    rows = [row(name, ((model, first_choice(model, name)) for model in judged)) for name in SIGNALS]
     rows.append(row("*the judges' own best*", ((m, max(m.judged(), key=m.judged().__getitem__)) for m in judged)))
     rows.append(["*mean of all settings*", *(f"{statistics.mean(m.judged().values()):+.3f}" for m in judged)])
     return table(["", *(model.name for model in judged)], rows)
@@ -116,10 +107,7 @@ def first_choice(model: Model, name: str) -> Setting:
 def reading(models: list[Model]) -> str:
     """In words, by the rule that two standard errors count."""
     judged = [model for model in models if len(model.judged()) >= LEAST]
-    lines = [
-        f"- {name}: {_verdict([rank_agreement(m.signal(name), m.judged()) for m in judged])}"
-        for name in measured(models)
-    ]
+    lines = [f"- {name}: {_verdict([rank_agreement(m.signal(name), m.judged()) for m in judged])}" for name in SIGNALS]
     cosines = [numbers["cosine"] for model in models for numbers in model.numbers.values()]
     beyond = sum(cosine.helps or cosine.harms for cosine in cosines)
     return "\n".join([READING, "", *lines, "", WHY.format(beyond=beyond, cosines=len(cosines)), "", CAUTION])
@@ -144,7 +132,7 @@ def draw(models: list[Model], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = {name: SIGNALS[name] for name in measured(models)}
+    shown = SIGNALS
     rows = -(-len(shown) // 3)
     size = (11, 0.5 + 3.4 * rows)
     figure, axes = plt.subplots(rows, 3, figsize=size, sharey=True, squeeze=False, layout="constrained")
@@ -179,31 +167,25 @@ def draw(models: list[Model], path: Path) -> None:
 
 
 INTRODUCTION = """\
-A user of FLUX.1 has no judge of shapes, only the model and some pictures with captions. Can these say which block to
-guide? Written by `python3 lab/host.py run lab/run.py calibrate 0 1`, on small FLUX models trained here; nothing of this
-was tried on FLUX.1's own weights.
+A user of FLUX.1 has no judge of shapes, only the model and some prompts. Can these say which guidance helps? Written by
+`python3 lab/host.py run -- lab/run.py calibrate`, on small FLUX models trained here; nothing of this was tried on
+FLUX.1's own weights. Two signals were tried. One, **recovery**, ranks settings as the judges do, on every model looked at: it is what the
+node *NAG-PAG Calibrate* asks. The other, alignment, does not.
 
-**Alignment.** {pictures} held-out renders with their captions are noised to sigma {sigmas}. What the model predicts
+**Gain** is the change in the share of objects right, the mean of two judges, on {judged} pictures of the choosing set
+(lab/choosing.py)."""
+
+ALIGNMENT = """\
+{pictures} held-out renders with their captions are noised to sigma {sigmas}. What the model predicts
 without guidance misses the true picture by the residual r; guidance moves the prediction by δ. *cosine* is
 ⟨δ, r⟩ / ‖δ‖‖r‖; *weight* the w for which Σ‖r − wδ‖² is least; *closer* by how much of ‖r‖² less is left with δ added as
-it is. All over the sigmas together, each counting alike.
-
-**Recovery.** {pictures} pictures are sampled in {steps} steps with and without guidance. The plain model then denoises
-them from sigma {recovery_sigmas} with their own caption and with one that names other shapes. The *margin* is by how
-much the wrong caption fits worse; what is shown is its change by guidance. It is divided by the loss of the sample
-itself, or by the loss of the unguided sample: a sample that is merely easier to predict raises the first and not the
-second.
-
-**Gain.** The change in the share of objects right, the mean of two judges, on {judged} pictures of the choosing set
-(lab/choosing.py), with the same blocks, reaches, scale, tau and alpha; branches to the output were renewed every 4th
-step for the judges and at every step for the signals."""
+it is. All over the sigmas together, each counting alike. Gains are of the same blocks, reaches, scale, tau and alpha;
+branches to the output were renewed every 4th step for the judges and at every step for the signals."""
 
 AGREEMENT_NOTES = """\
 The errors are the spread over resampled settings, 16 a model or 8 a reach; they do not hold the noise of the signals
 and gains themselves. The last row says how well gains of one half of the prompts foretell those of the other: where it
 is low, no signal can be expected to be high. CFG is left out, as a far point that would decide the ranks."""
-
-UNFINISHED = "Recovery is not measured yet; the same command goes on with it."
 
 READING = "By agreement over both reaches, where more than two standard errors count:"
 
@@ -217,5 +199,5 @@ puts the weakest guidance first, whatever that does to a picture."""
 CAUTION = """\
 Sixteen settings on each of two models are few, and the signals were looked at without a correction for their number.
 The gains of most settings lie within their own errors of 0 and of each other; where the last row of the first table is
-near 0, the order of gains is mostly noise, and no signal could be seen to foretell it. So nothing here says which block
-to guide, and no such command or node is offered."""
+near 0, the order of gains is mostly noise, and no signal could be seen to foretell it. So alignment says nothing of which
+block to guide."""

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nagpag.recovery import Measured
 from . import evidence_runs, judges, markdown, paired, search
 from .contenders import DOUBLES, Contender, describe, nag, nagpag, pag, plain, skip_layer
 from .evidence_runs import CHOOSING, NOISES, Asked, Subject
-from .paired import Measured
 
 
 def gain(subjects: list[Subject], contender: Contender, asked: Asked, count: int, judge: str = "both") -> Measured:

@@ -38,7 +38,7 @@ class Contender:
 
     name: str
     key: str
-    patch: Patch
+    patch: Patch = field(compare=False)
     passes: float
     cfg: float = 1.0
     settings: dict[str, Any] = field(default_factory=dict, compare=False)

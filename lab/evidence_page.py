@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from ..nagpag.recovery import Measured
 from . import choosing, evidence_runs, host, judges, sampling
 from .contenders import DOUBLES, Contender, plain
 from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
 from .in_host import enter_host
 from .markdown import table
-from .paired import Measured
 
 OUTPUT = host.REPO / "docs" / "evidence.md"
 LOOKS = ("saturation", "sharpness")

@@ -155,10 +155,10 @@ def make_part(job: Job) -> None:
     batches = [slice(start, start + sampling.BATCH) for start in range(0, PART, sampling.BATCH)]
     pictures = [sampling.sample(model, scenes[rows], seeds[rows], job.contender.cfg) for rows in batches]
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    _save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)
+    save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def save(tensors: dict[str, Tensor], path: Path) -> None:
     """Whole or not at all, however it ends."""
     unfinished = path.with_suffix(f".{os.getpid()}")
     save_file(tensors, str(unfinished))
@@ -182,7 +182,7 @@ def _scores_of_part(job: Job) -> judges.Scores:
     kept = job.file.with_name(f"{job.file.stem}-{_judges_digest()}.scores")
     if not kept.exists():
         found = judges.score(pictures_of(job), job.asked.rows(job.part)[0])
-        _save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
+        save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
     return judges.Scores(**load_file(kept))
 
 

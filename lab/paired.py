@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from ..nagpag.recovery import Measured
+
 RESAMPLES = 2_000
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with its standard error."""
-
-    value: float
-    error: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} ± {self.error:.3f}"
-
-    @property
-    def helps(self) -> bool:
-        """Above zero by more than two standard errors."""
-        return self.value > 2 * self.error
-
-    @property
-    def harms(self) -> bool:
-        """Below zero by more than two standard errors."""
-        return self.value < -2 * self.error
 
 
 def ratio_gain(right: Tensor, plain: Tensor, total: Tensor, group: int, seed: int = 0) -> Measured:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from .paired import Measured
+from ..nagpag.recovery import Measured
 
 Candidate = TypeVar("Candidate")
 

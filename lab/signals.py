@@ -1,8 +1,7 @@
 """Calibration without a judge: what the model itself says of a guidance setting, measured on pictures with captions.
 
-Two signals, each a number a picture: alignment (does guidance point from what the model predicts to what is true?) and
-recovery (does the model find the caption again in what was sampled, beside a wrong one?). And rank agreement of either
-with what judges say: is it worth anything?
+Alignment, a number a picture: does guidance point from what the model predicts to what is true? And the rank agreement of a
+signal with what judges say: is it worth anything? The other signal, recovery, is the pack's own (nagpag/recovery.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from .paired import Measured
+from ..nagpag.recovery import Measured
 
 
 def mean(values: Tensor) -> Measured:
@@ -89,26 +88,6 @@ def together(alignments: Sequence[Alignment]) -> Alignment:
         return torch.stack([getattr(a, name) * share for a, share in zip(alignments, shares, strict=True)]).sum(0)
 
     return Alignment(total("dot"), total("moved"), total("missed"))
-
-
-# --- recovery ---
-
-
-def losses(predicted: Tensor, truth: Tensor) -> Tensor:
-    """The mean squared error of each picture's prediction, (…, pictures, channels, height, width) → (…, pictures)."""
-    return (predicted - truth).flatten(-3).double().square().mean(-1)
-
-
-def margins(right: Tensor, wrong: Tensor, unit: Tensor) -> Tensor:
-    """How surely the model finds pictures' captions again (a diffusion classifier, arXiv 2303.16203, section 3).
-
-    right, wrong: the model's denoising loss on each picture with its own caption and with a wrong one, (levels,
-    pictures), the same noise. unit: losses of the same shape; a level's differences are divided by their mean there, so
-    that every noise level counts alike. With `right` as the unit, pictures that the model predicts easily (smooth ones,
-    say) get larger margins; with the losses of unguided pictures they do not.
-    Returns (pictures,): by how much the wrong caption fits worse; below 0 where it fits better.
-    """
-    return ((wrong - right) / unit.mean(1, keepdim=True)).mean(0)
 
 
 # --- is a signal worth anything? ---

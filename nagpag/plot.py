@@ -1,8 +1,9 @@
-"""A recording as one picture. The only module that imports matplotlib, by its object-oriented side, without pyplot."""
+"""A recording, or a calibration, as one picture. The only module that imports matplotlib, by its object-oriented side, without pyplot."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .record import Recording, Row, by_block
+from .recovery import Measured
 
 WIDTH, HEIGHT, DPI = 1280, 960, 100
 # Of Okabe and Ito's palette for every kind of colour vision; the maps' colours rise evenly in lightness.
@@ -33,9 +35,38 @@ def draw(recording: Recording | None, matched: bool = True) -> np.ndarray:
         _say(figure, recording.problems() or ["nothing was recorded"])
     else:
         _whole(figure, recording, matched)
+    return _pixels(figure)
+
+
+def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255
+
+
+def draw_measured(measured: Mapping[str, Measured], chosen: str | None) -> np.ndarray:
+    """What a calibration found, best first, with two errors to each side; the picture, (height, width, 3) in [0, 1].
+
+    chosen: which of them was; None: none is above zero by two errors.
+    """
+    height = 150 + 34 * len(measured)
+    figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
+    axes = figure.subplots()
+    for place, (name, found) in enumerate(measured.items()):
+        color = ORANGE if found.harms else BLUE if name == chosen else GREY
+        spread = 2 * np.nan_to_num(found.error)
+        axes.errorbar(
+            found.value, place, xerr=spread, fmt="o", color=color, capsize=4, markersize=8 if name == chosen else 6
+        )
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(range(len(measured)), list(measured), fontsize=FONT_SIZE)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("change in how surely the model finds the prompts again (two standard errors)", fontsize=FONT_SIZE)
+    found_best = f"best: {chosen}" if chosen else "nothing helps by two standard errors: leave guidance off"
+    axes.set_title(f"NAG-PAG Calibrate, {found_best}", loc="left", fontsize=18, weight="bold")
+    return _pixels(figure)
 
 
 def _say(figure: Figure, reasons: list[str]) -> None:

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
+from .calibrate import NAGPAGCalibrate
 from .guidance import NAGPAGGuidance
 from .seeing import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 
@@ -10,4 +11,4 @@ from .seeing import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 class NagPagExtension(ComfyExtension):
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [NAGPAGGuidance, NAGPAGInspect, NAGPAGRecord, NAGPAGPlot]
+        return [NAGPAGGuidance, NAGPAGInspect, NAGPAGRecord, NAGPAGPlot, NAGPAGCalibrate]

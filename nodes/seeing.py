@@ -12,7 +12,7 @@ from ..nagpag.config import BLOCKS, INSPECT, PLOT, RECORD, NodeTexts
 RecordSocket = io.Custom("NAGPAG_RECORD")
 
 
-def _schema(node: NodeTexts, inputs: list, outputs: list, **extra) -> io.Schema:
+def schema_of(node: NodeTexts, inputs: list, outputs: list, **extra) -> io.Schema:
     return io.Schema(
         node_id=node.id,
         display_name=node.display_name,
@@ -23,6 +23,14 @@ def _schema(node: NodeTexts, inputs: list, outputs: list, **extra) -> io.Schema:
         outputs=outputs,
         **extra,
     )
+
+
+def what_plotting_lacks(node: NodeTexts) -> str | None:
+    """That matplotlib is not installed, and how to mend it."""
+    if importlib.util.find_spec("matplotlib"):
+        return None
+    how = f'"{sys.executable}" -m pip install matplotlib'
+    return f"{node.display_name} needs matplotlib, which is not installed: {how}"
 
 
 class NAGPAGInspect(io.ComfyNode):
@@ -36,7 +44,7 @@ class NAGPAGInspect(io.ComfyNode):
             io.Model.Output(tooltip=INSPECT.outputs["MODEL"]),
             io.String.Output(display_name="text", tooltip=INSPECT.outputs["text"]),
         ]
-        return _schema(INSPECT, inputs, outputs, is_output_node=True)
+        return schema_of(INSPECT, inputs, outputs, is_output_node=True)
 
     @classmethod
     def execute(cls, model: io.Model.Type, blocks: str = BLOCKS.default) -> io.NodeOutput:
@@ -55,7 +63,7 @@ class NAGPAGRecord(io.ComfyNode):
             RecordSocket.Output(display_name="record", tooltip=RECORD.outputs["record"]),
         ]
         # Two of these on one model are two records: the host may not take one's outputs for the other's.
-        return _schema(RECORD, inputs, outputs, not_idempotent=True)
+        return schema_of(RECORD, inputs, outputs, not_idempotent=True)
 
     @classmethod
     def execute(cls, model: io.Model.Type) -> io.NodeOutput:
@@ -78,14 +86,12 @@ class NAGPAGPlot(io.ComfyNode):
             io.Latent.Output(tooltip=PLOT.outputs["LATENT"]),
             io.String.Output(display_name="numbers", tooltip=PLOT.outputs["numbers"]),
         ]
-        return _schema(PLOT, inputs, outputs, is_output_node=True)
+        return schema_of(PLOT, inputs, outputs, is_output_node=True)
 
     @classmethod
     def validate_inputs(cls) -> bool | str:
         """Say before any work that the plotting library is missing; the other nodes do without it."""
-        if importlib.util.find_spec("matplotlib"):
-            return True
-        return f'NAG-PAG Plot needs matplotlib, which is not installed: "{sys.executable}" -m pip install matplotlib'
+        return what_plotting_lacks(PLOT) or True
 
     @classmethod
     def execute(cls, record, latent: io.Latent.Type) -> io.NodeOutput:

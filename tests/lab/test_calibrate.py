@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from nag_pag_flux.lab import calibrate, calibrate_page, choosing, evidence_runs
+from nag_pag_flux.lab import calibrate, calibrate_page, choosing, evidence_runs, judges, recovering, recovery_page
 from nag_pag_flux.lab.calibrate import CFG, SIGNALS, Bench, Setting
 from nag_pag_flux.lab.contenders import plain
-from nag_pag_flux.lab.paired import Measured
+from nag_pag_flux.nagpag.recovery import Measured, recovered
 
 
 def test_what_is_measured_is_what_was_judged():
@@ -24,14 +24,7 @@ def test_a_model_that_is_not_there_is_named(word, said):
 
 @pytest.fixture(scope="module")
 def bench():
-    return Bench(evidence_runs.SHIPPED, pictures=4, steps=2)
-
-
-def test_near_misses_name_other_shapes_and_all_else_alike(bench):
-    for scene in bench.scenes:
-        own, other = scene.caption.split(), calibrate.near_miss(scene).split()
-        different = [(a, b) for a, b in zip(own, other, strict=True) if a.strip(",") != b.strip(",")]
-        assert len(different) == len(scene.things)
+    return Bench(evidence_runs.SHIPPED, pictures=4)
 
 
 def test_cfg_is_aligned_as_two_predictions_by_hand_say(bench):
@@ -50,12 +43,10 @@ def test_cfg_is_aligned_as_two_predictions_by_hand_say(bench):
     assert found["weight"].value == pytest.approx(least, abs=1e-3)
 
 
-def test_no_guidance_changes_no_margin_and_some_does(bench):
-    assert {m.value for m in calibrate.recovery(bench, plain()).values()} == {0.0}
-    guided = Setting("output", 6).contender(renew_every=1)
-    found = calibrate.alignment(bench, guided) | calibrate.recovery(bench, guided)
-    assert list(found) == list(SIGNALS)
-    assert all(m.value != 0 and m.error > 0 for m in found.values())
+def test_no_guidance_points_nowhere_and_some_does(bench):
+    assert calibrate.alignment(bench, plain())["weight"].value == 0
+    found = calibrate.alignment(bench, Setting("output", 6).contender(renew_every=1))
+    assert list(found) == list(SIGNALS) and all(m.value != 0 and m.error > 0 for m in found.values())
 
 
 def test_what_is_measured_is_kept(tmp_path, monkeypatch):
@@ -64,22 +55,15 @@ def test_what_is_measured_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(calibrate.host, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(calibrate, "Bench", lambda path: path)
 
-    def part(bench, contender):
+    def alignment(bench, contender):
         made.append(contender.key)
         return {"cosine": Measured(len(made), 0.5)}
 
-    first = calibrate.measure(evidence_runs.SHIPPED, part, wanted[:2])
-    both = calibrate.measure(evidence_runs.SHIPPED, part, wanted)
+    monkeypatch.setattr(calibrate, "alignment", alignment)
+    first = calibrate.measure(evidence_runs.SHIPPED, wanted[:2])
+    both = calibrate.measure(evidence_runs.SHIPPED, wanted)
     assert made == [setting.key for setting in wanted]
     assert first.items() <= both.items() and both[wanted[2]] == {"cosine": Measured(3, 0.5)}
-
-
-def test_the_model_finds_the_captions_of_real_renders(bench):
-    own, other = (
-        calibrate.losses(*bench.predict(plain(), bench.renders, captions, (0.8, 0.6)))
-        for captions in (bench.captions, bench.near_misses)
-    )
-    assert (calibrate.margins(own, other, own) > 0).all()
 
 
 def test_what_has_no_pictures_has_no_gain(tmp_path, monkeypatch):
@@ -101,7 +85,7 @@ def model_of(name, sign):
 
 
 def test_the_page_says_what_ranks_alike_and_what_does_not():
-    page = calibrate_page.page([model_of("seed 0", 1), model_of("seed 1", -1)])
+    page = calibrate_page.page([model_of("seed 0", 1), model_of("seed 1", -1)], [found_of("seed 0", 1)])
     row = next(line for line in page.splitlines() if line.startswith("| cosine |"))
     assert row.count("+1.00 ± 0.00") == row.count("-1.00 ± 0.00") == 3
     assert "- cosine: agrees beyond error bars on 1 of 2 models, disagrees beyond them on 1." in page
@@ -112,10 +96,52 @@ def test_the_page_says_what_ranks_alike_and_what_does_not():
 
 def test_the_page_of_models_that_nobody_judged_has_signals_only():
     unjudged = model_of("seed 5", 1)._replace(gains={}, halves=({}, {}))
-    page = calibrate_page.page([unjudged])
+    page = calibrate_page.page([unjudged], [])
     assert page.count("not judged") == len(calibrate.settings())
 
 
-def test_the_plot_is_drawn(tmp_path):
+# --- recovery ---
+
+
+def found_of(name, sign):
+    """Recovery that ranks as the gains do, or the other way round."""
+    settings = recovering.settings()
+    changes = {contender: Measured(sign * i / 10, 0.01) for i, contender in enumerate(settings)}
+    gains = {contender: Measured(i / 100 - 0.1, 0.02) for i, contender in enumerate(settings)}
+    return recovery_page.Found(name, changes, changes, gains)
+
+
+def test_the_section_says_whether_recovery_ranks_as_the_judges_do():
+    alike, unlike = found_of("seed 0", 1), found_of("seed 1", -1)
+    section = recovery_page.section([alike, unlike])
+    last, first = recovering.settings()[-1].name, recovering.settings()[0].name
+    assert "| seed 0 | 40 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 |" in section
+    assert "| seed 1 | 40 | -1.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | +1.00 ± 0.00 |" in section
+    assert f"| seed 0 | {last} | +0.290 ± 0.020 | +0.290 ± 0.020 ({last}) | +0.095 |" in section
+    assert f"| seed 1 | {first} | -0.100 ± 0.020 |" in section
+    assert len(alike.gentle()) == 34 and min(alike.gentle().values()) == pytest.approx(-0.04)
+
+
+def test_recovery_is_that_of_the_kept_pictures(tmp_path, monkeypatch):
+    """Renders in the place of samples: the model finds its prompts in them, and not in grey ones."""
+    monkeypatch.setattr(evidence_runs, "folder", lambda: tmp_path)
+    monkeypatch.setattr(evidence_runs, "PART", 32)
+    monkeypatch.setattr(recovering, "PART", 32)
+    subject, grey = evidence_runs.Subject(0), recovering.settings()[0]
+    assert recovering.changes(subject, [grey]) == {} and recovery_page.look(subject) is None
+    for contender in (plain(), grey):
+        job = recovering._job(subject, contender)
+        pictures = judges.real_pictures(job.asked.rows(0)[0])
+        pictures = torch.full_like(pictures, 0.5) if contender is grey else pictures
+        evidence_runs.save({"pictures": (pictures * 255).round().byte()}, job.file)
+    assert recovered(recovering.losses(recovering._job(subject, plain()))) > 0.5
+    (change,) = recovering.changes(subject, [grey]).values()
+    assert change.harms and change.value < -0.5
+    assert recovering.own_if_made(subject) is None
+
+
+def test_the_plots_are_drawn(tmp_path):
     calibrate_page.draw([model_of("seed 0", 1), model_of("seed 1", -1)], tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    recovery_page.draw([found_of("seed 0", 1)], tmp_path / "recovery.png")
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.iterdir())
+    assert {path.name for path in (calibrate_page.PLOT, recovery_page.PLOT)} == {"calibration.png", "recovery.png"}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from nag_pag_flux.lab import choosing, contenders, evidence, evidence_page, evidence_runs, paired, sampling, search
 from nag_pag_flux.lab.evidence_runs import CHOOSING, REPORTING, Subject
-from nag_pag_flux.lab.paired import Measured
 from nag_pag_flux.nagpag import blocks as blocks_module
+from nag_pag_flux.nagpag.recovery import Measured
 
 # --- arithmetic ---
 
@@ -28,11 +28,6 @@ def test_pictures_of_one_prompt_are_resampled_together():
     nothing, one = torch.zeros_like(change), torch.ones_like(change)
     together, alone = (paired.ratio_gain(change, nothing, one, group).error for group in (4, 1))
     assert together / alone == pytest.approx(2, rel=0.15)
-
-
-def test_a_gain_counts_above_two_errors():
-    assert Measured(0.09, 0.04).helps and not Measured(0.07, 0.04).helps
-    assert Measured(-0.09, 0.04).harms and not Measured(-0.07, 0.04).harms
 
 
 def test_the_search_finds_the_best_and_looks_longest_at_it():

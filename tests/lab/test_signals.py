@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nag_pag_flux.lab.signals import align, losses, margins, mean, rank_agreement, together
+from nag_pag_flux.lab.signals import align, mean, rank_agreement, together
 
 
 def noise(*size, seed=0):
@@ -73,26 +73,6 @@ def test_noise_levels_count_alike_whatever_their_residual():
     right, wrong = align(direction, direction), align(-100 * direction, 100 * direction)
     assert together([right, wrong]).cosines.tolist() == pytest.approx([0.0] * 5, abs=1e-12)
     assert together([right, right]).cosines.tolist() == pytest.approx([1.0] * 5)
-
-
-def test_losses_are_means_of_squares_by_picture():
-    truth = noise(3, 2, 4, 4)
-    shift = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)[:, None, None, None]
-    assert losses(torch.stack([truth + shift, truth]), truth).tolist() == [pytest.approx([1.0, 4.0, 9.0]), [0.0] * 3]
-
-
-def test_a_margin_takes_every_noise_level_alike():
-    """One at a level of a thousandth of the loss counts as much as the other."""
-    right = torch.tensor([[1.0, 1.0], [1e-3, 1e-3]])
-    wrong = torch.tensor([[0.9, 1.1], [1.4e-3, 1.4e-3]])
-    assert margins(right, wrong, right).tolist() == pytest.approx([0.15, 0.25])
-
-
-def test_a_sample_that_is_only_easier_to_predict_has_a_larger_margin_by_its_own_loss_alone():
-    plain, wrong = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.5, 1.5]])
-    easier = plain - 0.5, wrong - 0.5
-    assert margins(*easier, easier[0]).tolist() == [1.0, 1.0]
-    assert margins(*easier, plain).tolist() == margins(plain, wrong, plain).tolist() == [0.5, 0.5]
 
 
 # --- rank agreement ---
