@@ -19,7 +19,7 @@ from torch import Tensor
 from ..nagpag.blocks import format_blocks, merge_position, parse_blocks, with_strength
 from ..nagpag.config import Settings
 from .flux_module import DEFAULT_SIZES
-from .sampling import STEPS
+from .sampling import BATCH, STEPS
 
 # Multiplications of one block of FLUX.1 at 1024×1024, in the proportion that design.md counts; 19 double, 38 single.
 DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
@@ -33,7 +33,7 @@ Patch = Callable[[Any], Any]
 class Contender:
     """key: all that decides its pictures, for the file's name. passes: model passes a step, at FLUX.1's proportions.
 
-    settings: the inputs of our node, empty where guidance is not ours.
+    settings: the inputs of our node, empty where guidance is not ours. batch: how many pictures are sampled at once.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Contender:
     passes: float
     cfg: float = 1.0
     settings: dict[str, Any] = field(default_factory=dict, compare=False)
+    batch: int = BATCH
 
 
 def share(first: int, last: int) -> float:
@@ -108,11 +109,15 @@ def _node(model: Any, values: dict[str, Any]) -> Any:
     return NAGPAGGuidance.execute(model=model, **values).args[0]
 
 
-def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5) -> Contender:
-    """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1."""
+def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5, batch: int = 8) -> Contender:
+    """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1.
+
+    It works where the host runs both prompts in one batch. Where that has no room in memory the host runs them one after the
+    other, and the node does nothing without a word, so that few pictures are sampled at once.
+    """
     name = f"ComfyUI's NAGuidance, scale {scale:g}, alpha {alpha:g}, tau {tau:g}"
     patch = partial(host_node, module="nodes_nag", node="NAGuidance", inputs=(scale, alpha, tau))
-    return Contender(name, f"ComfyUI's NAGuidance, {scale:g}, {alpha:g}, {tau:g}", patch, 2.0)
+    return Contender(name, f"{name}, batches of {batch}", patch, 2.0, batch=batch)
 
 
 def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15) -> Contender:

@@ -91,10 +91,11 @@ def _choose(counts: evidence_page.Counts) -> None:
         choosing.main([name])
     for subject in SUBJECTS:
         if not subject.early:
-            found = choosing.own(subject)
-            print(f"{subject} by itself: {found.name}", flush=True)
+            choosing.own(subject)
             count = counts.held_out if subject in HELD_OUT else counts.others
-            evidence_runs.make_pictures(evidence_runs.jobs([subject], [found], REPORTING, count))
+            found = [c for c in evidence_page.own_settings(subject) if c]
+            print(f"{subject} by itself: {'; '.join(c.name for c in found)}", flush=True)
+            evidence_runs.make_pictures(evidence_runs.jobs([subject], found, REPORTING, count))
 
 
 def _make(counts: evidence_page.Counts) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..nagpag.recovery import Measured
-from . import choosing, evidence_runs, host, judges, sampling
+from . import choosing, evidence_runs, host, judges, recovering, sampling
 from .contenders import DOUBLES, Contender, plain
 from .evidence_runs import CHOOSING, NOISES, REPORTING, Subject
 from .in_host import enter_host
@@ -152,7 +152,7 @@ these prompts, too. Classic PAG stands at the block whose branch to the output d
 defaults: the peers were hardly tuned. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
-Whether a model can say by itself which blocks to guide was tried: [calibration](calibration.md). These models have one head, so that
+A model can say by itself which guidance suits it: [calibration](calibration.md). These models have one head, so that
 nothing is known here of single heads.{not_yet}
 
 ![Gain against cost](evidence/pareto.png)
@@ -225,20 +225,27 @@ Change in the share of objects right over {_names(subjects)}, none of which sett
 {table(("", "CNN", "template fit"), rows)}"""
 
 
+def own_settings(subject: Subject) -> list[Contender | None]:
+    """Of the neighbours what is best for this model: by the judges, and by what it finds again; None: not looked at."""
+    return [choosing.own_if_made(subject), recovering.own_if_made(subject)]
+
+
 def _own(asked: dict[Subject, int], default: Contender) -> str:
-    """What the settings gain that the search found for each model by itself."""
+    """What the settings gain that were found for each model by itself."""
 
     def row(subject: Subject, count: int) -> list[str]:
-        own = choosing.own_if_made(subject)
-        cells = [choosing.gain_if_made([subject], c, REPORTING, count) if c else None for c in (own, default)]
-        return [str(subject), own.name if own else "–", *(str(gain or "–") for gain in cells)]
+        found = [*own_settings(subject), default]
+        gains = [choosing.gain_if_made([subject], c, REPORTING, count) if c else None for c in found]
+        words = (f"{gain or '–'} ({c.name})" if c else "–" for c, gain in zip(found[:2], gains, strict=False))
+        return [str(subject), *words, str(gains[2] or "–")]
 
     return f"""## Settings of each model's own
-For each late model by itself a search by successive halving (lab/search.py) took the best of the {len(choosing.neighbours())} settings in the
-round *neighbours* below, on the choosing set; here they meet the prompts and noise of the table. Change in the share of
-objects right, mean of both judges.
+For each late model by itself, the best of the {len(choosing.neighbours())} settings in the round *neighbours* below, by the choosing set: by the judges (a search by
+successive halving, lab/search.py), and by the model alone, without a judge (*recovery*: what NAG-PAG Calibrate does, see
+[calibration](calibration.md)). Here they meet the prompts and noise of the table. Change in the share of objects right,
+mean of both judges.
 
-{table(("", "found", "gain", "the node's defaults"), itertools.starmap(row, asked.items()))}"""
+{table(("", "found by the judges", "found by the model", "the node's defaults"), itertools.starmap(row, asked.items()))}"""
 
 
 def _unguided(asked: dict[Subject, int]) -> str:

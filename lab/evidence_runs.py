@@ -152,7 +152,8 @@ def make_part(job: Job) -> None:
     torch.set_num_threads(1)
     model = job.contender.patch(sampling.load(job.subject.file))
     scenes, seeds = job.asked.rows(job.part)
-    batches = [slice(start, start + sampling.BATCH) for start in range(0, PART, sampling.BATCH)]
+    size = job.contender.batch
+    batches = [slice(start, start + size) for start in range(0, PART, size)]
     pictures = [sampling.sample(model, scenes[rows], seeds[rows], job.contender.cfg) for rows in batches]
     job.file.parent.mkdir(parents=True, exist_ok=True)
     save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)

@@ -22,6 +22,14 @@ def pictures(model, contender, steps=STEPS):
     return sampling.sample(contender.patch(model), scenes[:ROWS], seeds[:ROWS], contender.cfg, steps)
 
 
+def test_naguidance_does_something_in_batches_of_its_size():
+    """Two prompts of more pictures may not fit one batch, and then it would be no guidance by another name."""
+    model, contender = sampling.load(evidence_runs.SHIPPED), contenders.nag()
+    scenes, seeds = (rows[: contender.batch] for rows in REPORTING.rows(0))
+    plain, guided = (sampling.sample(m, scenes, seeds, 1.0, 2) for m in (model, contender.patch(model)))
+    assert ((guided - plain).abs().amax((1, 2, 3)) > 0.05).all()
+
+
 # --- cost ---
 
 
