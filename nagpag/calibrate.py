@@ -177,8 +177,12 @@ def _losses_of_batch(
 
 
 def best(tried: list[Tried]) -> Candidate | None:
-    """The candidate that did best, None where none is above no guidance by two standard errors."""
-    return tried[0].candidate if tried[0].change.helps else None
+    """The candidate that did best, None where none is above no guidance.
+
+    It need not be above it by more than its errors: with few pictures hardly any is, and the best was a good choice all the same
+    (docs/calibration.md).
+    """
+    return tried[0].candidate if tried[0].change.value > 0 else None
 
 
 def as_json(tried: list[Tried]) -> str:

@@ -385,7 +385,7 @@ CALIBRATE = NodeTexts(
     },
     {
         "blocks": "The best candidate's block spec, for NAG-PAG Guidance.",
-        "alpha": "Its alpha; 0, which switches guidance off, where nothing did better than no guidance by two standard errors.",
+        "alpha": "Its alpha; 0, which switches guidance off, where no candidate did better than no guidance.",
         "IMAGE": "All candidates with their errors as a picture.",
         "numbers": "The same as JSON.",
     },

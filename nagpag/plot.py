@@ -47,7 +47,7 @@ def _pixels(figure: Figure) -> np.ndarray:
 def draw_measured(measured: Mapping[str, Measured], chosen: str | None) -> np.ndarray:
     """What a calibration found, best first, with two errors to each side; the picture, (height, width, 3) in [0, 1].
 
-    chosen: which of them was; None: none is above zero by two errors.
+    chosen: which of them was; None: none is above zero.
     """
     height = 150 + 34 * len(measured)
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI, facecolor="white", layout="constrained")
@@ -64,9 +64,14 @@ def draw_measured(measured: Mapping[str, Measured], chosen: str | None) -> np.nd
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("change in how surely the model finds the prompts again (two standard errors)", fontsize=FONT_SIZE)
-    found_best = f"best: {chosen}" if chosen else "nothing helps by two standard errors: leave guidance off"
-    axes.set_title(f"NAG-PAG Calibrate, {found_best}", loc="left", fontsize=18, weight="bold")
+    axes.set_title(f"NAG-PAG Calibrate: {_best(measured, chosen)}", loc="left", fontsize=18, weight="bold")
     return _pixels(figure)
+
+
+def _best(measured: Mapping[str, Measured], chosen: str | None) -> str:
+    if chosen is None:
+        return "no candidate does better than no guidance"
+    return f"{chosen} is best" + ("" if measured[chosen].helps else ", within two errors of no guidance")
 
 
 def _say(figure: Figure, reasons: list[str]) -> None:

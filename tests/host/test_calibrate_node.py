@@ -45,7 +45,7 @@ def test_every_candidate_is_tried_and_the_best_comes_out(found):
     }
     assert [row["change"] for row in told["tried"]] == sorted((row["change"] for row in told["tried"]), reverse=True)
     best = told["tried"][0]
-    helps = best["change"] > 2 * best["error"]
+    helps = best["change"] > 0
     assert (spec, alpha) == (best["blocks"], best["alpha"] if helps else 0)
     assert (told["chosen"] is not None) == helps
     assert image.shape[0] == 1 and image.shape[3] == 3 and float(image.min()) >= 0 and float(image.max()) == 1
@@ -93,7 +93,7 @@ def test_it_tells_harm_from_help_on_the_trained_model():
     assert (gentle.candidate, strong.candidate) == (Candidate("auto", 0.15), Candidate("auto", 1.0))
     assert strong.change.harms and not gentle.change.harms
     assert len(steps) == calibrate.steps_in_all(asked, 2) == 3 * 16 * 8
-    assert calibrate.best([gentle, strong]) == (gentle.candidate if gentle.change.helps else None)
+    assert calibrate.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
 
 
 def test_without_candidates_it_tries_where_the_blocks_begin():
@@ -138,5 +138,7 @@ def test_it_stops_when_it_is_asked_to(flux):
 
 
 def test_where_nothing_helps_guidance_is_left_off():
-    tried = [calibrate.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02))]
+    tried = [calibrate.Tried(Candidate("3-7", 0.15), Measured(-0.001, 0.02))]
     assert calibrate.best(tried) is None and json.loads(calibrate.as_json(tried))["chosen"] is None
+    tried = [calibrate.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02)), *tried]
+    assert json.loads(calibrate.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}

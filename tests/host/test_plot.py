@@ -1,6 +1,7 @@
 """The plot of real and of made recordings: a picture in every case, and what it needs is said before any work."""
 
 import importlib.util
+import math
 import warnings
 
 import comfy.model_management
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from nag_pag_flux.nagpag.patch import record_model
-from nag_pag_flux.nagpag.plot import draw
+from nag_pag_flux.nagpag.plot import draw, draw_measured
 from nag_pag_flux.nagpag.record import Guidance, Record, Recording, Row
+from nag_pag_flux.nagpag.recovery import Measured
 from nag_pag_flux.nodes.seeing import NAGPAGPlot
 from sampling import guided, prompt, sample
 
@@ -85,3 +87,14 @@ def test_an_interrupted_run_is_drawn(flux):
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         sample(record_model(guided(flux), record), prompt(1), callback=stop)
     assert draw(*record.of(torch.zeros(1, 16, 8, 12))).shape == (960, 1280, 3)
+
+
+@pytest.mark.parametrize("best", [0.1, 0.02, -0.01])
+def test_a_calibration_is_a_picture(best):
+    measured = {f"{i}-18, alpha 0.15": Measured(best - i / 20, 0.02) for i in range(8)} | {
+        "x": Measured(-0.2, math.nan)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = draw_measured(measured, "0-18, alpha 0.15" if best > 0 else None)
+    assert image.shape == (150 + 34 * 9, 1280, 3) and 0 <= image.min() < 0.5 and image.max() == 1

@@ -1,17 +1,16 @@
 """The diagnostics graph through a live server: what its nodes say, and what the host's cache makes of them."""
 
-import asyncio
 import copy
 import io
 import json
 
-import aiohttp
 import pytest
 import requests
 from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.server import run_graph
 from nag_pag_flux.nagpag import config
 from PIL import Image
+from showing import outputs, outputs_by_id
 
 STEPS = 3
 LAST = "double block 18"  # where the default reach merges
@@ -28,23 +27,6 @@ def with_numbers(graph):
     plot = next(key for key, node in graph.items() if node["class_type"] == "NAGPAGPlot")
     graph["90"] = {"class_type": "PreviewAny", "inputs": {"source": [plot, 2]}}
     return graph
-
-
-def outputs(server, graph):
-    """What each output node showed, by its class."""
-    asyncio.run(_queued(server, graph))
-    history = requests.get(f"{server.url}/history?max_items=1", timeout=30).json()
-    (last,) = history.values()
-    assert last["status"]["status_str"] == "success", last["status"]
-    return {graph[key]["class_type"]: shown for key, shown in last["outputs"].items()}
-
-
-async def _queued(server, graph):
-    from nag_pag_flux.lab import server as client
-
-    url = f"{server.url.replace('http', 'ws', 1)}/ws?clientId=diagnostics"
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as events:
-        await client._follow(events, await client._queue(session, server, graph, "diagnostics"), lambda *args: None)
 
 
 def numbers(shown):
@@ -92,9 +74,8 @@ def test_a_plot_of_an_earlier_sampling_finds_its_own_run(server):
     graph["91"]["inputs"] |= {"steps": 2, "latent_image": [sampler, 0], "denoise": 1.0, "seed": 5}
     graph["92"] = {"class_type": "NAGPAGPlot", "inputs": {**graph[plot]["inputs"], "latent": ["91", 0]}}
     graph["93"] = {"class_type": "PreviewAny", "inputs": {"source": ["92", 2]}}
-    asyncio.run(_queued(server, graph))
-    (last,) = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
-    steps = [json.loads(last["outputs"][key]["text"][0])["steps"] for key in ("90", "93")]
+    shown = outputs_by_id(server, graph)
+    steps = [json.loads(shown[key]["text"][0])["steps"] for key in ("90", "93")]
     assert steps == [STEPS, 2]
 
 

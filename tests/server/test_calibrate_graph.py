@@ -1,0 +1,68 @@
+"""NAG-PAG Calibrate in a graph through a live server: what it finds goes into NAG-PAG Guidance."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from nag_pag_flux.lab import graphs
+from nag_pag_flux.lab.server import ServerError, run_graph
+from nag_pag_flux.nagpag import config
+from PIL import Image
+from showing import outputs
+
+
+def calibrated(**inputs):
+    """Two prompts of the small trained model, and what is found for them wired into the guidance node."""
+    graph = graphs.for_trained_model(
+        graphs.load_graph("flux_dev_text_to_image"), "a red ring top left, on grey", steps=3
+    )
+    given = {
+        "candidates": "auto; 6-7",
+        "alphas": "0.15, 1",
+        "reach": "double blocks",
+        "pictures": 4,
+        "steps": 3,
+        "seed": 1,
+        "sigma": 0.7,
+        "model": ["1", 0],
+        "positive": ["22", 0],
+        "empty": ["24", 0],
+        "latent_image": ["4", 0],
+        **inputs,
+    }
+    more = {
+        "20": ("CLIPTextEncode", {"text": "a blue cross bottom right, on white", "clip": ["2", 0]}),
+        "21": ("FluxGuidance", {"guidance": 3.5, "conditioning": ["20", 0]}),
+        "22": ("ConditioningCombine", {"conditioning_1": ["6", 0], "conditioning_2": ["21", 0]}),
+        "23": ("CLIPTextEncode", {"text": "", "clip": ["2", 0]}),
+        "24": ("FluxGuidance", {"guidance": 3.5, "conditioning": ["23", 0]}),
+        "30": (config.CALIBRATE.id, given),
+        "31": ("PreviewAny", {"source": ["30", 3]}),
+    }
+    graph |= {key: {"class_type": name, "inputs": values} for key, (name, values) in more.items()}
+    return graphs.with_guidance(graph, blocks=["30", 0], alpha=["30", 1])
+
+
+def pixels(server, graph):
+    (data,) = run_graph(server, graph)
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_what_is_found_guides(server):
+    graph = calibrated()
+    shown = outputs(server, graph)
+    told = json.loads(shown["PreviewAny"]["text"][0])
+    assert len(told["tried"]) == 4 and len(shown[config.CALIBRATE.id]["images"]) == 1
+    best = told["tried"][0]
+    values = {"blocks": best["blocks"], "alpha": best["alpha"] if best["change"] > 0 else 0.0}
+    plain_graph = {key: node for key, node in graph.items() if int(key) < 20}
+    by_hand = pixels(server, graphs.with_guidance(plain_graph, **values))
+    assert (pixels(server, calibrated(sigma=0.7)) == by_hand).all()
+
+
+def test_a_bad_candidate_is_refused_before_anything_runs(server):
+    with pytest.raises(ServerError, match='"x" is not a block'):
+        run_graph(server, calibrated(candidates="8\nx"))
+    with pytest.raises(ServerError, match="'-1' in alphas"):
+        run_graph(server, calibrated(alphas="-1"))
