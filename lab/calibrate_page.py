@@ -169,8 +169,8 @@ def draw(models: list[Model], path: Path) -> None:
 INTRODUCTION = """\
 A user of FLUX.1 has no judge of shapes, only the model and some prompts. Can these say which guidance helps? Written by
 `python3 lab/host.py run -- lab/run.py calibrate`, on small FLUX models trained here; nothing of this was tried on
-FLUX.1's own weights. Two signals were tried. One, **recovery**, ranks settings as the judges do, on every model looked at: it is what the
-node *NAG-PAG Calibrate* asks. The other, alignment, does not.
+FLUX.1's own weights. Two signals were tried. **Recovery** is what the node *NAG-PAG Calibrate* asks: it ranks settings much as
+the judges do. The other, alignment, does not.
 
 **Gain** is the change in the share of objects right, the mean of two judges, on {judged} pictures of the choosing set
 (lab/choosing.py)."""

@@ -119,6 +119,7 @@ def test_the_section_says_whether_recovery_ranks_as_the_judges_do():
     assert "| seed 1 | 40 | -1.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | +1.00 ± 0.00 |" in section
     assert f"| seed 0 | {last} | +0.290 ± 0.020 | +0.290 ± 0.020 ({last}) | +0.095 |" in section
     assert f"| seed 1 | {first} | -0.100 ± 0.020 |" in section
+    assert "beyond two errors, on 1 of 2 models, and the other way round on 1. What it puts first gains +0.095 on" in section
     assert len(alike.gentle()) == 34 and min(alike.gentle().values()) == pytest.approx(-0.04)
 
 
