@@ -68,17 +68,20 @@ def section(found: list[Found]) -> str:
 def agreement_table(found: list[Found]) -> str:
     """A row a model."""
 
+    several = len(found) > 1
+
     def row(one: Found) -> list[str]:
         agreements = (
             rank_agreement(_values(one.changes), one.judged()),
             rank_agreement(_values(one.changes), one.gentle()),
             rank_agreement(_values(one.few), one.judged()),
-            rank_agreement(others(one, found), one.judged()) if len(found) > 1 else None,
+            rank_agreement(_others(one.gains, [other.gains for other in found]), one.judged()) if several else None,
+            rank_agreement(*beyond(one, found)) if several else None,
         )
         return [one.name, str(len(one.gains)), *(f"{a.value:+.2f} ± {a.error:.2f}" if a else "–" for a in agreements)]
 
     head = ("Spearman's ρ with the judges", "settings", "recovery", "without plain harm", f"by {FEW} pictures")
-    return table((*head, "the other models' gains"), map(row, found))
+    return table((*head, "the other models' gains", "recovery beyond the others'"), map(row, found))
 
 
 def verdict(found: list[Found]) -> str:
@@ -93,11 +96,18 @@ def verdict(found: list[Found]) -> str:
     )
 
 
-def others(one: Found, found: list[Found]) -> dict[Contender, float]:
-    """The mean gain of each setting on the other models that were judged under it."""
-    rest = [other.judged() for other in found if other is not one]
-    means = {c: [gains[c] for gains in rest if c in gains] for c in one.gains}
-    return {contender: statistics.mean(values) for contender, values in means.items() if values}
+def beyond(one: Found, found: list[Found]) -> tuple[dict[Contender, float], dict[Contender, float]]:
+    """Changes of recovery and gains of one model, less what they are on the mean of the others: what is its own."""
+    pairs = ((one.changes, [other.changes for other in found]), (one.gains, [other.gains for other in found]))
+    changes, gains = ({c: own[c].value - mean for c, mean in _others(own, all_).items()} for own, all_ in pairs)
+    return changes, gains
+
+
+def _others(own: dict[Contender, Measured], all_models: list[dict[Contender, Measured]]) -> dict[Contender, float]:
+    """The mean of each setting over the other models that were looked at under it."""
+    rest = [other for other in all_models if other is not own]
+    values = {c: [other[c].value for other in rest if c in other] for c in own}
+    return {contender: statistics.mean(v) for contender, v in values.items() if v}
 
 
 def _values(measured: dict[Contender, Measured]) -> dict[Contender, float]:
@@ -169,7 +179,8 @@ by guidance. {pictures} pictures of the choosing set for each setting, those tha
 NOTES = """\
 The errors are the spread over resampled settings; many of these are near kin, so that they are too small. *Without
 plain harm*: of the settings whose gain is above −{gentle:g} alone, so that the ranks are not those of a few bad ones. *By {few} pictures*:
-recovery by the first {few} pictures, against the gain by all. *The other models' gains*: what would be known of a setting without any look at this model.
+recovery by the first {few} pictures, against the gain by all. *The other models' gains*: what would be known of a setting without any look at this model; most of what makes a setting good or bad
+carries over. *Beyond the others'*: recovery and gain less their mean on the other models, that is, what is this model's own.
 
 The measure was chosen among seven of its kind (near misses instead of the empty prompt, other units) on seeds 0 to 2, where it
 ranked best; seeds 3 to 5 had no part in that. Of seeds 4 and 5 no setting had been chosen by anything."""

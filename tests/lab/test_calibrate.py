@@ -115,12 +115,28 @@ def test_the_section_says_whether_recovery_ranks_as_the_judges_do():
     alike, unlike = found_of("seed 0", 1), found_of("seed 1", -1)
     section = recovery_page.section([alike, unlike])
     last, first = recovering.settings()[-1].name, recovering.settings()[0].name
-    assert "| seed 0 | 40 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 |" in section
-    assert "| seed 1 | 40 | -1.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | +1.00 ± 0.00 |" in section
+    assert "| seed 0 | 40 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | " in section
+    assert "| seed 1 | 40 | -1.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | +1.00 ± 0.00 | " in section
     assert f"| seed 0 | {last} | +0.290 ± 0.020 | +0.290 ± 0.020 ({last}) | +0.095 |" in section
     assert f"| seed 1 | {first} | -0.100 ± 0.020 |" in section
-    assert "beyond two errors, on 1 of 2 models, and the other way round on 1. What it puts first gains +0.095 on" in section
+    assert (
+        "beyond two errors, on 1 of 2 models, and the other way round on 1. What it puts first gains +0.095 on"
+        in section
+    )
     assert len(alike.gentle()) == 34 and min(alike.gentle().values()) == pytest.approx(-0.04)
+
+
+def test_what_is_a_models_own_is_what_others_do_not_have():
+    a, b, c = recovering.settings()[:3]
+
+    def found(changes, gains):
+        def measured(values):
+            return {s: Measured(v, 0.1) for s, v in zip((a, b, c), values, strict=False)}
+
+        return recovery_page.Found("x", measured(changes), {}, measured(gains))
+
+    models = [found((1, 2, 3), (4, 5, 7)), found((1, 1, 1), (2, 2)), found((3, 3), (4,))]
+    assert recovery_page.beyond(models[0], models) == ({a: -1, b: 0, c: 2}, {a: 1, b: 3})
 
 
 def test_recovery_is_that_of_the_kept_pictures(tmp_path, monkeypatch):
