@@ -100,6 +100,7 @@ def _prompt(sizes: Sizes, seed: int) -> list:
 
 
 def _timed_euler(seconds: list[float], device: torch.device) -> Callable:
+    @torch.no_grad()  # as the host's own samplers are
     def sampler(model: Any, x: Tensor, sigmas: Tensor, extra_args: dict, callback: Any, disable: bool) -> Tensor:
         for sigma, following in itertools.pairwise(sigmas.tolist()):
             start = now(device)

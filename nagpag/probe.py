@@ -19,6 +19,7 @@ class Probe(Sampler):
     predicted: Tensor
     truth: Tensor
 
+    @torch.no_grad()  # as the host's own samplers are
     def sample(
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
