@@ -163,6 +163,7 @@ def peers_round() -> list[Contender]:
     """The others, each in a few places and strengths: classic PAG in every double block, ComfyUI's own nodes."""
     return [
         *(pag(block, 0.3) for block in range(DOUBLES)),
+        pag(6, 1.0),
         *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
         *(skip_layer(block) for block in (1, 3, 5, 7)),
     ]

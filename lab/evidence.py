@@ -18,7 +18,7 @@ CHOSEN_ON = (Subject(0), Subject(0, early=True), Subject(1), Subject(2), Subject
 HELD_OUT = (Subject(4), Subject(5))
 EARLY = (Subject(4, early=True), Subject(5, early=True))  # of the same two; not in the main table
 SUBJECTS = (*CHOSEN_ON, *HELD_OUT, *EARLY)
-COUNT, OTHERS = 1_024, 512  # pictures of each contender by each of HELD_OUT, and by each other
+COUNT, OTHERS = 1_024, 512  # pictures of NAG-PAG and its like by each of HELD_OUT; of peers, and by each other model
 
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
@@ -42,18 +42,26 @@ def reported() -> list[Contender]:
     ]
 
 
-def others() -> list[Contender]:
-    """Whom it compares on the models that settings were not chosen on."""
+def own() -> list[Contender]:
+    """Whom it compares on the models that settings were not chosen on: NAG-PAG in other forms."""
     return [
         nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
         nagpag("NAG-PAG in the attention", reach="attention", alpha=0.25, perturbation=0.1, renew_every=1),
-        pag(7, 0.3),
-        nagpag("NAG-PAG on top of CFG 2", cfg=2.0),
+    ]
+
+
+def peers() -> list[Contender]:
+    """Whom it compares there beside these, on fewer pictures: each as it is and as the choosing set found it best."""
+    return [
+        pag(6, 0.3),
         nag(),
+        nag(2.0, 0.25, 2.5),
         skip_layer(3),
-        cfg(3.0),
+        skip_layer(5),
         cfg_reused(2.0),
         cfg(1.5),
+        cfg(3.0),
+        nagpag("NAG-PAG on top of CFG 2", cfg=2.0),
     ]
 
 
@@ -62,8 +70,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="evidence", description=main.__doc__)
     parts = range(evidence_runs.PART, MOST + 1, evidence_runs.PART)
     of_count = (
-        f"pictures of each by each late model not chosen on (default {COUNT}; at most {OTHERS} by each other); with "
-        "fewer the page is printed, not written"
+        f"pictures of each by each late model not chosen on (default {COUNT}; of peers and by the other models at most "
+        f"{OTHERS}); with fewer the page is printed, not written"
     )
     parser.add_argument("count", type=int, nargs="?", choices=parts, metavar="|".join(map(str, parts)), help=of_count)
     parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
@@ -76,11 +84,11 @@ def main(arguments: list[str]) -> int:
         if asked.count is None:
             _choose(counts)
         _make(counts)
-    page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), others(), counts)
+    page = evidence_page.page([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), [*own(), *peers()], counts)
     print(page)
     if count >= COUNT:
         evidence_page.OUTPUT.write_text(page)
-        evidence_page.draw([*HELD_OUT], [*reported(), *others()], count)
+        evidence_page.draw([*HELD_OUT], [*reported(), *own(), *peers()], counts)
     return 0
 
 
@@ -101,7 +109,8 @@ def _choose(counts: evidence_page.Counts) -> None:
 def _make(counts: evidence_page.Counts) -> None:
     rest = [subject for subject in SUBJECTS if subject not in HELD_OUT]
     for subjects, contenders, count in (
-        (HELD_OUT, [plain(), *reported(), *others()], counts.held_out),
+        (HELD_OUT, [plain(), *reported(), *own()], counts.held_out),
+        (HELD_OUT, peers(), counts.others),
         (rest, [plain(), *reported()], counts.others),
     ):
         for contender in contenders:

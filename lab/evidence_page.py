@@ -24,21 +24,32 @@ PICTURES = host.REPO / "docs" / "evidence"
 
 @dataclass(frozen=True)
 class Counts:
-    """Pictures of each contender by each model: one that settings were not chosen on, in its late state, or another."""
+    """Pictures of each contender by each model: one that settings were not chosen on, in its late state, or another.
+
+    Of peers there are only as many as of the others.
+    """
 
     held_out: int
     others: int
+
+    def made(self, subjects: list[Subject], contender: Contender) -> int | None:
+        """How many there are by all these models; None where it is neither."""
+        counts = (
+            count for count in (self.held_out, self.others) if choosing.was_made(subjects, contender, REPORTING, count)
+        )
+        return next(counts, None)
 
 
 @dataclass(frozen=True)
 class Row:
     """One contender on models that settings were not chosen on: gains by either judge, and how its pictures look.
 
-    cnn, template: of all models together; each: of each model, by both judges; chosen_on: the mean of both judges on the
+    count: pictures by each model. cnn, template: of all models together; each: of each model, by both judges; chosen_on: the mean of both judges on the
     models that settings were chosen on, None where these were not asked.
     """
 
     contender: Contender
+    count: int
     cnn: Measured
     template: Measured
     each: list[tuple[Measured, Measured]]
@@ -65,7 +76,7 @@ def _verdict(cnn: Measured, template: Measured) -> str:
 
 
 def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender, counts: Counts) -> Row:
-    count = counts.held_out
+    count = counts.made(held_out, contender) or counts.others
     found = [evidence_runs.scores(subject, contender, REPORTING, count) for subject in held_out]
     groups = torch.arange(count) // NOISES
 
@@ -78,6 +89,7 @@ def _row(chosen_on: list[Subject], held_out: list[Subject], contender: Contender
 
     return Row(
         contender,
+        count,
         *gains(held_out),
         [gains([subject]) for subject in held_out],
         choosing.gain_if_made(chosen_on, contender, REPORTING, counts.others) if chosen_on else None,
@@ -110,12 +122,12 @@ def page(
     asked = {
         subject: count for subject, count in each.items() if choosing.was_made([subject], plain(), REPORTING, count)
     }
-    contenders, missing = made_and_missing(held_out, [*everywhere, *others], counts.held_out)
+    contenders, missing = made_and_missing(held_out, [*everywhere, *others], counts.others)
     found = [_row(chosen_on, held_out, contender, counts) for contender in (plain(), *contenders)]
     parts = [
         _introduction(chosen_on, held_out, counts, missing),
         _means(found),
-        _by_subject(asked, contenders),
+        _by_subject(asked, contenders, counts.others),
         _together([*held_out, *early], contenders, counts.others),
         _own({subject: count for subject, count in asked.items() if not subject.early}, everywhere[0]),
         _unguided(asked),
@@ -139,8 +151,8 @@ def _introduction(chosen_on: list[Subject], held_out: list[Subject], counts: Cou
 Made by `make evidence` on models that `make lab` trains: small FLUX models (8 double and 4 single blocks, 1 head) on pictures
 of coloured shapes. **Nothing here was measured on FLUX.1's own weights.**
 
-{counts.held_out:,} pictures of each contender by each late model that settings were not chosen on, {counts.others:,} by each other; the same prompts and
-noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler and nodes. An object is right when its shape and colour are, in its
+{counts.held_out:,} pictures of NAG-PAG in each form by each late model that settings were not chosen on, {counts.others:,} of peers and by each other model; the same
+prompts and noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler and nodes. An object is right when its shape and colour are, in its
 place. Two judges: a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit of the renderer's own templates, which knows
 nothing of the CNN. Errors are of a paired bootstrap over the prompts, and hold nothing of how training runs differ: for that, look at
 each model. A gain counts when it is above two errors for both judges; "harms" means below minus two errors for either. Passes are
@@ -148,8 +160,8 @@ counted at FLUX.1's proportions of blocks; a `softened` attention's one more att
 
 Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. The table is measured on models that
 nobody had looked at: {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}, where an earlier choice had been measured on
-these prompts, too. Classic PAG stands at the block whose branch to the output did best on the choosing set, at one weight; ComfyUI's nodes at their
-defaults: the peers were hardly tuned. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
+these prompts, too. Of the peers the choosing set was asked, too (the round *peers* below): classic PAG stands at its own best block, ComfyUI's nodes at their
+defaults and at the best of a few other settings. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
 A model can say by itself which guidance suits it: [calibration](calibration.md). These models have one head, so that
@@ -183,12 +195,25 @@ def _names(subjects: list[Subject]) -> str:
 
 
 def _means(found: list[Row]) -> str:
-    head = ("", "passes", "CNN", "template fit", "so it", "helps", "harms", "seen", "Fréchet", *LOOKS, "diversity")
+    head = (
+        "",
+        "passes",
+        "pictures",
+        "CNN",
+        "template fit",
+        "so it",
+        "helps",
+        "harms",
+        "seen",
+        "Fréchet",
+        *LOOKS,
+        "diversity",
+    )
     real = judges.real_scores()
-    rows = [*map(_cells, found), ["real renders", *[""] * 8, *_looks([real]), ""]]
+    rows = [*map(_cells, found), ["real renders", *[""] * 9, *_looks([real]), ""]]
     return f"""## The table
-Change in the share of objects right on models that were not looked at; the Fréchet distance of the CNN's features to real
-renders (change; lower is better).
+Change in the share of objects right on models that were not looked at; *pictures*: by each of them; the Fréchet distance
+of the CNN's features to real renders (change; lower is better).
 
 {table(head, rows)}"""
 
@@ -198,12 +223,17 @@ def _cells(row: Row) -> list[str]:
     change = [str(row.cnn), str(row.template), *verdicts, str(row.chosen_on or "–"), f"{row.frechet:+.1f}"]
     if row.contender.key == plain().key:
         change = [""] * len(change)
-    return [row.contender.name, f"{row.contender.passes:.2f}", *change, *row.looks, f"{row.diversity:.2f}"]
+    passes = f"{row.contender.passes:.2f}"
+    return [row.contender.name, passes, str(row.count), *change, *row.looks, f"{row.diversity:.2f}"]
 
 
-def _by_subject(asked: dict[Subject, int], contenders: list[Contender]) -> str:
+def _by_subject(asked: dict[Subject, int], contenders: list[Contender], others: int) -> str:
     def row(contender: Contender) -> list[str]:
-        gains = (choosing.gain_if_made([subject], contender, REPORTING, count) for subject, count in asked.items())
+        gains = (
+            choosing.gain_if_made([subject], contender, REPORTING, count)
+            or choosing.gain_if_made([subject], contender, REPORTING, others)
+            for subject, count in asked.items()
+        )
         return [contender.name, *(str(gain or "–") for gain in gains)]
 
     return f"""## Each model
@@ -275,13 +305,13 @@ double blocks, renewed every 4th step."""
 # --- plots ---
 
 
-def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> None:
+def draw(subjects: list[Subject], contenders: list[Contender], counts: Counts) -> None:
     """In docs/evidence: gain against cost, the same prompts for all; on the choosing set gain by block, strength, reach
     and part of the sampling."""
     PICTURES.mkdir(exist_ok=True)
-    contenders, _ = made_and_missing(subjects, contenders, count)
+    contenders, _ = made_and_missing(subjects, contenders, counts.others)
     figures = {
-        "pareto": _pareto(subjects, contenders, count),
+        "pareto": _pareto(subjects, contenders, counts),
         "sheet": _sheet(subjects[0], [plain(), *contenders]),
         **{name: draw_round() for name, (_, draw_round) in ROUND_PLOTS.items() if _whole(name)},
     }
@@ -289,13 +319,13 @@ def draw(subjects: list[Subject], contenders: list[Contender], count: int) -> No
         figure.savefig(PICTURES / f"{name}.png", dpi=90 if name == "sheet" else 110)
 
 
-def _pareto(subjects: list[Subject], contenders: list[Contender], count: int) -> Any:
+def _pareto(subjects: list[Subject], contenders: list[Contender], counts: Counts) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for contender in contenders:
-        gain = choosing.gain(subjects, contender, REPORTING, count)
+        gain = choosing.gain(subjects, contender, REPORTING, counts.made(subjects, contender) or counts.others)
         axes.errorbar(contender.passes, gain.value, 2 * gain.error, fmt="o", capsize=3, label=contender.name)
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.set_xlabel("model passes a step, at FLUX.1's proportions")

@@ -164,7 +164,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
     page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
-    (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00"))
+    (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
     assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
     assert "| seed 0 |" in page and "| real renders |" in page
 
@@ -214,7 +214,7 @@ def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(evidence_page, "_whole", lambda name: True)
     monkeypatch.setattr(evidence_page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
     monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
-    evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNT)
+    evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNTS)
     page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
     assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", page))
 
