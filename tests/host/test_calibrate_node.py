@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.sample
 import pytest
 import torch
-from nag_pag_flux.lab import evidence_runs, sampling
+from nag_pag_flux.lab import evidence_runs, host, sampling
 from nag_pag_flux.nagpag import calibrate, config
 from nag_pag_flux.nagpag.calibrate import Asked, Candidate
 from nag_pag_flux.nagpag.probe import predict
@@ -126,6 +126,18 @@ def test_what_does_not_fit_is_refused_before_any_work(flux, monkeypatch):
         run(guided(flux), prompt(1))
     with pytest.raises(ValueError, match="2 batches of a prompt each, and there are 3 prompts; raise pictures to 6"):
         run(flux, [*prompt(1), *prompt(2), *prompt(3)])
+
+
+def test_the_help_page_has_every_input_and_its_default():
+    lines = (host.REPO / "web" / "docs" / "NAGPAGCalibrate.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    said = {name.removesuffix(" *(advanced)*"): default for name, default, *_ in rows[1:]}
+    inputs = NAGPAGCalibrate.define_schema().inputs
+    defaults = {item.id: getattr(item, "default", None) for item in inputs}
+    assert list(said) == list(defaults) == list(config.CALIBRATE.inputs)
+    assert said == {
+        name: "empty" if value == "" else "" if value is None else str(value) for name, value in defaults.items()
+    }
 
 
 def test_it_stops_when_it_is_asked_to(flux):
