@@ -158,7 +158,7 @@ def diagnostics() -> list[Node]:
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
     nodes[12].widgets, nodes[12].size = {"text": NOTE_DIAGNOSTICS}, (530, 700)
-    inspect, record, plot = (node.id for node in config.OTHER_NODES)
+    inspect, record, plot = config.INSPECT.id, config.RECORD.id, config.PLOT.id
     nodes[8].pos, nodes[11].pos = (890, 560), (2350, 80)
     recorded = ("MODEL", "NAGPAG_RECORD")
     return [
