@@ -320,17 +320,22 @@ def draw(subjects: list[Subject], contenders: list[Contender], counts: Counts) -
 
 
 def _pareto(subjects: list[Subject], contenders: list[Contender], counts: Counts) -> Any:
+    """Above near zero, below all of it: what harms lies far down."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    for contender in contenders:
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    near, whole = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    for i, contender in enumerate(contenders):
         gain = choosing.gain(subjects, contender, REPORTING, counts.made(subjects, contender) or counts.others)
-        axes.errorbar(contender.passes, gain.value, 2 * gain.error, fmt="o", capsize=3, label=contender.name)
-    axes.axhline(0, color="grey", linewidth=0.8)
-    axes.set_xlabel("model passes a step, at FLUX.1's proportions")
-    axes.set_ylabel("change in objects right, models not chosen on (two errors)")
-    axes.legend(fontsize=8)
+        style = {"fmt": "os^D"[i % 4], "color": f"C{i % 10}", "capsize": 3}
+        for ax in (near, whole):
+            ax.errorbar(contender.passes, gain.value, 2 * gain.error, **style, label=contender.name)
+    for ax in (near, whole):
+        ax.axhline(0, color="grey", linewidth=0.8)
+    near.set_ylim(-0.06, None)
+    whole.set_xlabel("model passes a step, at FLUX.1's proportions")
+    figure.supylabel("change in objects right, models not chosen on (two errors)", fontsize=10)
+    figure.legend(*near.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 
@@ -359,6 +364,8 @@ def _by_strength() -> Any:
         limited.set_ylim(0, 1.05)
         ax.set_xlabel(name)
         ax.set_xscale("log")
+        ax.set_xticks(values, [f"{value:g}" for value in values])
+        ax.minorticks_off()
         ax.set_title({"alpha": "at scale 3", "scale": "at alpha 0.15"}[name], fontsize=9)
     limited.set_ylabel(f"tokens at the limit, {subjects[0]} (dotted)", fontsize=8)
     return figure
@@ -442,8 +449,10 @@ ROUND_PLOTS: dict[str, tuple[str, Callable[[], Any]]] = {
 def _sheet(subject: Subject, contenders: list[Contender], columns: int = 8) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(columns * 1.1, len(contenders) * 1.25), layout="constrained")
+    figure = Figure(figsize=(columns * 1.1, len(contenders) * 1.35))
     grid = figure.subplots(len(contenders), columns, squeeze=False)
+    # By hand: a layout engine would make room for the long names beside the pictures.
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.005, top=0.985, wspace=0.06, hspace=0.3)
     for line, contender in zip(grid, contenders, strict=True):
         (job, *_) = evidence_runs.jobs([subject], [contender], REPORTING, evidence_runs.PART)
         line[0].set_title(contender.name, loc="left", fontsize=8)
