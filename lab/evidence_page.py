@@ -161,7 +161,8 @@ counted at FLUX.1's proportions of blocks; a `softened` attention's one more att
 Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. The table is measured on models that
 nobody had looked at: {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}, where an earlier choice had been measured on
 these prompts, too. Of the peers the choosing set was asked, too (the round *peers* below): classic PAG stands at its own best block, ComfyUI's nodes at their
-defaults and at the best of a few other settings. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
+defaults and at the best of a few other settings. NAGuidance acts only where the host has room to run both prompts in one batch, and
+is silently absent elsewhere: it was given 8 pictures at once. Of reused CFG the passes are what it would cost; here the host computed both. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
 A model can say by itself which guidance suits it: [calibration](calibration.md). These models have one head, so that

@@ -67,3 +67,10 @@ def test_what_auto_means_is_said_everywhere():
     for path in (host.REPO / "locales").glob("*/nodeDefs.json"):
         tooltip = json.loads(path.read_text())[config.NODE_ID]["inputs"]["blocks"]["tooltip"]
         assert span(19) in tooltip and "8, 12, 16" not in tooltip, path
+
+
+def test_the_measured_table_is_that_of_the_evidence():
+    """Rows of the README are the first columns of rows in docs/evidence.md, which `make evidence` writes."""
+    measured = [row for row in cells("docs/evidence.md") if len(row) == 13]
+    shown = [row for row in cells("README.md") if len(row) == 8 and "±" in row[3]]
+    assert len(shown) > 8 and [row for row in shown if row not in [one[:8] for one in measured]] == []
