@@ -172,8 +172,12 @@ def _losses_of_batch(
         seed=seed,
     )
     again, sigma = comfy.sample.prepare_noise(latent, (seed + NOISING) % SEEDS), torch.tensor([asked.sigma])
-    own, empty = (loss(*predict(model, c, pictures, again, sigma))[0].cpu() for c in (prompt, asked.empty))
-    return own, empty
+
+    def loss_with(text: list) -> Tensor:
+        # On the CPU: losses are summed in float64, which not every device has.
+        return loss(*(found.cpu() for found in predict(model, text, pictures, again, sigma)))[0]
+
+    return loss_with(prompt), loss_with(asked.empty)
 
 
 def best(tried: list[Tried]) -> Candidate | None:
