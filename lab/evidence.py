@@ -101,7 +101,7 @@ def _choose(counts: evidence_page.Counts) -> None:
         if not subject.early:
             choosing.own(subject)
             count = counts.held_out if subject in HELD_OUT else counts.others
-            found = [c for c in evidence_page.own_settings(subject) if c]
+            found = [*dict.fromkeys(c for c in evidence_page.own_settings(subject) if c)]
             print(f"{subject} by itself: {'; '.join(c.name for c in found)}", flush=True)
             evidence_runs.make_pictures(evidence_runs.jobs([subject], found, REPORTING, count))
 
