@@ -1,9 +1,7 @@
 """Which guidance does a model itself ask for? Signals that need no judge, beside the judges' gains: docs/calibration.md
 
-python3 lab/host.py run lab/run.py calibrate 0 1: the trained models of these seeds, a few minutes on one thread. What is
-measured is kept in the cache, so that a run resumes; the page is written after each of the two signals. Judged
-pictures come from the cache (lab/run.py choosing blocks makes them); a gain whose pictures are not there is
-left out.
+python3 lab/host.py run -- lab/run.py calibrate: alignment on two of the trained models, recovery on those whose pictures of the
+choosing set are kept (make evidence makes them). What is measured is kept in the cache, so that a run resumes.
 """
 
 from __future__ import annotations
@@ -201,6 +199,8 @@ def main(arguments: list[str]) -> int:
 
     models = [model(subject, measure(subject.file, settings())) for subject in subjects]
     found = [one for seed in SEEDS if (one := recovery_page.look(Subject(seed)))]
+    if not found:
+        raise SystemExit("no pictures of the choosing set are kept: lab/run.py choosing candidates makes them")
     calibrate_page.PAGE.write_text(calibrate_page.page(models, found))
     calibrate_page.draw(models, calibrate_page.PLOT)
     recovery_page.draw(found, recovery_page.PLOT)

@@ -151,7 +151,7 @@ def _introduction(chosen_on: list[Subject], held_out: list[Subject], counts: Cou
 Made by `make evidence` on models that `make lab` trains: small FLUX models (8 double and 4 single blocks, 1 head) on pictures
 of coloured shapes. **Nothing here was measured on FLUX.1's own weights.**
 
-{counts.held_out:,} pictures of NAG-PAG in each form by each late model that settings were not chosen on, {counts.others:,} of peers and by each other model; the same
+{counts.held_out:,} pictures of NAG-PAG, but for that on CFG, and of CFG 2 by each late model that settings were not chosen on, {counts.others:,} of the other peers and by each other model; the same
 prompts and noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler and nodes. An object is right when its shape and colour are, in its
 place. Two judges: a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit of the renderer's own templates, which knows
 nothing of the CNN. Errors are of a paired bootstrap over the prompts, and hold nothing of how training runs differ: for that, look at
@@ -161,7 +161,7 @@ counted at FLUX.1's proportions of blocks; a `softened` attention's one more att
 Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. The table is measured on models that
 nobody had looked at: {_names(held_out)}; "seen" is the mean of both judges on {_names(chosen_on)}, where an earlier choice had been measured on
 these prompts, too. Of the peers the choosing set was asked, too (the round *peers* below): classic PAG stands at its own best block, ComfyUI's nodes at their
-defaults and at the best of a few other settings. NAGuidance acts only where the host has room to run both prompts in one batch, and
+defaults (SkipLayerGuidanceDiT in one double block) and at the best of a few other settings. NAGuidance acts only where the host has room to run both prompts in one batch, and
 is silently absent elsewhere: it was given 8 pictures at once. Of reused CFG the passes are what it would cost; here the host computed both. The columns from Fréchet on have no errors. As published: blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
 same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; the HTTP defaults are the node's, but for these blocks.
 
@@ -272,7 +272,7 @@ def _own(asked: dict[Subject, int], default: Contender) -> str:
 
     return f"""## Settings of each model's own
 For each late model by itself, the best of the {len(choosing.neighbours())} settings in the round *neighbours* below, by the choosing set: by the judges (a search by
-successive halving, lab/search.py), and by the model alone, without a judge (*recovery*: what NAG-PAG Calibrate does, see
+successive halving, lab/search.py), and by the model alone, without a judge (*recovery*: the measure of NAG-PAG Calibrate, whose own candidates are others, see
 [calibration](calibration.md)). Here they meet the prompts and noise of the table. Change in the share of objects right,
 mean of both judges.
 

@@ -1,13 +1,18 @@
-"""What the plain model finds again in the judged pictures, by the measure of NAG-PAG Calibrate; kept beside them."""
+"""What the plain model finds again in the judged pictures, by the measure of NAG-PAG Calibrate; kept beside them.
+
+Here the pictures are those of the judges, kept as bytes; the node looks at its samples as they are.
+"""
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ..nagpag.recovery import Losses, Measured, change, loss
-from . import choosing, evidence_runs, sampling, shapes
+from . import choosing, evidence_runs, host, sampling, shapes
 from .contenders import Contender, plain
 from .evidence_runs import CHOOSING, PART, Job, Subject
 from .in_host import enter_host
@@ -49,10 +54,18 @@ def _job(subject: Subject, contender: Contender) -> Job:
 
 def losses(job: Job) -> Losses:
     """What the plain model makes of a job's pictures, noised to SIGMA, with their captions and without."""
-    kept = job.file.with_suffix(f".recovery-{SIGMA:g}")
+    kept = job.file.with_suffix(f".recovery-{SIGMA:g}-{NOISE}-{_measure_digest()}")
     if not kept.exists():
         evidence_runs.save(_losses(job)._asdict(), kept)
     return Losses(**load_file(kept))
+
+
+@cache
+def _measure_digest() -> str:
+    """Changes with the code that measures."""
+    return evidence_runs.digest_of(
+        [(host.REPO / "nagpag" / f"{name}.py").read_text() for name in ("recovery", "probe")]
+    )
 
 
 def _losses(job: Job) -> Losses:

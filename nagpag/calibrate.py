@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from .recovery import Losses, Measured, change, loss
 
 STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
 SEEDS = 2**64
+PARTIAL = ("area", "mask", "start_percent", "end_percent")  # what makes an entry of a CONDITIONING hold for a part only
+TEXT = ("pooled_output", "attention_mask")  # what an entry holds of its text beside the text itself
 NOISING = 1_000_003  # from the seed of what is sampled to that of what noises it again
 
 
@@ -48,7 +51,8 @@ class Asked:
 
     prompts: entries of a CONDITIONING, each a prompt of its own. empty: CONDITIONING of the empty prompt. latent:
     (batch, channels, height, width), as the model wants it; so many pictures are drawn at once, of this size. sigma: the
-    noise level, in (0, 1], at which they are looked at. Raises ValueError where some prompts would not be drawn.
+    noise level, in (0, 1], at which they are looked at. Raises ValueError where that can't be, where an entry holds for a
+    part of the picture or of the sampling only, and where some prompts would not be drawn.
     """
 
     prompts: list
@@ -60,6 +64,20 @@ class Asked:
     sigma: float
 
     def __post_init__(self) -> None:
+        if not self.prompts or not self.empty:
+            raise ValueError(
+                "NAG-PAG Calibrate: positive and empty need a prompt each; one of them is an empty CONDITIONING"
+            )
+        if self.pictures < 1 or self.steps < 1 or not 0 < self.sigma <= 1:
+            raise ValueError(
+                f"NAG-PAG Calibrate: pictures {self.pictures!r}, steps {self.steps!r}, sigma {self.sigma!r}; "
+                "valid are at least 1, at least 1, and a number above 0 and up to 1"
+            )
+        if partial := [key for _, extras in (*self.prompts, *self.empty) for key in PARTIAL if key in extras]:
+            raise ValueError(
+                f"NAG-PAG Calibrate: a prompt holds for a part of the picture or of the sampling only ({', '.join(partial)}); "
+                "each is drawn by itself, so give whole ones"
+            )
         if self.number < len(self.prompts):
             raise ValueError(
                 f"NAG-PAG Calibrate: {self.pictures} pictures, {len(self.latent)} at once, are {self.number} batches of a "
@@ -138,7 +156,7 @@ def compare(model: Any, guided: dict[Candidate, Any], asked: Asked, step: Callab
     """
     plain = _losses(model, model, asked, step)
     tried = [Tried(one, change(_losses(model, drawing, asked, step), plain)) for one, drawing in guided.items()]
-    return sorted(tried, key=lambda one: -one.change.value)
+    return sorted(tried, key=lambda one: -math.inf if math.isnan(one.change.value) else one.change.value, reverse=True)
 
 
 def steps_in_all(asked: Asked, candidates: int) -> int:
@@ -177,14 +195,21 @@ def _losses_of_batch(
         # On the CPU: losses are summed in float64, which not every device has.
         return loss(*(found.cpu() for found in predict(model, text, pictures, again, sigma)))[0]
 
-    return loss_with(prompt), loss_with(asked.empty)
+    return loss_with(prompt), loss_with(_without_text(prompt, asked.empty))
+
+
+def _without_text(prompt: list, empty: list) -> list:
+    """The prompt's entry with the empty text: guidance, reference pictures and control stay, so that only the text differs."""
+    (_, extras), (text, of_text) = prompt[0], empty[0]
+    kept = {key: value for key, value in extras.items() if key not in TEXT}
+    return [[text, {**kept, **{key: of_text[key] for key in TEXT if key in of_text}}]]
 
 
 def best(tried: list[Tried]) -> Candidate | None:
     """The candidate that did best, None where none is above no guidance.
 
-    It need not be above it by more than its errors: with few pictures hardly any is, and the best was a good choice all the same
-    (docs/calibration.md).
+    It need not be above it by more than its errors: with few pictures hardly any is. None means that nothing was found to
+    help, not that nothing helps.
     """
     return tried[0].candidate if tried[0].change.value > 0 else None
 
@@ -192,8 +217,9 @@ def best(tried: list[Tried]) -> Candidate | None:
 def as_json(tried: list[Tried]) -> str:
     """What was chosen, None where nothing helps, and all that was tried, best first."""
 
-    def row(one: Tried) -> dict[str, str | float]:
-        return {**vars(one.candidate), "change": one.change.value, "error": one.change.error}
+    def row(one: Tried) -> dict[str, str | float | None]:
+        numbers = {"change": one.change.value, "error": one.change.error}
+        return {**vars(one.candidate), **{name: None if math.isnan(n) else n for name, n in numbers.items()}}
 
     chosen = best(tried)
     return json.dumps(

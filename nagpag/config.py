@@ -364,28 +364,30 @@ CALIBRATE = NodeTexts(
     "NAGPAGCalibrate",
     "NAG-PAG Calibrate",
     "Looks for the blocks and the alpha that suit a model: draws your prompts under each candidate, noises the pictures again "
-    "and asks the plain model how surely it finds the prompts in them, beside the empty prompt. Takes a sampling for each "
-    "candidate and batch. Needs matplotlib in ComfyUI's Python.",
+    "and asks the plain model how surely it finds the prompts in them, beside the empty prompt. Draws at cfg 1. Takes a "
+    "sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
     ("NAG", "PAG", "calibrate guidance", "find blocks", "tune guidance", "block search"),
     {
         "model": "A FLUX model without NAG-PAG guidance.",
         "positive": "The prompts to draw. Join several with Conditioning (Combine): each counts as a prompt of its own, and "
-        "a dozen different ones say more than one.",
-        "empty": "The empty prompt: CLIP Text Encode without text, with the same FluxGuidance as the prompts.",
+        "a dozen different ones say more than one. Whole ones: no areas, masks or timestep ranges.",
+        "empty": "The empty prompt: CLIP Text Encode without text. Its text alone counts; guidance and reference pictures are "
+        "those of the prompts.",
         "latent_image": "An empty latent: the size of the pictures, and in its batch size how many are drawn at once.",
         "candidates": "Block specs to try, one a line or with semicolons, such as auto; 9-18; 12[0-7]. Empty: the double "
         "blocks from the first, from a quarter, three eighths (auto), half and three quarters of the way to the last.",
         "alphas": "Strengths to try with each, from 0 to 1 with commas. Fewer: faster.",
-        "reach": "Of all candidates, as in NAG-PAG Guidance; all other inputs are at that node's defaults.",
-        "pictures": "How many pictures each candidate draws. More: surer and slower; 32 told harm from help on the small models "
-        "trained here.",
+        "reach": "Of all candidates; set the same in NAG-PAG Guidance, and leave its other inputs at their defaults, as they "
+        "are here.",
+        "pictures": "How many pictures each candidate draws. More: surer and slower; it was measured at 128, and a quarter of "
+        "that says much less.",
         "steps": "Sampling steps of each picture, Euler on the simple schedule. Fewer: faster, further from what you will draw.",
         "seed": "Of the noise, which is the same for all candidates.",
         "sigma": "The noise level at which the model looks at the pictures again. Higher: it minds the layout; lower: the detail.",
     },
     {
         "blocks": "The best candidate's block spec, for NAG-PAG Guidance.",
-        "alpha": "Its alpha; 0, which switches guidance off, where no candidate did better than no guidance.",
+        "alpha": "Its alpha; 0, which switches guidance off, where no candidate was found to do better than no guidance.",
         "IMAGE": "All candidates with their errors as a picture.",
         "numbers": "The same as JSON.",
     },

@@ -59,12 +59,15 @@ def draw_measured(measured: Mapping[str, Measured], chosen: str | None) -> np.nd
             found.value, place, xerr=spread, fmt="o", color=color, capsize=4, markersize=8 if name == chosen else 6
         )
     axes.axvline(0, color="black", linewidth=1)
-    axes.set_yticks(range(len(measured)), list(measured), fontsize=FONT_SIZE)
+    axes.set_yticks(
+        range(len(measured)), [textwrap.shorten(name, 44, placeholder="…") for name in measured], fontsize=FONT_SIZE
+    )
     axes.invert_yaxis()
     axes.grid(axis="x", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("change in how surely the model finds the prompts again (two standard errors)", fontsize=FONT_SIZE)
-    axes.set_title(f"NAG-PAG Calibrate: {_best(measured, chosen)}", loc="left", fontsize=18, weight="bold")
+    title = textwrap.fill(f"NAG-PAG Calibrate: {_best(measured, chosen)}", 90)
+    axes.set_title(title, loc="left", fontsize=14, weight="bold")
     return _pixels(figure)
 
 

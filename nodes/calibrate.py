@@ -21,7 +21,7 @@ class NAGPAGCalibrate(io.ComfyNode):
             io.String.Input("candidates", default="", multiline=True, tooltip=TIPS["candidates"]),
             io.String.Input("alphas", default="0.05, 0.15, 0.3", tooltip=TIPS["alphas"]),
             io.Combo.Input("reach", options=list(REACH.options), default=REACH.default, tooltip=TIPS["reach"]),
-            io.Int.Input("pictures", default=32, min=2, max=1024, tooltip=TIPS["pictures"]),
+            io.Int.Input("pictures", default=128, min=2, max=1024, tooltip=TIPS["pictures"]),
             io.Int.Input("steps", default=12, min=1, max=200, tooltip=TIPS["steps"]),
             io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=False, tooltip=TIPS["seed"]),
             io.Float.Input("sigma", default=0.7, min=0.05, max=0.95, step=0.05, advanced=True, tooltip=TIPS["sigma"]),
@@ -67,7 +67,9 @@ class NAGPAGCalibrate(io.ComfyNode):
         from ..nagpag import calibrate
         from ..nagpag.plot import draw_measured
 
-        latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"])
+        # An empty latent may be of another model's size: as in KSampler it is fitted to this one's.
+        scale = latent_image.get("downscale_ratio_spacial")
+        latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], scale)
         asked = calibrate.Asked(positive, empty, latent, pictures, steps, seed, sigma)
         guided = calibrate.guided_by(model, candidates, alphas, reach)
         bar = comfy.utils.ProgressBar(calibrate.steps_in_all(asked, len(guided)))

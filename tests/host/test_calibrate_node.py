@@ -1,6 +1,8 @@
 """NAG-PAG Calibrate in the host: on the shipped trained model it tells harm from help, and what it asks is what it says."""
 
 import json
+import math
+import re
 
 import comfy.model_management
 import comfy.sample
@@ -138,6 +140,66 @@ def test_the_help_page_has_every_input_and_its_default():
     assert said == {
         name: "empty" if value == "" else "" if value is None else str(value) for name, value in defaults.items()
     }
+
+
+@pytest.mark.parametrize(
+    "inputs, quoted",
+    [
+        ({"sigma": 0.0}, "sigma 0.0"),
+        ({"sigma": math.nan}, "sigma nan"),
+        ({"steps": 0}, "steps 0"),
+        ({"pictures": 0}, "pictures 0"),
+        ({"positive": []}, "empty CONDITIONING"),
+        ({"positive": prompt(1, area=(4, 4, 0, 0), strength=1.0)}, "(area)"),
+        ({"positive": prompt(1, start_percent=0.0, end_percent=0.3)}, "(start_percent, end_percent)"),
+    ],
+)
+def test_what_comes_over_a_link_is_checked_too(flux, inputs, quoted):
+    given = {"positive": prompt(1), **inputs}
+    with pytest.raises(ValueError, match=re.escape(quoted)):
+        run(flux, **given)
+
+
+def test_the_empty_prompt_differs_in_its_text_alone():
+    """Reference pictures and guidance stay; the pooled text and the mask are the empty one's, or none."""
+    own = [[torch.ones(1, 5, 4), {"pooled_output": 1, "attention_mask": 2, "guidance": 4.0, "reference_latents": [3]}]]
+    empty = [[torch.zeros(1, 2, 4), {"pooled_output": 5, "guidance": 1.0}]]
+    ((text, extras),) = calibrate._without_text(own, empty)
+    assert text is empty[0][0] and extras == {"pooled_output": 5, "guidance": 4.0, "reference_latents": [3]}
+
+
+def test_the_last_batch_is_as_small_as_it_must_be():
+    asked = Asked(prompt(1), prompt(99), latent(4), 6, 2, 2**64 - 1, 0.7)
+    assert [(len(nothing), seed) for _, nothing, seed in asked.batches()] == [(4, 2**64 - 1), (2, 0)]
+
+
+def test_a_latent_of_another_models_size_is_fitted(flux):
+    """An empty latent that says it is scaled down by 16 becomes one that is scaled down by 8, as in KSampler."""
+    sizes = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            calibrate, "compare", lambda model, guided, asked, step: sizes.append(asked.latent.shape) or TRIED
+        )
+        empty = {"samples": torch.zeros(2, 4, 4, 6), "downscale_ratio_spacial": 16}
+        given = {**GIVEN, "positive": prompt(1), "empty": prompt(99), "latent_image": empty}
+        NAGPAGCalibrate.execute(model=flux, **given)
+    assert sizes == [(2, 16, 8, 12)]
+
+
+TRIED = [calibrate.Tried(Candidate("2", 0.1), Measured(0.1, 0.1))]
+
+
+def test_what_is_no_number_comes_last(flux, monkeypatch):
+    values = iter([0.02, math.nan, 0.05])
+    monkeypatch.setattr(calibrate, "_losses", lambda *args: None)
+    monkeypatch.setattr(calibrate, "change", lambda *args: Measured(next(values), 0.1))
+    asked = Asked(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
+    tried = calibrate.compare(flux, dict.fromkeys(map(str, range(3))), asked, lambda: None)
+    assert [one.candidate for one in tried] == ["2", "0", "1"]
+    alone = [calibrate.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
+    assert json.loads(calibrate.as_json(alone))["tried"] == [
+        {"blocks": "2", "alpha": 0.1, "change": None, "error": None}
+    ]
 
 
 def test_it_stops_when_it_is_asked_to(flux):

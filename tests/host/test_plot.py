@@ -8,8 +8,9 @@ import comfy.model_management
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from nag_pag_flux.nagpag.patch import record_model
-from nag_pag_flux.nagpag.plot import draw, draw_measured
+from nag_pag_flux.nagpag.plot import BLUE, ORANGE, draw, draw_measured
 from nag_pag_flux.nagpag.record import Guidance, Record, Recording, Row
 from nag_pag_flux.nagpag.recovery import Measured
 from nag_pag_flux.nodes.seeing import NAGPAGPlot
@@ -97,4 +98,7 @@ def test_a_calibration_is_a_picture(best):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         image = draw_measured(measured, "0-18, alpha 0.15" if best > 0 else None)
+    # The chosen one is blue, what harms is orange, and where nothing is chosen nothing is blue.
+    has = {color: (abs(image - np.array(to_rgb(color))).max(axis=2) < 0.02).any() for color in (BLUE, ORANGE)}
+    assert has == {BLUE: best > 0, ORANGE: True}
     assert image.shape == (150 + 34 * 9, 1280, 3) and 0 <= image.min() < 0.5 and image.max() == 1

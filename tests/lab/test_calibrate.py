@@ -66,6 +66,15 @@ def test_what_is_measured_is_kept(tmp_path, monkeypatch):
     assert first.items() <= both.items() and both[wanted[2]] == {"cosine": Measured(3, 0.5)}
 
 
+def test_without_any_kept_picture_nothing_is_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(calibrate, "measure", lambda file, wanted: {})
+    monkeypatch.setattr(recovery_page, "look", lambda subject: None)
+    monkeypatch.setattr(calibrate_page, "PAGE", tmp_path / "page.md")
+    with pytest.raises(SystemExit, match="choosing candidates makes them"):
+        calibrate.main(["0"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_has_no_pictures_has_no_gain(tmp_path, monkeypatch):
     monkeypatch.setattr(evidence_runs.Job, "file", tmp_path / "missing")
     assert calibrate.gains(evidence_runs.Subject(0), calibrate.settings()) == {}
