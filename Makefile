@@ -30,7 +30,7 @@ bench: ## what a step costs, beside the plain model: docs/cost.md
 SEEDS ?= 0 1 2 3 4 5
 
 lab: ## train the small models anew, the shipped ones too (SEEDS=0: these alone, about 45 minutes on 2 cores; all: three times that)
-	@$(HOST) lab/run.py make_trained $(SEEDS)
+	@$(HOST) lab/run.py lab $(SEEDS)
 
 clean: ## remove what was made here; the cache stays
 	rm -rf demo_output .pytest_cache .ruff_cache .mypy_cache .hypothesis

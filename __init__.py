@@ -10,7 +10,7 @@ __all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
 
 async def comfy_entrypoint():
     """ComfyUI's way in (schema V3)."""
-    from .nagpag.server import add_routes
+    from .nagpag.service.server import add_routes
     from .nodes import NagPagExtension
 
     add_routes()

@@ -10,8 +10,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from . import graphs, host, shapes
+from . import graphs, host
 from .server import Server, ServerError, run_graph, running_server, upload_image
+from .toy import shapes
 
 OUTPUT = host.REPO / "demo_output"
 PROMPTS = {

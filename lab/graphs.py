@@ -6,7 +6,8 @@ import copy
 import json
 from pathlib import Path
 
-from . import host, shapes, small_models
+from . import host
+from .toy import shapes, small_models
 
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 DIAGNOSTICS = "flux_dev_diagnostics"

@@ -10,6 +10,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Command: the module whose main runs it; its docstring says what it does.
+COMMANDS = {
+    "demo": "demo",
+    "test_hosts": "test_hosts",
+    "lab": "toy.shipping",
+    "training": "toy.training",
+    "autoencoder": "toy.autoencoder",
+    "evidence": "evidence.report",
+    "choosing": "evidence.choosing",
+    "calibrate": "evidence.alignment",
+    "judge_cnn": "evidence.judge_cnn",
+    "bench": "cost.bench",
+    "make_workflows": "make.workflows",
+    "make_locales": "make.locales",
+    "make_api_docs": "make.api_docs",
+    "make_thumbnails": "make.thumbnails",
+}
+
 
 def load_pack() -> None:
     """Import this repo as the package `nag_pag_flux`."""
@@ -22,7 +40,16 @@ def load_pack() -> None:
     spec.loader.exec_module(module)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    """Run a command; the exit status."""
+    if not arguments or arguments[0] not in COMMANDS:
+        given = f"{arguments[0]!r} is not a command; " if arguments else ""
+        print(f"lab/run.py: {given}valid are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
     load_pack()
+    return importlib.import_module(f"nag_pag_flux.lab.{COMMANDS[arguments[0]]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
     sys.path.pop(0)  # this folder: its modules are `nag_pag_flux.lab.…`, once
-    sys.exit(importlib.import_module(f"nag_pag_flux.lab.{sys.argv[1]}").main(sys.argv[2:]))
+    sys.exit(main(sys.argv[1:]))

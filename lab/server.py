@@ -19,7 +19,8 @@ from pathlib import Path
 import aiohttp
 import requests
 
-from . import host, small_models
+from . import host
+from .toy import small_models
 
 PACK = "nag-pag-flux"  # the folder's name in custom_nodes
 START_SECONDS = 180

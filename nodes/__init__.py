@@ -3,9 +3,9 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .calibrate import NAGPAGCalibrate
+from .calibration import NAGPAGCalibrate
+from .diagnostics import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 from .guidance import NAGPAGGuidance
-from .seeing import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 
 
 class NagPagExtension(ComfyExtension):

@@ -22,11 +22,11 @@ from comfy.patcher_extension import WrappersMP
 
 from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, with_strength
 from ..config import Settings
+from ..diagnostics.recording import record_model
 from .block import double_block, single_block
 from .families import find_flux
 from .forward import apply_model, calc_cond_batch, predict_noise
 from .plan import PLANS, Plan, replacements
-from .recording import record_model
 from .run import outer_sample
 
 __all__ = ["apply_guidance", "find_flux", "make_plan", "record_model"]

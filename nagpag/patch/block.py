@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..blocks import Range, block_name
 from ..config import Settings
+from ..diagnostics.record import measure
 from ..guidance import guide
 from ..perturbation import negative_attention
-from ..record import measure
 from .fallback import attempt
 from .forward import Chunk, Forward, Merge
 from .plan import Plan

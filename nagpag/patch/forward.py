@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Settings
-from ..record import CHANGE, CLAMPED
+from ..diagnostics.record import CHANGE, CLAMPED
 from ..schedule import Renewal, guided_at, progress
 from .fallback import attempt
 from .plan import RECORDINGS, Plan, replacements

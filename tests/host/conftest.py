@@ -12,7 +12,7 @@ logging.getLogger().setLevel(logging.INFO)
 @pytest.fixture(scope="session")
 def flux_file(tmp_path_factory):
     """The checkpoint of a FLUX with 4 double and 2 single blocks, 2 heads."""
-    from nag_pag_flux.lab.small_models import make_flux
+    from nag_pag_flux.lab.toy.small_models import make_flux
 
     path = tmp_path_factory.mktemp("models") / "flux.safetensors"
     make_flux(path, hidden=256, double_blocks=4, single_blocks=2, context_dim=64, vec_dim=32)

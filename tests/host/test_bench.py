@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from nag_pag_flux.lab import bench, bench_page
-from nag_pag_flux.lab.bench import Contender, Shares, Times
-from nag_pag_flux.lab.random_flux import Sizes, random_flux, step_seconds
+from nag_pag_flux.lab.cost import bench, page
+from nag_pag_flux.lab.cost.bench import Contender, Shares, Times
+from nag_pag_flux.lab.cost.random_flux import Sizes, random_flux, step_seconds
 
 TINY = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def tiny():
 
 
 def test_every_contender_has_its_rows(results):
-    text = bench_page.page(results)
+    text = page.page(results)
     for name in ("plain", *(contender.name for contender in results.contenders)):
         assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
     assert len(results.contenders) == 17
@@ -32,8 +32,8 @@ def test_every_contender_has_its_rows(results):
 
 
 def test_what_no_gpu_measured_is_said(results):
-    assert "Not measured yet: no GPU was at hand" in bench_page.page(results)
-    assert [goal.verdict for goal in bench_page.goals(results)][-1] == "not measured"
+    assert "Not measured yet: no GPU was at hand" in page.page(results)
+    assert [goal.verdict for goal in page.goals(results)][-1] == "not measured"
 
 
 def test_compiled_graphs_are_those_of_plain_or_one_more(results):
@@ -44,7 +44,7 @@ def test_compiled_graphs_are_those_of_plain_or_one_more(results):
 
 
 def test_a_goal_is_met_missed_or_open():
-    goals = [bench_page.Goal("a goal", value, 1.03, "{:.3f}×", "someone") for value in (1.03, 1.031, None)]
+    goals = [page.Goal("a goal", value, 1.03, "{:.3f}×", "someone") for value in (1.03, 1.031, None)]
     assert [goal.verdict for goal in goals] == ["met", "**missed**", "not measured"]
     assert goals[1].row() == ("a goal", "1.031× (someone)", "**missed**")
 
@@ -89,7 +89,7 @@ def test_blocks_take_their_share_of_a_step(tiny):
 
 def test_a_random_flux_is_what_the_stock_loader_makes_of_a_file(tiny, tmp_path):
     import comfy.sd
-    from nag_pag_flux.lab.small_models import make_flux
+    from nag_pag_flux.lab.toy.small_models import make_flux
 
     path = tmp_path / "flux.safetensors"
     make_flux(path, TINY.hidden, TINY.doubles, TINY.singles, TINY.context, TINY.pooled, dtype=torch.bfloat16)

@@ -8,12 +8,14 @@ import comfy.model_management
 import comfy.sample
 import pytest
 import torch
-from nag_pag_flux.lab import evidence_runs, host, sampling
-from nag_pag_flux.nagpag import calibrate, config
-from nag_pag_flux.nagpag.calibrate import Asked, Candidate
-from nag_pag_flux.nagpag.probe import predict
-from nag_pag_flux.nagpag.recovery import Losses, Measured, change, loss
-from nag_pag_flux.nodes.calibrate import NAGPAGCalibrate
+from nag_pag_flux.lab import host
+from nag_pag_flux.lab.evidence import runs, sampling
+from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.calibration import search
+from nag_pag_flux.nagpag.calibration.probe import predict
+from nag_pag_flux.nagpag.calibration.recovery import Losses, Measured, change, loss
+from nag_pag_flux.nagpag.calibration.search import Asked, Candidate
+from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
 from sampling import guided, latent, prompt
 
 GIVEN = {
@@ -60,7 +62,7 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
         own, empty = [], []
         for batch, text in enumerate((prompt(1), prompt(2, tokens=5))):
             nothing = torch.zeros(2, 16, 8, 12)
-            noise, again = (comfy.sample.prepare_noise(nothing, 3 + batch + more) for more in (0, calibrate.NOISING))
+            noise, again = (comfy.sample.prepare_noise(nothing, 3 + batch + more) for more in (0, search.NOISING))
             pictures = comfy.sample.sample(
                 model, noise, 2, 1.0, "euler", "simple", text, text, nothing, disable_pbar=True, seed=3 + batch
             )
@@ -84,25 +86,25 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
 
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
-    model = sampling.load(evidence_runs.SHIPPED)
-    scenes = evidence_runs.CHOOSING.scenes()[:16]
+    model = sampling.load(runs.SHIPPED)
+    scenes = runs.CHOOSING.scenes()[:16]
     prompts = [sampling.conditioning([scene.caption])[0] for scene in scenes]
     latents = torch.zeros(1, *sampling.LATENT)
     asked = Asked(prompts, sampling.conditioning([""]), latents, 16, 8, 0, 0.7)
-    blocks = calibrate.guided_by(model, "auto", "0.15, 1", "double blocks")
+    blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
     steps = []
-    gentle, strong = calibrate.compare(model, blocks, asked, lambda: steps.append(1))
+    gentle, strong = search.compare(model, blocks, asked, lambda: steps.append(1))
     assert (gentle.candidate, strong.candidate) == (Candidate("auto", 0.15), Candidate("auto", 1.0))
     assert strong.change.harms and not gentle.change.harms
-    assert len(steps) == calibrate.steps_in_all(asked, 2) == 3 * 16 * 8
-    assert calibrate.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
+    assert len(steps) == search.steps_in_all(asked, 2) == 3 * 16 * 8
+    assert search.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
 
 
 def test_without_candidates_it_tries_where_the_blocks_begin():
-    assert calibrate.default_specs(19) == ["0-18", "4-18", "7-18", "9-18", "14-18"]
-    assert calibrate.default_specs(8) == ["0-7", "2-7", "3-7", "4-7", "6-7"]
-    assert calibrate.default_specs(1) == ["0-0"]
-    assert len(calibrate.read_candidates(" \n", "0.1,0.2", 19)) == 10
+    assert search.default_specs(19) == ["0-18", "4-18", "7-18", "9-18", "14-18"]
+    assert search.default_specs(8) == ["0-7", "2-7", "3-7", "4-7", "6-7"]
+    assert search.default_specs(1) == ["0-0"]
+    assert len(search.read_candidates(" \n", "0.1,0.2", 19)) == 10
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_the_empty_prompt_differs_in_its_text_alone():
     """Reference pictures and guidance stay; the pooled text and the mask are the empty one's, or none."""
     own = [[torch.ones(1, 5, 4), {"pooled_output": 1, "attention_mask": 2, "guidance": 4.0, "reference_latents": [3]}]]
     empty = [[torch.zeros(1, 2, 4), {"pooled_output": 5, "guidance": 1.0}]]
-    ((text, extras),) = calibrate._without_text(own, empty)
+    ((text, extras),) = search._without_text(own, empty)
     assert text is empty[0][0] and extras == {"pooled_output": 5, "guidance": 4.0, "reference_latents": [3]}
 
 
@@ -177,29 +179,25 @@ def test_a_latent_of_another_models_size_is_fitted(flux):
     """An empty latent that says it is scaled down by 16 becomes one that is scaled down by 8, as in KSampler."""
     sizes = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            calibrate, "compare", lambda model, guided, asked, step: sizes.append(asked.latent.shape) or TRIED
-        )
+        patch.setattr(search, "compare", lambda model, guided, asked, step: sizes.append(asked.latent.shape) or TRIED)
         empty = {"samples": torch.zeros(2, 4, 4, 6), "downscale_ratio_spacial": 16}
         given = {**GIVEN, "positive": prompt(1), "empty": prompt(99), "latent_image": empty}
         NAGPAGCalibrate.execute(model=flux, **given)
     assert sizes == [(2, 16, 8, 12)]
 
 
-TRIED = [calibrate.Tried(Candidate("2", 0.1), Measured(0.1, 0.1))]
+TRIED = [search.Tried(Candidate("2", 0.1), Measured(0.1, 0.1))]
 
 
 def test_what_is_no_number_comes_last(flux, monkeypatch):
     values = iter([0.02, math.nan, 0.05])
-    monkeypatch.setattr(calibrate, "_losses", lambda *args: None)
-    monkeypatch.setattr(calibrate, "change", lambda *args: Measured(next(values), 0.1))
+    monkeypatch.setattr(search, "_losses", lambda *args: None)
+    monkeypatch.setattr(search, "change", lambda *args: Measured(next(values), 0.1))
     asked = Asked(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
-    tried = calibrate.compare(flux, dict.fromkeys(map(str, range(3))), asked, lambda: None)
+    tried = search.compare(flux, dict.fromkeys(map(str, range(3))), asked, lambda: None)
     assert [one.candidate for one in tried] == ["2", "0", "1"]
-    alone = [calibrate.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
-    assert json.loads(calibrate.as_json(alone))["tried"] == [
-        {"blocks": "2", "alpha": 0.1, "change": None, "error": None}
-    ]
+    alone = [search.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
+    assert json.loads(search.as_json(alone))["tried"] == [{"blocks": "2", "alpha": 0.1, "change": None, "error": None}]
 
 
 def test_it_stops_when_it_is_asked_to(flux):
@@ -208,11 +206,11 @@ def test_it_stops_when_it_is_asked_to(flux):
 
     asked = Asked(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        calibrate.compare(flux, {}, asked, step)
+        search.compare(flux, {}, asked, step)
 
 
 def test_where_nothing_helps_guidance_is_left_off():
-    tried = [calibrate.Tried(Candidate("3-7", 0.15), Measured(-0.001, 0.02))]
-    assert calibrate.best(tried) is None and json.loads(calibrate.as_json(tried))["chosen"] is None
-    tried = [calibrate.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02)), *tried]
-    assert json.loads(calibrate.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}
+    tried = [search.Tried(Candidate("3-7", 0.15), Measured(-0.001, 0.02))]
+    assert search.best(tried) is None and json.loads(search.as_json(tried))["chosen"] is None
+    tried = [search.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02)), *tried]
+    assert json.loads(search.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}

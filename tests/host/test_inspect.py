@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
+from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.patch import record_model
-from nag_pag_flux.nagpag.patch.inspect import inspect_model
-from nag_pag_flux.nagpag.record import Record
 from sampling import guided, load_flux, prompt, sample
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nag_pag_flux.lab.live_bytes import LiveBytes
+from nag_pag_flux.lab.cost.live_bytes import LiveBytes
 from sampling import guided, load_flux, picture_tokens, prompt, sample
 
 TOKENS = 9 + picture_tokens(64, 64)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from comfy.samplers import CFGGuider, ksampler
-from nag_pag_flux.nagpag.probe import predict
+from nag_pag_flux.nagpag.calibration.probe import predict
 from sampling import guided, latent, prompt
 
 SIGMAS = torch.tensor([0.9, 0.4])

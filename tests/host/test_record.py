@@ -8,8 +8,8 @@ import comfy.ldm.flux.layers as layers
 import comfy.model_management
 import pytest
 import torch
+from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Record, steps_of
 from nag_pag_flux.nagpag.patch import record_model
-from nag_pag_flux.nagpag.record import KEPT_RUNS, Record, steps_of
 from oracle import guided_tokens
 from sampling import guided, picture_tokens, prompt, sample
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from nag_pag_flux.lab import autoencoder, host, shapes, small_models
+from nag_pag_flux.lab import host
 from nag_pag_flux.lab.in_host import enter_host
+from nag_pag_flux.lab.toy import autoencoder, shapes, small_models
 
 enter_host()
 

@@ -2,21 +2,21 @@
 
 import pytest
 import torch
-from nag_pag_flux.lab import calibrate, calibrate_page, choosing, evidence_runs, judges, recovering, recovery_page
-from nag_pag_flux.lab.calibrate import CFG, SIGNALS, Bench, Setting
-from nag_pag_flux.lab.contenders import plain
-from nag_pag_flux.nagpag.recovery import Measured, recovered
+from nag_pag_flux.lab.evidence import alignment, calibration_page, choosing, judges, recovery, recovery_page, runs
+from nag_pag_flux.lab.evidence.alignment import CFG, SIGNALS, Bench, Setting
+from nag_pag_flux.lab.evidence.contenders import plain
+from nag_pag_flux.nagpag.calibration.recovery import Measured, recovered
 
 
 def test_what_is_measured_is_what_was_judged():
-    judged = [setting.judged.key for setting in calibrate.settings() if setting != CFG]
+    judged = [setting.judged.key for setting in alignment.settings() if setting != CFG]
     assert judged == [contender.key for contender in choosing.blocks_round()]
 
 
 @pytest.mark.parametrize("word, said", [("x", "'x' is not a model"), ("99", "seed 99 is not trained yet")])
 def test_a_model_that_is_not_there_is_named(word, said):
     with pytest.raises(SystemExit, match=said):
-        calibrate.main([word])
+        alignment.main([word])
 
 
 # --- through the host ---
@@ -24,60 +24,60 @@ def test_a_model_that_is_not_there_is_named(word, said):
 
 @pytest.fixture(scope="module")
 def bench():
-    return Bench(evidence_runs.SHIPPED, pictures=4)
+    return Bench(runs.SHIPPED, pictures=4)
 
 
 def test_cfg_is_aligned_as_two_predictions_by_hand_say(bench):
     """CFG 2 moves the prediction by what the prompt changes in it."""
-    from nag_pag_flux.lab import sampling
+    from nag_pag_flux.lab.evidence import sampling
 
-    sigmas = calibrate.SIGMAS
+    sigmas = alignment.SIGMAS
     without, truth = bench.predict(plain(), bench.renders, sampling.conditioning([""]), sigmas)
     assert torch.allclose(truth, bench.renders, atol=1e-5)
     delta, residual = bench.plain_prediction - without, bench.renders - bench.plain_prediction
     size = residual.flatten(2).square().sum(2).mean(1)[:, None, None, None, None]
     delta, residual = (t.div(size.sqrt()).transpose(0, 1).flatten(1) for t in (delta, residual))
-    found = calibrate.alignment(bench, CFG.judged)
+    found = alignment.alignment(bench, CFG.judged)
     assert found["cosine"].value == pytest.approx(float(torch.cosine_similarity(delta, residual).mean()), abs=1e-3)
     least = torch.linalg.lstsq(delta.reshape(-1, 1), residual.reshape(-1, 1)).solution.item()
     assert found["weight"].value == pytest.approx(least, abs=1e-3)
 
 
 def test_no_guidance_points_nowhere_and_some_does(bench):
-    assert calibrate.alignment(bench, plain())["weight"].value == 0
-    found = calibrate.alignment(bench, Setting("output", 6).contender(renew_every=1))
+    assert alignment.alignment(bench, plain())["weight"].value == 0
+    found = alignment.alignment(bench, Setting("output", 6).contender(renew_every=1))
     assert list(found) == list(SIGNALS) and all(m.value != 0 and m.error > 0 for m in found.values())
 
 
 def test_what_is_measured_is_kept(tmp_path, monkeypatch):
     """A run that breaks off goes on where it was."""
-    made, wanted = [], calibrate.settings()[:3]
-    monkeypatch.setattr(calibrate.host, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(calibrate, "Bench", lambda path: path)
+    made, wanted = [], alignment.settings()[:3]
+    monkeypatch.setattr(alignment.host, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(alignment, "Bench", lambda path: path)
 
-    def alignment(bench, contender):
+    def counted(bench, contender):
         made.append(contender.key)
         return {"cosine": Measured(len(made), 0.5)}
 
-    monkeypatch.setattr(calibrate, "alignment", alignment)
-    first = calibrate.measure(evidence_runs.SHIPPED, wanted[:2])
-    both = calibrate.measure(evidence_runs.SHIPPED, wanted)
+    monkeypatch.setattr(alignment, "alignment", counted)
+    first = alignment.measure(runs.SHIPPED, wanted[:2])
+    both = alignment.measure(runs.SHIPPED, wanted)
     assert made == [setting.key for setting in wanted]
     assert first.items() <= both.items() and both[wanted[2]] == {"cosine": Measured(3, 0.5)}
 
 
 def test_without_any_kept_picture_nothing_is_written(monkeypatch, tmp_path):
-    monkeypatch.setattr(calibrate, "measure", lambda file, wanted: {})
+    monkeypatch.setattr(alignment, "measure", lambda file, wanted: {})
     monkeypatch.setattr(recovery_page, "look", lambda subject: None)
-    monkeypatch.setattr(calibrate_page, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(calibration_page, "PAGE", tmp_path / "page.md")
     with pytest.raises(SystemExit, match="choosing candidates makes them"):
-        calibrate.main(["0"])
+        alignment.main(["0"])
     assert not list(tmp_path.iterdir())
 
 
 def test_what_has_no_pictures_has_no_gain(tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence_runs.Job, "file", tmp_path / "missing")
-    assert calibrate.gains(evidence_runs.Subject(0), calibrate.settings()) == {}
+    monkeypatch.setattr(runs.Job, "file", tmp_path / "missing")
+    assert alignment.gains(runs.Subject(0), alignment.settings()) == {}
 
 
 # --- page ---
@@ -86,15 +86,15 @@ def test_what_has_no_pictures_has_no_gain(tmp_path, monkeypatch):
 def model_of(name, sign):
     """Every signal ranks as the gains do, or the other way round; CFG is not judged."""
     numbers = {
-        setting: dict.fromkeys(SIGNALS, Measured(sign * i / 10, 0.01)) for i, setting in enumerate(calibrate.settings())
+        setting: dict.fromkeys(SIGNALS, Measured(sign * i / 10, 0.01)) for i, setting in enumerate(alignment.settings())
     }
     gains = {setting: Measured(i / 100, 0.02) for i, setting in enumerate(numbers) if setting != CFG}
     half = {setting: gain.value for setting, gain in gains.items()}
-    return calibrate.Model(name, numbers, gains, (half, half))
+    return alignment.Model(name, numbers, gains, (half, half))
 
 
 def test_the_page_says_what_ranks_alike_and_what_does_not():
-    page = calibrate_page.page([model_of("seed 0", 1), model_of("seed 1", -1)], [found_of("seed 0", 1)])
+    page = calibration_page.page([model_of("seed 0", 1), model_of("seed 1", -1)], [found_of("seed 0", 1)])
     row = next(line for line in page.splitlines() if line.startswith("| cosine |"))
     assert row.count("+1.00 ± 0.00") == row.count("-1.00 ± 0.00") == 3
     assert "- cosine: agrees beyond error bars on 1 of 2 models, disagrees beyond them on 1." in page
@@ -105,8 +105,8 @@ def test_the_page_says_what_ranks_alike_and_what_does_not():
 
 def test_the_page_of_models_that_nobody_judged_has_signals_only():
     unjudged = model_of("seed 5", 1)._replace(gains={}, halves=({}, {}))
-    page = calibrate_page.page([unjudged], [])
-    assert page.count("not judged") == len(calibrate.settings())
+    page = calibration_page.page([unjudged], [])
+    assert page.count("not judged") == len(alignment.settings())
 
 
 # --- recovery ---
@@ -114,7 +114,7 @@ def test_the_page_of_models_that_nobody_judged_has_signals_only():
 
 def found_of(name, sign):
     """Recovery that ranks as the gains do, or the other way round."""
-    settings = recovering.settings()
+    settings = recovery.settings()
     changes = {contender: Measured(sign * i / 10, 0.01) for i, contender in enumerate(settings)}
     gains = {contender: Measured(i / 100 - 0.1, 0.02) for i, contender in enumerate(settings)}
     return recovery_page.Found(name, changes, changes, gains)
@@ -123,7 +123,7 @@ def found_of(name, sign):
 def test_the_section_says_whether_recovery_ranks_as_the_judges_do():
     alike, unlike = found_of("seed 0", 1), found_of("seed 1", -1)
     section = recovery_page.section([alike, unlike])
-    last, first = recovering.settings()[-1].name, recovering.settings()[0].name
+    last, first = recovery.settings()[-1].name, recovery.settings()[0].name
     assert "| seed 0 | 40 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | +1.00 ± 0.00 | " in section
     assert "| seed 1 | 40 | -1.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | +1.00 ± 0.00 | " in section
     assert f"| seed 0 | {last} | +0.290 ± 0.020 | +0.290 ± 0.020 ({last}) | +0.095 |" in section
@@ -136,7 +136,7 @@ def test_the_section_says_whether_recovery_ranks_as_the_judges_do():
 
 
 def test_what_is_a_models_own_is_what_others_do_not_have():
-    a, b, c = recovering.settings()[:3]
+    a, b, c = recovery.settings()[:3]
 
     def found(changes, gains):
         def measured(values):
@@ -150,24 +150,24 @@ def test_what_is_a_models_own_is_what_others_do_not_have():
 
 def test_recovery_is_that_of_the_kept_pictures(tmp_path, monkeypatch):
     """Renders in the place of samples: the model finds its prompts in them, and not in grey ones."""
-    monkeypatch.setattr(evidence_runs, "folder", lambda: tmp_path)
-    monkeypatch.setattr(evidence_runs, "PART", 32)
-    monkeypatch.setattr(recovering, "PART", 32)
-    subject, grey = evidence_runs.Subject(0), recovering.settings()[0]
-    assert recovering.changes(subject, [grey]) == {} and recovery_page.look(subject) is None
+    monkeypatch.setattr(runs, "folder", lambda: tmp_path)
+    monkeypatch.setattr(runs, "PART", 32)
+    monkeypatch.setattr(recovery, "PART", 32)
+    subject, grey = runs.Subject(0), recovery.settings()[0]
+    assert recovery.changes(subject, [grey]) == {} and recovery_page.look(subject) is None
     for contender in (plain(), grey):
-        job = recovering._job(subject, contender)
+        job = recovery._job(subject, contender)
         pictures = judges.real_pictures(job.asked.rows(0)[0])
         pictures = torch.full_like(pictures, 0.5) if contender is grey else pictures
-        evidence_runs.save({"pictures": (pictures * 255).round().byte()}, job.file)
-    assert recovered(recovering.losses(recovering._job(subject, plain()))) > 0.5
-    (change,) = recovering.changes(subject, [grey]).values()
+        runs.save({"pictures": (pictures * 255).round().byte()}, job.file)
+    assert recovered(recovery.losses(recovery._job(subject, plain()))) > 0.5
+    (change,) = recovery.changes(subject, [grey]).values()
     assert change.harms and change.value < -0.5
-    assert recovering.own_if_made(subject) is None
+    assert recovery.own_if_made(subject) is None
 
 
 def test_the_plots_are_drawn(tmp_path):
-    calibrate_page.draw([model_of("seed 0", 1), model_of("seed 1", -1)], tmp_path / "plot.png")
+    calibration_page.draw([model_of("seed 0", 1), model_of("seed 1", -1)], tmp_path / "plot.png")
     recovery_page.draw([found_of("seed 0", 1)], tmp_path / "recovery.png")
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.iterdir())
-    assert {path.name for path in (calibrate_page.PLOT, recovery_page.PLOT)} == {"calibration.png", "recovery.png"}
+    assert {path.name for path in (calibration_page.PLOT, recovery_page.PLOT)} == {"calibration.png", "recovery.png"}

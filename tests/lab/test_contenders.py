@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
-from nag_pag_flux.lab import contenders, evidence_runs, flux_module, sampling, training
-from nag_pag_flux.lab.evidence_runs import REPORTING
+from nag_pag_flux.lab.evidence import contenders, runs, sampling
+from nag_pag_flux.lab.evidence.runs import REPORTING
+from nag_pag_flux.lab.toy import flux as flux_module
+from nag_pag_flux.lab.toy import training
 from safetensors.torch import load_file
 
 STEPS, ROWS = 4, 2
@@ -14,7 +16,7 @@ STEPS, ROWS = 4, 2
 @pytest.fixture(scope="module")
 def model():
     """In float32, so that what is done by hand can be compared."""
-    return sampling.load(evidence_runs.SHIPPED, torch.float32)
+    return sampling.load(runs.SHIPPED, torch.float32)
 
 
 def pictures(model, contender, steps=STEPS):
@@ -24,7 +26,7 @@ def pictures(model, contender, steps=STEPS):
 
 def test_naguidance_does_something_in_batches_of_its_size():
     """Two prompts of more pictures may not fit one batch, and then it would be no guidance by another name."""
-    model, contender = sampling.load(evidence_runs.SHIPPED), contenders.nag()
+    model, contender = sampling.load(runs.SHIPPED), contenders.nag()
     scenes, seeds = (rows[: contender.batch] for rows in REPORTING.rows(0))
     plain, guided = (sampling.sample(m, scenes, seeds, 1.0, 2) for m in (model, contender.patch(model)))
     assert ((guided - plain).abs().amax((1, 2, 3)) > 0.05).all()
@@ -128,7 +130,7 @@ def flux_sigmas(steps):
 
 def trained_module():
     """The shipped weights in the module they were trained in."""
-    flux, state = flux_module.Flux(), load_file(evidence_runs.SHIPPED)
+    flux, state = flux_module.Flux(), load_file(runs.SHIPPED)
     state = {name.replace("norm.scale", "norm.weight"): tensor.float() for name, tensor in state.items()}
     state["txt_in.weight"] = state["txt_in.weight"][:, :768]
     flux.load_state_dict({name: state[name] for name in flux.state_dict()})

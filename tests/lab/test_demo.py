@@ -13,8 +13,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from nag_pag_flux.lab import demo, host, shapes
+from nag_pag_flux.lab import demo, host
 from nag_pag_flux.lab.server import ServerError
+from nag_pag_flux.lab.toy import shapes
 from PIL import Image
 
 COMMAND = [sys.executable, str(host.REPO / "lab" / "run.py"), "demo"]

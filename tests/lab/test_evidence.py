@@ -6,10 +6,10 @@ import re
 
 import pytest
 import torch
-from nag_pag_flux.lab import choosing, contenders, evidence, evidence_page, evidence_runs, paired, sampling, search
-from nag_pag_flux.lab.evidence_runs import CHOOSING, REPORTING, Subject
+from nag_pag_flux.lab.evidence import choosing, contenders, halving, page, paired, report, runs, sampling
+from nag_pag_flux.lab.evidence.runs import CHOOSING, REPORTING, Subject
 from nag_pag_flux.nagpag import blocks as blocks_module
-from nag_pag_flux.nagpag.recovery import Measured
+from nag_pag_flux.nagpag.calibration.recovery import Measured
 
 # --- arithmetic ---
 
@@ -38,7 +38,7 @@ def test_the_search_finds_the_best_and_looks_longest_at_it():
         noise = torch.randn(len(candidates), generator=torch.Generator().manual_seed(count)) / math.sqrt(count)
         return [Measured(-abs(c - 7) / 10 + float(n) / 10, 0.1) for c, n in zip(candidates, noise, strict=True)]
 
-    ranked = search.search(list(range(12)), gains, counts=(100, 400, 1_600))
+    ranked = halving.search(list(range(12)), gains, counts=(100, 400, 1_600))
     assert ranked[0][0] == 7
     assert asked == [(100, 12), (400, 4), (1_600, 1)]
     assert sorted(candidate for candidate, _ in ranked) == list(range(12))
@@ -50,7 +50,7 @@ def test_the_search_finds_the_best_and_looks_longest_at_it():
 )
 def test_a_search_that_can_find_nothing_says_what_it_lacks(candidates, counts, keep, quoted):
     with pytest.raises(ValueError, match="search needs") as error:
-        search.search(candidates, lambda c, n: [], counts, keep)
+        halving.search(candidates, lambda c, n: [], counts, keep)
     assert quoted in str(error.value)
 
 
@@ -76,29 +76,20 @@ def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
     assert "auto" not in contenders.nagpag().key
 
 
-def test_kept_pictures_are_named_by_the_code_but_not_by_its_comments():
-    source = 'def f(x):\n    """Doubles."""\n    return 2 * x\n'
-    same = "def f(x):\n    # Twice.\n    return 2*x\n"
-    other = 'def f(x):\n    """Doubles."""\n    return 3 * x\n'
-    assert evidence_runs.digest_of([source]) == evidence_runs.digest_of([same]) != evidence_runs.digest_of([other])
-
-
 def test_pictures_of_another_code_are_other_files_and_those_without_guidance_are_not(monkeypatch):
     def files():
-        found = evidence_runs.jobs(
-            [Subject(0)], [contenders.nagpag(), contenders.plain()], CHOOSING, evidence_runs.PART
-        )
+        found = runs.jobs([Subject(0)], [contenders.nagpag(), contenders.plain()], CHOOSING, runs.PART)
         return [job.file for job in found]
 
     guided, plain = files()
-    monkeypatch.setattr(evidence_runs, "code_digest", lambda: "another")
+    monkeypatch.setattr(runs, "code_digest", lambda: "another")
     assert guided != files()[0] and plain == files()[1]
 
 
 def test_sets_of_prompts_and_noise_have_nothing_in_common():
     chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
     assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]
-    assert len({scene.caption for scene in chosen[0]}) >= evidence_runs.PART / evidence_runs.NOISES * 0.9
+    assert len({scene.caption for scene in chosen[0]}) >= runs.PART / runs.NOISES * 0.9
     assert CHOOSING.rows(1)[1][0] == chosen[1][-1] + 1
 
 
@@ -107,7 +98,7 @@ def test_sets_of_prompts_and_noise_have_nothing_in_common():
 
 @pytest.fixture(scope="module")
 def model():
-    return sampling.load(evidence_runs.SHIPPED)
+    return sampling.load(runs.SHIPPED)
 
 
 def pictures(model, contender, count=4):
@@ -129,8 +120,8 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 
 # --- the quick form ---
 
-COUNT = evidence_runs.PART
-COUNTS = evidence_page.Counts(COUNT, COUNT)
+COUNT = runs.PART
+COUNTS = page.Counts(COUNT, COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -138,21 +129,21 @@ def quick(tmp_path_factory):
     """The shipped model, alone and under the published form, sampled by the code as it is now and judged."""
     with pytest.MonkeyPatch.context() as patch:
         pictures = tmp_path_factory.mktemp("pictures")
-        patch.setattr(evidence_runs, "folder", lambda: pictures)
-        evidence_runs.scores.cache_clear()
+        patch.setattr(runs, "folder", lambda: pictures)
+        runs.scores.cache_clear()
         yield from _quick()
-        evidence_runs.scores.cache_clear()
+        runs.scores.cache_clear()
 
 
 def _quick():
-    compared = [contenders.nagpag("as published", **evidence.AS_PUBLISHED)]
-    wanted = evidence_runs.jobs([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
-    evidence_runs.make_pictures(wanted)
+    compared = [contenders.nagpag("as published", **report.AS_PUBLISHED)]
+    wanted = runs.jobs([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
+    runs.make_pictures(wanted)
     yield compared
 
 
 def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
-    scores = evidence_runs.scores(Subject(0), contenders.plain(), REPORTING, COUNT)
+    scores = runs.scores(Subject(0), contenders.plain(), REPORTING, COUNT)
     for right in (scores.cnn_right, scores.template_right):
         assert 0.7 < float(right.sum() / scores.objects.sum()) < 0.97
 
@@ -163,10 +154,10 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
-    (row,) = (line for line in page.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
+    text = page.page([], [Subject(0)], [], quick, [], COUNTS)
+    (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
     assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
-    assert "| seed 0 |" in page and "| real renders |" in page
+    assert "| seed 0 |" in text and "| real renders |" in text
 
 
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):
@@ -194,34 +185,34 @@ def test_each_model_may_have_settings_of_its_own(quick, monkeypatch):
 
     assert choosing.own_if_made(Subject(0)) is None
     asked = {Subject(0): COUNT}
-    assert "| seed 0 | – | – | – |" in evidence_page._own(asked, contenders.nagpag())
+    assert "| seed 0 | – | – | – |" in page._own(asked, contenders.nagpag())
     monkeypatch.setattr(choosing, "gain", gain)
     monkeypatch.setattr(choosing, "was_made", lambda *whatever: True)
     few, many = (choosing.own_if_made(Subject(seed)) for seed in (0, 1))
     assert few.settings["blocks"] == "7" and many.settings["blocks"] == "all"
-    monkeypatch.setattr(evidence_page.recovering, "own_if_made", lambda subject: many)
+    monkeypatch.setattr(page.recovery, "own_if_made", lambda subject: many)
     row = f"| seed 0 | -1.000 ± 0.010 ({few.name}) | -8.000 ± 0.010 ({many.name}) | -5.000 ± 0.010 |"
-    assert row in evidence_page._own(asked, contenders.nagpag())
+    assert row in page._own(asked, contenders.nagpag())
 
 
 def test_what_was_not_made_is_named_not_guessed(quick):
-    page = evidence_page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNTS)
-    assert "Not measured yet: CFG 7." in page and "| CFG 7 |" not in page
+    text = page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNTS)
+    assert "Not measured yet: CFG 7." in text and "| CFG 7 |" not in text
 
 
 def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(evidence_page, "PICTURES", tmp_path)
-    monkeypatch.setattr(evidence_page, "_whole", lambda name: True)
-    monkeypatch.setattr(evidence_page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
-    monkeypatch.setattr(evidence_page, "clamped_share", lambda subject, contender: 0.5)
-    evidence_page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNTS)
-    page = evidence_page.page([], [Subject(0)], [], quick, [], COUNTS)
-    assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", page))
+    monkeypatch.setattr(page, "PICTURES", tmp_path)
+    monkeypatch.setattr(page, "_whole", lambda name: True)
+    monkeypatch.setattr(page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
+    monkeypatch.setattr(page, "clamped_share", lambda subject, contender: 0.5)
+    page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNTS)
+    text = page.page([], [Subject(0)], [], quick, [], COUNTS)
+    assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", text))
 
 
 def test_the_share_of_tokens_at_the_limit():
     def share(**inputs):
-        return evidence_page.clamped_share(Subject(0), contenders.nagpag(**inputs), pictures=2)
+        return page.clamped_share(Subject(0), contenders.nagpag(**inputs), pictures=2)
 
     assert share(scale=0.1, tau=10.0) == 0 and share(scale=10.0, tau=1.0, perturbation=1.0) > 0.9
 
@@ -234,14 +225,14 @@ def test_the_plots_are_of_the_defaults():
 @pytest.mark.parametrize("arguments", [["100"], ["2048"], ["abc"], ["0"], ["128", "256"]])
 def test_a_count_that_can_not_be_is_refused_before_any_work(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
-        evidence.main(arguments)
+        report.main(arguments)
     assert stopped.value.code == 2 and arguments[-1] in capsys.readouterr().err
 
 
 def test_pictures_are_made_once(quick):
-    (job, *_) = evidence_runs.jobs([Subject(0)], quick, REPORTING, COUNT)
+    (job, *_) = runs.jobs([Subject(0)], quick, REPORTING, COUNT)
     before = job.file.stat().st_mtime_ns
-    evidence_runs.make_pictures([job])
+    runs.make_pictures([job])
     assert job.file.stat().st_mtime_ns == before
     other = dataclasses.replace(job, contender=contenders.plain())
     assert other.file != job.file

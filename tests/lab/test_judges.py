@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nag_pag_flux.lab import judge_cnn, judge_lessons, judge_templates, judges, shapes
+from nag_pag_flux.lab.evidence import judge_cnn, judge_lessons, judge_templates, judges
+from nag_pag_flux.lab.toy import shapes
 from torch.nn import functional
 
 SEED = 2_900  # of scenes that nothing was trained on or calibrated with

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from nag_pag_flux.lab.signals import align, mean, rank_agreement, together
+from nag_pag_flux.lab.evidence.signals import align, mean, rank_agreement, together
 
 
 def noise(*size, seed=0):

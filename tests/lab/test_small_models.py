@@ -3,8 +3,8 @@
 import hashlib
 
 import torch
-from nag_pag_flux.lab import small_models
-from nag_pag_flux.nagpag import models
+from nag_pag_flux.lab.toy import small_models
+from nag_pag_flux.nagpag.service import models
 from safetensors.torch import load_file
 
 

@@ -6,41 +6,41 @@ import time
 
 import pytest
 import torch
-from nag_pag_flux.lab import autoencoder, make_trained, training
 from nag_pag_flux.lab.in_host import enter_host
+from nag_pag_flux.lab.toy import autoencoder, shipping, training
 from safetensors.torch import load_file, save_file
 
 
 def test_it_is_small_and_whole():
-    assert {path.name for path in make_trained.TRAINED.iterdir()} == {
+    assert {path.name for path in shipping.TRAINED.iterdir()} == {
         "flux_shapes.safetensors",
         "taef1_decoder.safetensors",
         "MODEL_CARD.md",
         "LICENSE",
     }
-    assert make_trained.size() <= make_trained.MOST_BYTES == 16_000_000
-    assert "Apache License" in (make_trained.TRAINED / "LICENSE").read_text()
+    assert shipping.size() <= shipping.MOST_BYTES == 16_000_000
+    assert "Apache License" in (shipping.TRAINED / "LICENSE").read_text()
 
 
 def test_it_was_made_by_the_present_recipes():
-    flux, decoder = (make_trained.metadata(path) for path in (make_trained.FLUX, make_trained.DECODER))
+    flux, decoder = (shipping.metadata(path) for path in (shipping.FLUX, shipping.DECODER))
     assert flux["recipe"] == training.recipe_digest() and decoder["recipe"] == autoencoder.recipe_digest(), (
         "the recipe is another than that of the shipped weights: make lab"
     )
     assert (flux["seed"], int(flux["step"])) == ("0", training.RECIPE.steps)
-    assert {load_file(path)[name].dtype for path, name in ((make_trained.FLUX, "img_in.weight"),)} == {torch.bfloat16}
-    assert {tensor.dtype for tensor in load_file(make_trained.DECODER).values()} == {torch.float16}
+    assert {load_file(path)[name].dtype for path, name in ((shipping.FLUX, "img_in.weight"),)} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in load_file(shipping.DECODER).values()} == {torch.float16}
 
 
 def test_the_card_is_what_the_files_say():
-    assert make_trained.CARD.read_text() == make_trained.card()
+    assert shipping.CARD.read_text() == shipping.card()
 
 
 def test_the_stock_loader_takes_it_for_flux_dev():
     enter_host()
     import comfy.sd
 
-    model = comfy.sd.load_diffusion_model(str(make_trained.FLUX), model_options={"dtype": torch.float32})
+    model = comfy.sd.load_diffusion_model(str(shipping.FLUX), model_options={"dtype": torch.float32})
     flux = model.model.diffusion_model
     assert type(model.model).__name__ == "Flux" and type(model.model.model_config).__name__ == "Flux"
     assert flux.params.guidance_embed and (len(flux.double_blocks), len(flux.single_blocks)) == (8, 4)
@@ -50,9 +50,9 @@ def test_shipping_writes_all_of_it_from_the_cache(tmp_path, monkeypatch):
     """The weights as they were trained, and a card about them."""
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path / "cache"))
     for name in ("TRAINED", "FLUX", "DECODER", "CARD"):
-        monkeypatch.setattr(make_trained, name, tmp_path / "trained" / getattr(make_trained, name).name)
-    monkeypatch.setattr(make_trained, "TRAINED", tmp_path / "trained")
-    monkeypatch.setattr(make_trained, "quality", lambda weights, noise: 30 + noise)
+        monkeypatch.setattr(shipping, name, tmp_path / "trained" / getattr(shipping, name).name)
+    monkeypatch.setattr(shipping, "TRAINED", tmp_path / "trained")
+    monkeypatch.setattr(shipping, "quality", lambda weights, noise: 30 + noise)
     made = {
         "img_in.weight": torch.ones(128, 64),
         "double_blocks.0.x": torch.ones(1),
@@ -61,11 +61,11 @@ def test_shipping_writes_all_of_it_from_the_cache(tmp_path, monkeypatch):
     for path, weights in ((training.checkpoint(0), made), (autoencoder.decoder_file(0), {"1.weight": torch.ones(2)})):
         path.parent.mkdir(parents=True)
         save_file(weights, str(path))
-    make_trained.ship()
-    assert load_file(make_trained.FLUX).keys() == made.keys()
-    assert make_trained.metadata(make_trained.DECODER)["psnr_noise_0.1"] == "30.1"
-    assert "reaches 30.0 dB" in make_trained.CARD.read_text()
-    assert make_trained.FLUX.stat().st_mode & 0o777 == 0o644
+    shipping.ship()
+    assert load_file(shipping.FLUX).keys() == made.keys()
+    assert shipping.metadata(shipping.DECODER)["psnr_noise_0.1"] == "30.1"
+    assert "reaches 30.0 dB" in shipping.CARD.read_text()
+    assert shipping.FLUX.stat().st_mode & 0o777 == 0o644
 
 
 def test_what_is_trained_already_is_not_trained_again(tmp_path, monkeypatch):
@@ -74,13 +74,13 @@ def test_what_is_trained_already_is_not_trained_again(tmp_path, monkeypatch):
     training.checkpoint(0).parent.mkdir(parents=True)
     training.checkpoint(0).touch()
     asked = []
-    monkeypatch.setattr(make_trained, "side_by_side", lambda jobs, slots: asked.extend(jobs) or ["seed 1"])
-    monkeypatch.setattr(make_trained, "ship", lambda: pytest.fail("shipped"))
-    assert make_trained.main(["0", "1"]) == 1 and asked == ["seed 1", "the decoder"]
+    monkeypatch.setattr(shipping, "side_by_side", lambda jobs, slots: asked.extend(jobs) or ["seed 1"])
+    monkeypatch.setattr(shipping, "ship", lambda: pytest.fail("shipped"))
+    assert shipping.main(["0", "1"]) == 1 and asked == ["seed 1", "the decoder"]
 
 
 def test_a_seed_that_is_no_number_is_refused(capsys):
-    assert make_trained.main(["zero"]) == 2 and "'zero'" in capsys.readouterr().err
+    assert shipping.main(["zero"]) == 2 and "'zero'" in capsys.readouterr().err
 
 
 def python(code):
@@ -94,7 +94,7 @@ def test_commands_run_side_by_side_but_no_more_than_there_are_slots(tmp_path):
         f"{note}assert os.environ['OMP_NUM_THREADS'] == '1'; here.touch(exist_ok=False); time.sleep(.2); here.unlink()"
     )
     jobs = {f"job {i}": busy for i in range(5)} | {"broken": python("raise SystemExit(3)")}
-    assert make_trained.side_by_side(jobs, 2) == ["broken"]
+    assert shipping.side_by_side(jobs, 2) == ["broken"]
 
 
 def test_ctrl_c_leaves_no_training_behind(tmp_path, monkeypatch):
@@ -107,8 +107,8 @@ def test_ctrl_c_leaves_no_training_behind(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         sleep(seconds)
 
-    monkeypatch.setattr(make_trained.time, "sleep", interrupted)
+    monkeypatch.setattr(shipping.time, "sleep", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_trained.side_by_side({"endless": endless}, 1)
+        shipping.side_by_side({"endless": endless}, 1)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)

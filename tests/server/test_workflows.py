@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from nag_pag_flux.lab import graphs, host, make_workflows
+from nag_pag_flux.lab import graphs, host
+from nag_pag_flux.lab.make import workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
 from nag_pag_flux.nagpag import config
 from PIL import Image
@@ -52,7 +53,7 @@ def test_only_loaders_sizes_and_the_asked_inputs_change(name):
 
 
 def test_workflow_files_are_what_the_generator_writes():
-    for path, text in make_workflows.files().items():
+    for path, text in workflows.files().items():
         assert path.read_text() == text, (
             f"{path.name} is out of date: python3 lab/host.py run -- lab/run.py make_workflows"
         )

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 from asking import SMALL, png
-from nag_pag_flux.lab import host, make_api_docs
-from nag_pag_flux.nagpag import request as table
-from nag_pag_flux.nagpag.server.problems import KINDS
+from nag_pag_flux.lab import host
+from nag_pag_flux.lab.make import api_docs
+from nag_pag_flux.nagpag.service import request as table
+from nag_pag_flux.nagpag.service.server.problems import KINDS
 
 PAGE = (host.REPO / "docs" / "api.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -17,7 +18,7 @@ CURL = re.search(r"```\n(curl .*?)```", PAGE, re.DOTALL)[1]
 
 
 def test_the_table_of_fields_is_the_one_table():
-    assert make_api_docs.page() == PAGE, "out of date: python3 lab/host.py run -- lab/run.py make_api_docs"
+    assert api_docs.page() == PAGE, "out of date: python3 lab/host.py run -- lab/run.py make_api_docs"
 
 
 def test_every_problem_and_limit_is_told():

@@ -5,7 +5,7 @@ import json
 import pytest
 import requests
 from asking import SMALL
-from nag_pag_flux.nagpag import request as table
+from nag_pag_flux.nagpag.service import request as table
 
 FIELDS = {field.name: field for field in table.IMAGE_TO_IMAGE}
 

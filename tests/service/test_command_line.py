@@ -16,8 +16,8 @@ import pytest
 import requests
 from asking import SMALL, pixels, png
 from nag_pag_flux.lab import host
-from nag_pag_flux.nagpag import request as table
-from nag_pag_flux.nagpag.client import BadRequest, Client, JobFailed, NoServer, as_url, compare
+from nag_pag_flux.nagpag.service import request as table
+from nag_pag_flux.nagpag.service.client import BadRequest, Client, JobFailed, NoServer, as_url, compare
 from PIL import Image
 
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -196,8 +196,8 @@ def test_the_client_needs_the_standard_library_only(tmp_path):
     """Neither torch nor the host nor any package is imported to ask and to inspect."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "import nagpag.client.cli, nagpag.checkpoint\n"
-        "nagpag.client.cli.parser()\n"
+        "import nagpag.service.client.cli, nagpag.service.checkpoint\n"
+        "nagpag.service.client.cli.parser()\n"
         "extra = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
         "print(sorted(extra - set(sys.stdlib_module_names) - {'nagpag'}))"
     )

@@ -14,8 +14,8 @@ from aiohttp import web
 from asking import png
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nag_pag_flux.nagpag.server import fetch, pictures
-from nag_pag_flux.nagpag.server.fetch import Fence, FetchingOff, Refused, is_public
+from nag_pag_flux.nagpag.service.server import fetch, pictures
+from nag_pag_flux.nagpag.service.server.fetch import Fence, FetchingOff, Refused, is_public
 from PIL import Image
 
 PICTURE = png()

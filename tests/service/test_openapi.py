@@ -5,7 +5,7 @@ import requests
 import schemathesis
 from asking import SMALL
 from hypothesis import HealthCheck, given, settings
-from nag_pag_flux.nagpag import request as table
+from nag_pag_flux.nagpag.service import request as table
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
 

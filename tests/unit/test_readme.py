@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from nag_pag_flux.lab import evidence, host
+from nag_pag_flux.lab import host
+from nag_pag_flux.lab.evidence import report
 from nag_pag_flux.nagpag import blocks, config
-from nag_pag_flux.nagpag import request as table
+from nag_pag_flux.nagpag.service import request as table
 
 HELP = "web/docs/NAGPAGGuidance.md"
 
@@ -48,10 +49,10 @@ def test_the_documented_settings_are_those_that_run(page):
     strength = (config.SCALE, config.TAU, config.ALPHA, config.PERTURBATION)
     ours = (config.REACH, config.RENEW_EVERY, config.BLOCKS, *strength)
     assert settings["default"] == [str(item.default) for item in ours]
-    published = {**evidence.AS_PUBLISHED, "blocks": ", ".join(map(str, table.PUBLISHED_BLOCKS))}
+    published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, table.PUBLISHED_BLOCKS))}
     assert settings["as published"] == [str(published[item.name]) for item in ours]
     assert [int((block + 0.5) / 19 * 8) for block in table.PUBLISHED_BLOCKS] == [
-        block.index for block in blocks.parse_blocks(evidence.AS_PUBLISHED["blocks"], 8)
+        block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], 8)
     ]
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.nagpag import checkpoint, config, models
-from nag_pag_flux.nagpag import request as table
-from nag_pag_flux.nagpag.server import graph
+from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.service import checkpoint, models
+from nag_pag_flux.nagpag.service import request as table
+from nag_pag_flux.nagpag.service.server import graph
 
 PROMISED = {
     "width": (1024, 64, 4096), "height": (1024, 64, 4096), "num_inference_steps": (20, 1, 200),
@@ -186,7 +187,7 @@ def test_importing_the_service_is_light():
     """Registering the routes must not bring pydantic, Pillow or torch; the first request does."""
     code = (
         "import sys, aiohttp.web; before = set(sys.modules)\n"
-        "import nagpag.server as server; server.add_routes()\n"
+        "import nagpag.service.server as server; server.add_routes()\n"
         "heavy = {'pydantic', 'PIL', 'torch', 'numpy'} & (set(sys.modules) - before)\n"
         "print(sorted(heavy))"
     )
@@ -196,7 +197,7 @@ def test_importing_the_service_is_light():
 
 def test_the_layers_keep_apart():
     """Faces never import each other; below them nothing imports a face."""
-    root = Path(host.REPO) / "nagpag"
+    root = Path(host.REPO) / "nagpag" / "service"
     for path in root.rglob("*.py"):
         face = path.relative_to(root).parts[0]
         others = {"server", "client"} - {face}

@@ -1,0 +1,224 @@
+"""What is compared: NAG-PAG in its many forms, ComfyUI's own guidance nodes, classic PAG, CFG; each with its cost.
+
+Every contender patches a MODEL as its node does; a sampler that is the host's own does the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from ...nagpag.blocks import format_blocks, merge_position, parse_blocks, with_strength
+from ...nagpag.config import Settings
+from ..toy.flux import DEFAULT_SIZES
+from .sampling import BATCH, STEPS
+
+# Multiplications of one block of FLUX.1 at 1024×1024, in the proportion that design.md counts; 19 double, 38 single.
+DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
+PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
+DOUBLES, SINGLES = DEFAULT_SIZES.double_blocks, DEFAULT_SIZES.single_blocks
+
+Patch = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """key: all that decides its pictures, for the file's name. passes: model passes a step, at FLUX.1's proportions.
+
+    settings: the inputs of our node, empty where guidance is not ours. batch: how many pictures are sampled at once.
+    """
+
+    name: str
+    key: str
+    patch: Patch = field(compare=False)
+    passes: float
+    cfg: float = 1.0
+    settings: dict[str, Any] = field(default_factory=dict, compare=False)
+    batch: int = BATCH
+
+
+def share(first: int, last: int) -> float:
+    """Of a plain pass, the part that blocks first … last − 1 take, double ones and then single ones, as on FLUX.1."""
+    doubles = max(0, min(last, DOUBLES) - first)
+    singles = last - first - doubles
+    whole = DOUBLE_WEIGHT + SINGLE_WEIGHT
+    return (doubles * DOUBLE_WEIGHT / DOUBLES + singles * SINGLE_WEIGHT / SINGLES) / whole
+
+
+def plain() -> Contender:
+    """The model alone."""
+    return Contender("no guidance", "plain", _unchanged, 1.0)
+
+
+def cfg(scale: float) -> Contender:
+    """Classifier-free guidance (arXiv 2207.12598) against the empty prompt."""
+    return Contender(f"CFG {scale:g}", f"cfg {scale:g}", _unchanged, 2.0, scale)
+
+
+def _unchanged(model: Any) -> Any:
+    return model
+
+
+def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) -> Contender:
+    """Our node with these inputs, the rest at their defaults."""
+    settings = Settings(**inputs)
+    values = dataclasses.asdict(settings)
+    if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
+        values["blocks"] = format_blocks(parse_blocks("auto", DOUBLES, SINGLES))
+    key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
+    cost = branch_cost(settings, steps) + (2.0 if cfg != 1 else 1.0)
+    return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
+
+
+def describe(inputs: dict[str, Any]) -> str:
+    """Inputs in a few words, such as "blocks 2, reach output, alpha 0.5"."""
+    return ", ".join(f"{name} {value}" for name, value in inputs.items()) or "the node's defaults"
+
+
+def branch_cost(settings: Settings, steps: int) -> float:
+    """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
+    chosen = tuple(with_strength(parse_blocks(settings.blocks, DOUBLES, SINGLES), DOUBLES))
+    merge = merge_position(chosen, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
+    if merge is None or settings.off:
+        return 0.0
+    guided = steps_between(settings.start_percent, settings.end_percent, steps)
+    return share(chosen[0], merge + 1) * math.ceil(guided / settings.renew_every) / steps
+
+
+def steps_between(start: float, end: float, steps: int = STEPS) -> int:
+    """How many steps begin from start to end of the sampling, on a schedule of even timesteps such as `simple`."""
+    return sum(start <= step / steps <= end for step in range(steps))
+
+
+def renewed(steps: int, every: int) -> float:
+    """The share of steps at which something is computed anew that is reused in between."""
+    return math.ceil(steps / every) / steps
+
+
+def _node(model: Any, values: dict[str, Any]) -> Any:
+    from ...nodes.guidance import NAGPAGGuidance
+
+    return NAGPAGGuidance.execute(model=model, **values).args[0]
+
+
+def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5, batch: int = 8) -> Contender:
+    """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1.
+
+    It works where the host runs both prompts in one batch. Where that has no room in memory the host runs them one after the
+    other, and the node does nothing without a word, so that few pictures are sampled at once.
+    """
+    name = f"ComfyUI's NAGuidance, scale {scale:g}, alpha {alpha:g}, tau {tau:g}"
+    patch = partial(host_node, module="nodes_nag", node="NAGuidance", inputs=(scale, alpha, tau))
+    return Contender(name, f"{name}, batches of {batch}", patch, 2.0, batch=batch)
+
+
+def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15) -> Contender:
+    """ComfyUI's own SkipLayerGuidanceDiT, a second pass without one double block from start to end of the sampling."""
+    key = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
+    name = f"ComfyUI's SkipLayerGuidanceDiT, block {block}, scale {scale:g}, {start:g} to {end:g}"
+    inputs = (scale, start, end, str(block), "")
+    patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
+    perturbed = steps_between(start, end) / STEPS
+    return Contender(name, key, patch, 1.0 + perturbed * (1.0 - share(block, block + 1)))
+
+
+def host_node(model: Any, module: str, node: str, inputs: tuple) -> Any:
+    """The model as a node of comfy_extras patches it."""
+    return getattr(importlib.import_module(f"comfy_extras.{module}"), node).execute(model, *inputs).args[0]
+
+
+# --- what no node of the host does on FLUX ---
+
+
+def pag(block: int, weight: float, every: int = 1, steps: int = STEPS) -> Contender:
+    """Perturbed-Attention Guidance (arXiv 2403.17377, section 4) in one double block: v + w (v − v_perturbed).
+
+    every: compute the difference at every so many steps and reuse it in between.
+    """
+    name = f"classic PAG, block {block}, w {weight:g}" + (f", every {every}" if every > 1 else "")
+    # Its second pass shares nothing with the first: a peer computes it whole.
+    patch = partial(_pag, block=block, weight=weight, every=every)
+    return Contender(name, name, patch, 1.0 + renewed(steps, every))
+
+
+def _pag(model: Any, block: int, weight: float, every: int) -> Any:
+    import comfy.samplers
+
+    kept = _Kept(every)
+
+    def add(args: dict) -> Tensor:
+        def difference() -> Tensor:
+            options = {**args["model_options"], "transformer_options": _identity_in(args["model_options"], block)}
+            what = (args["model"], [args["cond"]], args["input"], args["sigma"], options)
+            (perturbed,) = comfy.samplers.calc_cond_batch(*what)
+            return args["cond_denoised"] - perturbed
+
+        return args["denoised"] + weight * kept.get(difference, float(args["sigma"][0]))
+
+    patched = model.clone()
+    patched.set_model_sampler_post_cfg_function(add)
+    return patched
+
+
+def _identity_in(model_options: dict, block: int) -> dict:
+    """Transformer options under which this double block's picture tokens attend to themselves only."""
+
+    def attention(plain: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, *args: Any, **keywords: Any) -> Tensor:
+        out = plain(q, k, v, heads, *args, **keywords)
+        options = keywords.get("transformer_options", {})
+        if (options.get("block_type"), options.get("block_index")) != ("double", block):
+            return out
+        out[:, -PICTURE_TOKENS:] = v.transpose(1, 2).flatten(2)[:, -PICTURE_TOKENS:]
+        return out
+
+    return {**model_options["transformer_options"], "optimized_attention_override": attention}
+
+
+class _Kept:
+    """A difference of denoised pictures that is computed at every so many steps and reused between them.
+
+    What is kept is the difference of the velocities, which does not shrink with the noise as that of the pictures does.
+    """
+
+    def __init__(self, every: int):
+        self.every, self.step, self.sigma = every, 0, math.inf
+        self.value: Tensor | None = None
+
+    def get(self, compute: Callable[[], Tensor], sigma: float) -> Tensor:
+        # A sampling begins where the noise level rises again.
+        self.step = 0 if sigma > self.sigma else self.step
+        if self.step % self.every == 0:
+            self.value = compute() / sigma
+        self.step, self.sigma = self.step + 1, sigma
+        assert self.value is not None
+        return self.value * sigma
+
+
+def cfg_reused(scale: float, every: int = 4, steps: int = STEPS) -> Contender:
+    """CFG whose difference is computed at every so many steps and reused in between.
+
+    The host computes both predictions all the same; the cost is that of one that would not.
+    """
+    name = f"CFG {scale:g}, every {every}"
+    return Contender(name, name, partial(_cfg_reused, scale=scale, every=every), 1.0 + renewed(steps, every), scale)
+
+
+def _cfg_reused(model: Any, scale: float, every: int) -> Any:
+    kept = _Kept(every)
+
+    def combine(args: dict) -> Tensor:
+        # The host asks for what is subtracted from the input, so both parts are differences to it.
+        difference = kept.get(lambda: args["cond"] - args["uncond"], float(args["timestep"][0]))
+        return args["cond"] + (scale - 1) * difference
+
+    patched = model.clone()
+    patched.set_model_sampler_cfg_function(combine)
+    return patched

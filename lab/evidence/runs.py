@@ -1,0 +1,193 @@
+"""Pictures for the evidence: every contender on the same prompts and noise, kept in the cache, so that a run resumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import host
+from ..in_host import enter_host
+from ..toy import digests, shapes, small_models, training
+from . import judge_cnn, judge_lessons, judge_templates, judges, sampling
+from .contenders import Contender
+
+SHIPPED = small_models.TRAINED / training.SHAPES_FILE
+PART = 128  # pictures in one file
+NOISES = 4  # pictures of one prompt
+MOST = 1_024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model: its seed, and whether it is the early state."""
+
+    seed: int
+    early: bool = False
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}{', early' if self.early else ''}"
+
+    @property
+    def file(self) -> Path:
+        made = training.checkpoint(self.seed, self.early)
+        # Seed 0's late state is shipped, so that a quick look needs no training.
+        return SHIPPED if self == Subject(0) and not made.exists() else made
+
+
+def subject_of(word: str) -> Subject:
+    """The trained model that a word names: its seed, with e behind it for the early state."""
+    seed = word.removesuffix("e")
+    if not seed.isdigit():
+        raise SystemExit(f"{word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
+    subject = Subject(int(seed), word != seed)
+    if not subject.file.exists():
+        raise SystemExit(f"{subject} is not trained yet; make lab SEEDS={seed} does that")
+    return subject
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A set of prompts and noise: settings are chosen on one and reported on another."""
+
+    name: str
+    seed: int
+
+    @cache  # noqa: B019  there are two of them
+    def scenes(self) -> list[shapes.Scene]:
+        return shapes.random_scenes(MOST // NOISES, torch.Generator().manual_seed(self.seed))
+
+    def rows(self, part: int) -> tuple[list[shapes.Scene], list[int]]:
+        """Scenes and noise seeds of one part."""
+        rows = range(part * PART, (part + 1) * PART)
+        return [self.scenes()[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
+
+
+CHOOSING, REPORTING = Asked("choosing", 3_000), Asked("reporting", 4_000)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One part of one contender's pictures by one model."""
+
+    subject: Subject
+    contender: Contender
+    asked: Asked
+    part: int
+
+    @property
+    def file(self) -> Path:
+        checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
+        code = code_digest() if self.contender.settings else "host"
+        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked} {code}"
+        name = hashlib.sha256(key.encode()).hexdigest()[:20]
+        return folder() / f"{name}-{self.part}.safetensors"
+
+
+def folder() -> Path:
+    """Where the pictures are kept, beside the trained models, whose folder is named by their recipe."""
+    return training.checkpoint(0).parent / "pictures"
+
+
+def code_sources() -> list[str]:
+    """What decides guided pictures beside a contender's settings. What is only said of them is no part of it."""
+    pack = host.REPO / "nagpag"
+    names = ("blocks", "guidance", "perturbation", "schedule")
+    return digests.sources(*(pack / f"{name}.py" for name in names), *sorted((pack / "patch").glob("*.py")))
+
+
+@cache
+def code_digest() -> str:
+    """Changes with the code that guides, so that no old picture stands for a new one.
+
+    Contenders that are not ours have code of their own; their names say what they do.
+    """
+    return digests.digest(code_sources())
+
+
+def made(wanted: list[Job]) -> bool:
+    """Whether all of it is there."""
+    return all(job.file.exists() for job in wanted)
+
+
+def jobs(subjects: list[Subject], contenders: list[Contender], asked: Asked, count: int) -> list[Job]:
+    """All parts of `count` pictures of each contender by each model."""
+    parts = range(count // PART)
+    return [Job(s, contender, asked, part) for s in subjects for part in parts for contender in contenders]
+
+
+def make_pictures(wanted: list[Job], workers: int = os.cpu_count() or 1) -> None:
+    """Make what is missing of it, side by side, with a progress bar."""
+    missing = [job for job in wanted if not job.file.exists()]
+    if not missing:
+        return
+    enter_host()
+    importlib.import_module("...nodes.guidance", __package__)  # as it is now, for all children
+    torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+        done = pool.map(make_part, missing)
+        for _ in tqdm(done, total=len(missing), desc="pictures", unit=f"×{PART}", mininterval=10):
+            pass
+
+
+def make_part(job: Job) -> None:
+    """Sample one part and write it as the bytes that a PNG would hold."""
+    enter_host()
+    torch.set_num_threads(1)
+    model = job.contender.patch(sampling.load(job.subject.file))
+    scenes, seeds = job.asked.rows(job.part)
+    size = job.contender.batch
+    batches = [slice(start, start + size) for start in range(0, PART, size)]
+    pictures = [sampling.sample(model, scenes[rows], seeds[rows], job.contender.cfg) for rows in batches]
+    job.file.parent.mkdir(parents=True, exist_ok=True)
+    save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Whole or not at all, however it ends."""
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    save_file(tensors, str(unfinished))
+    unfinished.rename(path)
+
+
+def pictures_of(job: Job) -> Tensor:
+    """(PART, 3, 32, 32), RGB in [0, 1]."""
+    return load_file(job.file)["pictures"].float() / 255
+
+
+@cache
+def scores(subject: Subject, contender: Contender, asked: Asked, count: int) -> judges.Scores:
+    """What the judges say of `count` pictures; they have to be there."""
+    parts = [_scores_of_part(job) for job in jobs([subject], [contender], asked, count)]
+    fields = (field.name for field in dataclasses.fields(judges.Scores))
+    return judges.Scores(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
+
+
+def _scores_of_part(job: Job) -> judges.Scores:
+    kept = job.file.with_name(f"{job.file.stem}-{judges_digest()}.scores")
+    if not kept.exists():
+        found = judges.score(pictures_of(job), job.asked.rows(job.part)[0])
+        save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
+    return judges.Scores(**load_file(kept))
+
+
+def judges_sources() -> list[str]:
+    """What decides a verdict."""
+    return digests.sources(judges, judge_cnn, judge_lessons, judge_templates)
+
+
+@cache
+def judges_digest() -> str:
+    """Changes with whatever changes a verdict."""
+    return digests.digest(judges_sources())

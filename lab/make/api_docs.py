@@ -1,0 +1,42 @@
+"""Write the table of fields in docs/api.md from the one table of requests."""
+
+from __future__ import annotations
+
+import json
+
+from ...nagpag.service import request as table
+from .. import host
+
+PAGE = host.REPO / "docs" / "api.md"
+BEGIN, END = "<!-- fields: made by lab/run.py make_api_docs -->\n", "<!-- end of fields -->\n"
+
+
+def rows() -> str:
+    """The table, as Markdown."""
+    lines = ["| field | default | values | |", "|---|---|---|---|"]
+    for field in table.IMAGE_TO_IMAGE:
+        name = f"`{field.name}`" + (" (image-to-image)" if field in (table.IMAGE_URL, table.STRENGTH) else "")
+        lines.append(f"| {name} | {_default(field)} | {field.rule()} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(field: table.Field) -> str:
+    if field.required:
+        return "**required**"
+    if isinstance(field.default, tuple):
+        return ", ".join(f"`{item}`" for item in field.default)
+    if field.default is None or isinstance(field.default, bool):
+        return json.dumps(field.default)
+    return str(field.default)
+
+
+def page() -> str:
+    """The page with the table as it should be."""
+    before, rest = PAGE.read_text().split(BEGIN)
+    return before + BEGIN + rows() + END + rest.split(END)[1]
+
+
+def main(arguments: list[str]) -> int:
+    """Write it."""
+    PAGE.write_text(page())
+    return 0

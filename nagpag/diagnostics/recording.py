@@ -1,0 +1,111 @@
+"""A record hung on a model: what guidance reports into while that model samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ..blocks import block_name
+from ..patch.forward import Forward
+from ..patch.plan import PLANS, RECORDINGS, Plan
+from ..patch.run import Run, why_nothing
+from .record import Evaluations, Guidance, Record, Recording
+
+KEY = "nag_pag_record"
+
+
+def record_model(model: Any, record: Record) -> Any:
+    """Return a clone of a ComfyUI MODEL that reports into `record` what guidance does, applied before or after this.
+
+    Without guidance on it the clone samples as the model does.
+    """
+    recorded = model.clone()
+    recorded.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample(record))
+    return recorded
+
+
+def outer_sample(record: Record) -> Callable:
+    """The OUTER_SAMPLE wrapper: each sampling run is a recording of its own."""
+
+    def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
+        options = executor.class_obj.model_options["transformer_options"]
+        reporter = Reporter(options.get(PLANS, ()))
+        # The guider's options are this run's own copy. A tuple, so that a second record finds the first.
+        options[RECORDINGS] = (*options.get(RECORDINGS, ()), reporter)
+        try:
+            samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        except comfy.model_management.InterruptProcessingException:
+            reporter.end(record, "interrupted", sigmas)
+            raise
+        except BaseException as error:
+            reporter.end(record, f"{type(error).__name__}: {error}")
+            raise
+        reporter.end(record, "finished", sigmas, samples)
+        return samples
+
+    return wrapper
+
+
+class Reporter:
+    """What guidance reports to during one run; `plans`: every application of the node on the model, also switched off."""
+
+    def __init__(self, plans: tuple[Plan, ...]):
+        self.recording = Recording()
+        self.plans = plans
+        self.runs: dict[str, Run] = {}
+
+    def add(self, plan: Plan, run: Run, forward: Forward, numbers: torch.Tensor | None) -> None:
+        """Take what one forward left. numbers: (merges, 5), on the device; None where nothing was guided."""
+        self.runs[plan.key] = run
+        if numbers is None or plan not in self.plans:
+            return
+        guidance, merges = self.plans.index(plan), forward.merges
+        names = tuple(block_name(merge.position, plan.double_blocks) for merge in merges)
+        sigma = numbers.new_zeros(()) if forward.sigmas is None else forward.sigmas[0]
+        strengths = tuple(plan.scale(merge.position) * forward.y for merge in merges)
+        reused = tuple(merge.reused for merge in merges)
+        self.recording.pending.append(Evaluations(guidance, sigma, numbers, names, strengths, reused))
+        for name, merge in zip(names, merges, strict=True):
+            if merge.first:
+                # A copy: what a compiled graph hands out may be overwritten by its next run.
+                self.recording.maps[guidance, name] = merge.moved.reshape(forward.grid).clone()
+
+    def end(
+        self, record: Record, state: str, sigmas: torch.Tensor | None = None, samples: torch.Tensor | None = None
+    ) -> None:
+        """Close the recording, with numbers where sigmas are given, and keep it."""
+        self.recording.state = state
+        self.recording.guidances = [_guidance(plan, self.runs.get(plan.key)) for plan in self.plans]
+        if sigmas is None:
+            self.recording.drop()
+        else:
+            self.recording.close(sigmas, samples)
+        record.keep(self.recording)
+        self.runs.clear()
+
+
+def _guidance(plan: Plan, run: Run | None) -> Guidance:
+    positions = plan.blocks if plan.merge is None else (plan.merge,)
+    names = tuple(block_name(position, plan.double_blocks) for position in positions)
+    settings = {f.name: getattr(plan.settings, f.name) for f in dataclasses.fields(plan.settings)}
+    settings["curve"] = plan.settings.curve is not None
+    return Guidance(plan.summary(), settings, names, _problem(plan, run))
+
+
+def _problem(plan: Plan, run: Run | None) -> str:
+    if plan.settings.off:
+        zero = next(name for name in ("scale", "alpha", "perturbation") if getattr(plan.settings, name) == 0)
+        return f"guidance is switched off: {zero} is 0"
+    if not plan.chosen:
+        return "guidance is switched off: every chosen block has scale 0"
+    if run is None or not run.guided_blocks(plan):
+        return f"guided nothing: {why_nothing(run)}"
+    missing = [block_name(p, plan.double_blocks) for p in sorted(plan.needed - run.reached)]
+    failed = [block_name(p, plan.double_blocks) for p in sorted(run.failed)]
+    said = [f"never reached: {', '.join(missing)}"] if missing else []
+    return "; ".join([*said, f"gave up after an error: {', '.join(failed)}"] if failed else said)

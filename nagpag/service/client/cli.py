@@ -1,0 +1,330 @@
+"""The command line: nagpag text-to-image --prompt "a lighthouse at dawn" --output lighthouse.png
+
+Exit codes: 0 done, 2 bad input, 3 no server, 4 the job failed, 130 interrupted (the job is cancelled).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import checkpoint
+from .. import request as table
+from . import SERVER_VARIABLE, BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
+
+BAD_INPUT, NO_SERVER, FAILED, INTERRUPTED = 2, 3, 4, 130
+REPO = Path(__file__).resolve().parents[3]
+
+
+class BadInput(Exception):
+    """What the user gave is not usable, in words."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit status."""
+    options = parser().parse_args([_dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)])
+    try:
+        return options.run(options)
+    except BadInput as error:
+        return _failed(options, BAD_INPUT, str(error))
+    except BadRequest as error:
+        return _failed(options, BAD_INPUT, _refusal(error), error.problem)
+    except NoServer as error:
+        return _failed(options, NO_SERVER, str(error))
+    except JobFailed as error:
+        return _failed(options, FAILED, _refusal(error), error.problem)
+    except KeyboardInterrupt:
+        return _failed(options, INTERRUPTED, "stopped; the job was cancelled")
+
+
+def _dashed(word: str) -> str:
+    """--num_inference_steps is taken as --num-inference-steps."""
+    return re.sub(r"^--[a-z0-9_-]+", lambda match: match[0].replace("_", "-"), word)
+
+
+def _failed(options: argparse.Namespace, code: int, text: str, problem: dict | None = None) -> int:
+    if getattr(options, "json", False):
+        print(json.dumps({"error": text, "exit_code": code, **({"problem": problem} if problem else {})}))
+    print(f"nagpag: {text}", file=sys.stderr)
+    return code
+
+
+def _refusal(error: ServiceError) -> str:
+    lines = [f"{one['pointer'][2:]}: {_quoted(one)}{one['rule']}" for one in error.problem.get("errors") or []]
+    lines += [f"{one['field']}: put {one['file']} into models/{one['folder']} ({one['link']})"
+              for one in error.problem.get("missing") or []]  # fmt: skip
+    return "\n  ".join([error.problem["title"], *lines]) if lines else str(error)
+
+
+def _quoted(error: dict) -> str:
+    return f"{error['value']!r} is not valid; valid is " if "value" in error and "unknown" not in error["rule"] else ""
+
+
+# --- the options ---
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options; those of the pictures are the request's fields."""
+    whole = argparse.ArgumentParser(
+        prog="nagpag", description="NAG-PAG guidance for FLUX, on a ComfyUI with this pack."
+    )
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (_, fields) in table.ENDPOINTS.items():
+        command = _command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make)
+        command.set_defaults(endpoint=name)
+        _add_fields(command, fields)
+        command.add_argument("--output", default=".", metavar="PATH", help="a folder, or a file's name ending in .png (default: this folder)")  # fmt: skip
+        command.add_argument("--compare", action="store_true", help="also run the same seed unguided, and write both side by side")  # fmt: skip
+        _add_server(command)
+    _add_server(_command(commands, "models", "what the server has, and what would be picked", _models))
+    inspect = _command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
+    inspect.add_argument("checkpoint", type=Path, help="a .safetensors file")
+    demo = _command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
+    demo.add_argument("folder", nargs="?", help="where the pictures go")
+    return whole
+
+
+def _command(commands: Any, name: str, about: str, run: Callable) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(run=run)
+    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return command
+
+
+def _add_server(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--server", metavar="URL", help=f"default: {SERVER_VARIABLE}, else http://127.0.0.1:8188")
+
+
+def _add_fields(command: argparse.ArgumentParser, fields: tuple[table.Field, ...]) -> None:
+    for field in fields:
+        about = (
+            field.description
+            if field.name != "image_url"
+            else f"A picture's file on this machine, or: {field.description}"
+        )
+        default = "required" if field.required else f"default: {_shown(field.default)}"
+        common: dict[str, Any] = {"default": None, "required": field.required}
+        common["help"] = f"{about} {field.rule()}; {default}".replace("%", "%%")
+        kind = table.KINDS[field.kind]
+        if kind is bool:
+            common["action"] = argparse.BooleanOptionalAction
+        elif kind is list:
+            common |= {"nargs": "+", "metavar": "LAYER"}
+        else:
+            common |= {"type": kind, "metavar": kind.__name__.upper()}
+        command.add_argument(f"--{field.name.replace('_', '-')}", **common)
+
+
+def _shown(default: object) -> str:
+    return "null" if default is None else " ".join(default) if isinstance(default, tuple) else str(default)
+
+
+# --- pictures ---
+
+
+def _make(options: argparse.Namespace) -> int:
+    target = Target.of(options.output)
+    if options.compare:
+        _need_pillow()
+    request = _request(options)
+    client = Client(options.server)
+    if options.wait is False:
+        return _queue_only(client, options, request)
+    result = _run(client, options, request)
+    told, files = _told(result), [target.write(image.data(), image.filename) for image in result.images]
+    told["files"] = list(map(str, files))
+    if options.compare:
+        told["compare"] = str(_compare(client, options, request, result, target, files))
+    if options.json:
+        print(json.dumps(told))
+    else:
+        print(f"seed {result.seed}, {result.seconds:.1f} s")
+        print("\n".join([*told["files"], *([told["compare"]] if options.compare else [])]))
+    return 0
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    fields = table.ENDPOINTS[options.endpoint][1]
+    given = {field.name: value for field in fields if (value := getattr(options, field.name)) is not None}
+    if "image_url" in given and (path := _local(given["image_url"])):
+        given["image_url"] = as_url(path)
+    return given
+
+
+def _local(name: str) -> Path | None:
+    try:
+        return Path(name) if Path(name).is_file() else None
+    except (OSError, ValueError):  # a data: URI is too long for a file's name
+        return None
+
+
+def _queue_only(client: Client, options: argparse.Namespace, request: dict) -> int:
+    if options.compare:
+        raise BadInput("--compare has to wait for the pictures; leave out --no-wait")
+    prompt_id = client.submit(options.endpoint, request)
+    told = {"prompt_id": prompt_id, "url": f"{client.server}/nagpag/jobs/{prompt_id}"}
+    print(json.dumps(told) if options.json else f"queued as {prompt_id}; ask {told['url']}")
+    return 0
+
+
+def _run(client: Client, options: argparse.Namespace, request: dict, what: str = "") -> Result:
+    with _bar(options, what) as progress:
+        return client._make(options.endpoint, request, progress)
+
+
+@contextlib.contextmanager
+def _bar(options: argparse.Namespace, what: str) -> Iterator[Callable[[dict], None]]:
+    """A progress bar that follows the job as the server tells it."""
+    if options.json:
+        yield lambda job: None
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print("nagpag: no progress bar, as the package tqdm is missing", file=sys.stderr)
+        yield lambda job: None
+        return
+    bar: Any = None  # begins with the job, so that nothing is drawn where there is none
+
+    def show(job: dict) -> None:
+        nonlocal bar
+        before = f", {job['position']} before it" if job.get("position") else ""
+        bar = tqdm(unit="step") if bar is None else bar
+        bar.set_description_str(f"{what or options.endpoint}: {job['status']}{before}", refresh=False)
+        if steps := job.get("progress"):
+            bar.total, bar.n = steps["steps"], steps["step"]
+        if job["status"] == "done":
+            bar.total = bar.n = job["settings"]["num_inference_steps"]
+        bar.refresh()
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def _told(result: Result) -> dict[str, Any]:
+    told = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    told["images"] = [
+        {"filename": image.filename, "subfolder": image.subfolder, "type": image.type, "url": image.url}
+        for image in result.images
+    ]
+    return told
+
+
+def _compare(
+    client: Client, options: argparse.Namespace, request: dict, guided: Result, target: Target, files: list[Path]
+) -> Path:
+    from . import compare
+
+    plain = _run(client, options, {**request, "seed": guided.seed, "nag_pag_scale": 0.0}, "unguided")
+    scale = guided.settings["nag_pag_scale"]
+    rows = [
+        {f"unguided, seed {guided.seed}": off.data(), f"NAG-PAG, scale {scale:g}": file.read_bytes()}
+        for off, file in zip(plain.images, files, strict=True)
+    ]
+    sheet = compare.side_by_side(rows)
+    return target.write_with(lambda path: compare.save(sheet, path), f"{files[0].stem.rstrip('_')}_compare.png")
+
+
+def _need_pillow() -> None:
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise BadInput('--compare needs Pillow: pip install "nag-pag-flux[client]"') from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where pictures go: a folder, and a name for them or None for the server's own. No file is ever overwritten."""
+
+    folder: Path
+    name: str | None
+
+    @classmethod
+    def of(cls, output: str) -> Target:
+        """From --output; the folder is made and tried before any work starts."""
+        path = Path(output)
+        folder, name = (path, None) if path.is_dir() or not path.suffix else (path.parent, path.name)
+        if name and path.suffix.lower() != ".png":
+            raise BadInput(f"--output {output}: pictures are PNG files; give a name that ends in .png, or a folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / ".nagpag-write-test").touch()
+            (folder / ".nagpag-write-test").unlink()
+        except OSError as error:
+            raise BadInput(f"--output {output}: {error.strerror}: {error.filename}") from None
+        return cls(folder, name)
+
+    def write(self, data: bytes, filename: str) -> Path:
+        """Write a picture under its name, or the next free one."""
+
+        def create(path: Path) -> Path:
+            with path.open("xb") as file:
+                file.write(data)
+            return path
+
+        return self.write_with(create, self.name or Path(filename).name)
+
+    def write_with(self, create: Callable[[Path], Path], filename: str) -> Path:
+        """Let `create` make the file under this name, or name_1, name_2, …: the first that is free."""
+        name, number = Path(filename), 0
+        while True:
+            with contextlib.suppress(FileExistsError):
+                return create(self.folder / (f"{name.stem}_{number}{name.suffix}" if number else name.name))
+            number += 1
+
+
+# --- the other commands ---
+
+
+def _models(options: argparse.Namespace) -> int:
+    found = Client(options.server).models()
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    for kind, files in found.items():
+        print(f"{kind} (models/{files['folder']}): {files['picked'] or 'none found'}")
+        if not files["picked"]:
+            print(f"  the official file is {files['official']}: {files['link']}")
+        for name in files["installed"]:
+            if name != files["picked"]:
+                print(f"  also there: {name}")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    try:
+        found = checkpoint.inspect(options.checkpoint)
+    except OSError as error:
+        raise BadInput(f"{options.checkpoint}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    if options.json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return 0
+    print(f"family         {found.family or 'none that this pack knows'}")
+    if found.double_blocks:
+        print(
+            f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}\nhidden size    {found.hidden_size}"
+        )
+    print(f"parameters     {found.parameters / 1e9:.3g} billion, {', '.join(found.dtypes)}")
+    print(f"auto           {', '.join(map(str, found.auto))}" if found.guided else "guidance       not for this file")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    host = REPO / "lab" / "host.py"
+    if not host.is_file():
+        raise BadInput("the demo is part of the repository, not of the installed package: clone it, then make demo")
+    command = [sys.executable, str(host), "run", "--", str(REPO / "lab" / "run.py"), "demo"]
+    return subprocess.call([*command, *([options.folder] if options.folder else [])])

@@ -1,0 +1,86 @@
+"""A request as a ComfyUI prompt: the shipped API graph with the request's values in it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import secrets
+from pathlib import Path
+
+from .. import request as table
+
+SHIPPED = Path(__file__).resolve().parents[3] / "workflows" / "api"
+Graph = dict[str, dict]
+LEAST_STRENGTH = 0.01  # the sampler's schedule has steps / strength steps in all
+
+
+def build(endpoint: str, values: dict) -> Graph:
+    """The graph that makes what `values` ask: a whole request, with file names and a seed.
+
+    It is the shipped graph: the same nodes and links. Only several pictures from one picture need a node more.
+    """
+    name, fields = table.ENDPOINTS[endpoint]
+    graph = copy.deepcopy(_shipped(name))
+    for field in fields:
+        if field.target:
+            _set(graph, *field.target, _for_the_node(field, values[field.name]))
+    return _with_batch(graph, values[table.NUM_IMAGES.name])
+
+
+@functools.cache
+def _shipped(name: str) -> Graph:
+    return json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _for_the_node(field: table.Field, value: object) -> object:
+    if field is table.LAYERS:
+        return table.layers_as_spec(value)  # type: ignore[arg-type]
+    if field is table.STRENGTH and value:
+        return max(value, LEAST_STRENGTH)  # type: ignore[call-overload]
+    return value
+
+
+def _set(graph: Graph, kind: str, name: str, value: object) -> None:
+    """Set the input of all nodes of this kind ("" is any kind), where it is a value and no link."""
+    for node in graph.values():
+        if kind in ("", node["class_type"]) and (kind or name in node["inputs"]):
+            node["inputs"][name] = value
+
+
+def _with_batch(graph: Graph, count: int) -> Graph:
+    """The same graph for `count` pictures."""
+    latent = node_of(graph, "KSampler")["inputs"]["latent_image"]
+    source = graph[latent[0]]
+    if "batch_size" in source["inputs"]:
+        source["inputs"]["batch_size"] = count
+    elif count > 1:
+        number = str(max(map(int, graph)) + 1)
+        graph[number] = {
+            "class_type": "RepeatLatentBatch",
+            "inputs": {"samples": latent, "amount": count},
+            "_meta": {"title": "RepeatLatentBatch"},
+        }
+        node_of(graph, "KSampler")["inputs"]["latent_image"] = [number, 0]
+    return graph
+
+
+def saved_anew(graph: Graph) -> Graph:
+    """The same graph with a name of its own for its files.
+
+    ComfyUI does not run again what it has in its cache: a repeated request would be answered with the first one's
+    files, which may be gone, and by older releases with none. So saving, and only that, is always run.
+    """
+    node_of(graph, "SaveImage")["inputs"]["filename_prefix"] += f"_{secrets.token_hex(4)}"
+    return graph
+
+
+def node_of(graph: Graph, kind: str) -> dict:
+    """The graph's one node of this kind."""
+    (node,) = (node for node in graph.values() if node["class_type"] == kind)
+    return node
+
+
+def sampler_id(graph: Graph) -> str:
+    """The id of the node whose progress counts the steps."""
+    return next(number for number, node in graph.items() if node["class_type"] == "KSampler")
