@@ -6,6 +6,7 @@ import copy
 import json
 from pathlib import Path
 
+from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE
 from . import host
 from .toy import shapes, small_models
 
@@ -54,7 +55,7 @@ def with_guidance(graph: Graph, **inputs) -> Graph:
     """The same graph with other inputs of our node, such as scale=0.0."""
     graph = copy.deepcopy(graph)
     for node in graph.values():
-        if node["class_type"] == "NAGPAGGuidance":
+        if node["class_type"] in (GUIDANCE.id, ADVANCED.id):
             node["inputs"] |= inputs
     return graph
 

@@ -1,5 +1,9 @@
 """NAG-PAG attention guidance for FLUX: the library beneath the ComfyUI nodes.
 
-`guidance` and `perturbation` hold the maths (torch only), `blocks`, `schedule` and
-`config` say what to do (standard library only), `record` and `plot` show what it did, `patch` hooks it into ComfyUI.
+- The method: `guidance`, `perturbation` and `measure` are the maths (torch, never ComfyUI); `blocks`, `schedule`, `settings`
+  and `inputs` say what can be asked (standard library alone); `patch` hooks both into ComfyUI.
+- `diagnostics` shows what guidance did on a model, `calibration` finds what suits one.
+- `service` makes pictures over HTTP and from a command line; `client` is its Python client by a short name.
+
+Importing this imports nothing else.
 """

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from .config import SCALE
+from .inputs.guidance import SCALE
 
 _MOST_DIGITS = 6
 
@@ -42,8 +42,8 @@ Range = tuple[int, int]  # first and last, both included
 class Block:
     """A chosen block.
 
-    scale: its own strength, None for the node's. heads: ranges of its guided heads, ascending and apart, None for all of
-    them.
+    scale: its own strength, None for the node's. heads: ranges of its guided heads, ascending and apart, None for all
+    of them.
     """
 
     index: int
@@ -76,6 +76,15 @@ def auto_blocks(depth: int) -> tuple[int, ...]:
     (docs/evidence.md), and other depths take it relative to theirs. Nobody has verified it on FLUX.1's own weights.
     """
     return tuple(range(depth * 3 // 8, depth))
+
+
+# Of FLUX.1's 19 double blocks, as the method was published.
+PUBLISHED, PUBLISHED_DEPTH = (8, 12, 16), 19
+
+
+def published_blocks(depth: int) -> tuple[int, ...]:
+    """The published blocks 8, 12 and 16 of 19, or those at the same place among `depth` double blocks: 3, 5, 6 of 8."""
+    return tuple(int((block + 0.5) / PUBLISHED_DEPTH * depth) for block in PUBLISHED)
 
 
 def parse_blocks(
@@ -262,14 +271,15 @@ def merge_position(
 ) -> int | None:
     """After which block the negative branch is merged; None: inside the attention.
 
-    chosen: where it is perturbed, ascending; it starts in the first of them. Positions count the double blocks and then the
-    single blocks. With reach "double blocks" it goes on to the last chosen block where that is a single one. Raises
+    chosen: where it is perturbed, ascending; it starts in the first of them. Positions count the double blocks and then
+    the single blocks. With reach "double blocks" it goes on to the last chosen block where that is a single one. Raises
     ValueError where reach_blocks leads beyond the last block.
     """
     last = double_blocks + single_blocks - 1
     if reach_blocks and chosen[0] + reach_blocks > last:
         raise ValueError(
-            f"reach_blocks {reach_blocks} leads beyond the last block: from {block_name(chosen[0], double_blocks)}, this "
+            f"reach_blocks {reach_blocks} leads beyond the last block: from {block_name(chosen[0], double_blocks)}, "
+            f"this "
             f"model's {double_blocks} double and {single_blocks} single blocks leave at most {last - chosen[0]}"
         )
     if reach_blocks:

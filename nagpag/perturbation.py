@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 # The rows of one attention map are worked out in pieces of at most this many bytes, so that no L×L matrix is made.
-KINDS = ("identity", "softened", "mean", "identity + text")
 PIECE_BYTES = 8 * 2**20
 
 
@@ -27,14 +26,19 @@ def negative_attention(
     attention_scale: float,
     attend: Callable,
 ) -> Tensor:
-    """Z⁻ of the kind asked for: identity, mean, softened or identity + text; the arguments are those below."""
+    """Z⁻ of the kind asked for: identity, softened, mean or identity + text; the arguments are those below.
+
+    Raises ValueError for any other kind.
+    """
     if kind == "identity":
         return identity_attention(v, picture)
     if kind == "mean":
         return mean_attention(v, picture)
     if kind == "softened":
         return softened_attention(q, k, v, picture, mask, temperature, attend)
-    return identity_and_text_attention(q, k, v, picture, mask, attention_scale)
+    if kind == "identity + text":
+        return identity_and_text_attention(q, k, v, picture, mask, attention_scale)
+    raise ValueError(f"negative {kind!r} is none of identity, softened, mean, identity + text")
 
 
 def identity_attention(v: Tensor, picture: slice) -> Tensor:

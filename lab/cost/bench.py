@@ -95,8 +95,8 @@ def contenders(model: Any, sizes: Sizes) -> list[Contender]:
 
 
 def _guided(model: Any, name: str, **inputs: Any) -> Contender:
-    from ...nagpag.config import Settings
     from ...nagpag.patch import apply_guidance, find_flux, make_plan
+    from ...nagpag.settings import Settings
 
     settings = Settings(**inputs)
     plan = make_plan(find_flux(model), settings)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 from .. import host
 from ..toy import shapes
 from . import choosing, runs, sampling

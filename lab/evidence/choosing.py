@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 from ..make import markdown
 from . import halving, judges, paired, runs
 from .contenders import DOUBLES, Contender, describe, nag, nagpag, pag, plain, skip_layer

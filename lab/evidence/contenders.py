@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ...nagpag.blocks import format_blocks, merge_position, parse_blocks, with_strength
-from ...nagpag.config import Settings
+from ...nagpag.settings import Settings
 from ..toy.flux import DEFAULT_SIZES
 from .sampling import BATCH, STEPS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 
 Candidate = TypeVar("Candidate")
 

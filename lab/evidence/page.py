@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 from .. import host
 from ..in_host import enter_host
 from ..make.markdown import table

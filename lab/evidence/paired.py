@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 
 RESAMPLES = 2_000
 

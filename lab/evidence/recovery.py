@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from ...nagpag.calibration.recovery import Losses, Measured, change, loss
+from ...nagpag.calibration.recovery import Losses, change, loss
+from ...nagpag.measure import Measured
 from .. import host
 from ..in_host import enter_host
 from ..toy import digests, shapes

@@ -6,7 +6,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 from .. import host
 from ..make.markdown import table
 from . import choosing, recovery

@@ -101,10 +101,13 @@ def folder() -> Path:
 
 
 def code_sources() -> list[str]:
-    """What decides guided pictures beside a contender's settings. What is only said of them is no part of it."""
+    """What decides guided pictures beside a contender's settings: not what is said of them, nor which models there are."""
     pack = host.REPO / "nagpag"
-    names = ("blocks", "guidance", "perturbation", "schedule")
-    return digests.sources(*(pack / f"{name}.py" for name in names), *sorted((pack / "patch").glob("*.py")))
+    method = ("blocks", "guidance", "perturbation", "schedule", "settings")
+    hooks = ("__init__", "plan", "run", "forward", "wrappers", "block", "attention", "branch", "merge")
+    return digests.sources(
+        *(pack / f"{name}.py" for name in method), *(pack / "patch" / f"{name}.py" for name in hooks)
+    )
 
 
 @cache

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from ...nagpag.calibration.recovery import Measured
+from ...nagpag.measure import Measured
 
 
 def mean(values: Tensor) -> Measured:

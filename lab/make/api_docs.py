@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from ...nagpag.service import request as table
+from ...nagpag.inputs import requests as table
+from ...nagpag.inputs.kinds import Input
+from ...nagpag.service.request import IMAGE_TO_IMAGE
 from .. import host
 
 PAGE = host.REPO / "docs" / "api.md"
@@ -14,13 +16,13 @@ BEGIN, END = "<!-- fields: made by lab/run.py make_api_docs -->\n", "<!-- end of
 def rows() -> str:
     """The table, as Markdown."""
     lines = ["| field | default | values | |", "|---|---|---|---|"]
-    for field in table.IMAGE_TO_IMAGE:
+    for field in IMAGE_TO_IMAGE:
         name = f"`{field.name}`" + (" (image-to-image)" if field in (table.IMAGE_URL, table.STRENGTH) else "")
-        lines.append(f"| {name} | {_default(field)} | {field.rule()} | {field.description} |")
+        lines.append(f"| {name} | {_default(field)} | {field.rule()} | {field.does} |")
     return "\n".join(lines) + "\n"
 
 
-def _default(field: table.Field) -> str:
+def _default(field: Input) -> str:
     if field.required:
         return "**required**"
     if isinstance(field.default, tuple):

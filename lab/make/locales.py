@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import json
 
-from ...nagpag import config
+from ...nagpag.inputs import calibration, diagnostics, guidance
+from ...nagpag.inputs.kinds import Input, Node
 from .. import host
 
 PATH = host.REPO / "locales" / "en" / "nodeDefs.json"
+NODES = (
+    *(guidance.GUIDANCE, guidance.ADVANCED),
+    *(diagnostics.INSPECT, diagnostics.RECORD, diagnostics.PLOT, calibration.CALIBRATE),
+)
 
 
 def english() -> str:
     """The text of locales/en/nodeDefs.json."""
-    inputs = {"model": {"name": "model", "tooltip": config.MODEL_TOOLTIP}}
-    inputs |= {item.name: {"name": item.name, "tooltip": item.tooltip} for item in config.INPUTS}
-    inputs[config.CURVE] = {"name": config.CURVE, "tooltip": config.CURVE_TOOLTIP}
-    node = {
-        "display_name": config.DISPLAY_NAME,
-        "description": config.DESCRIPTION,
-        "inputs": inputs,
-        "outputs": {"0": {"name": "MODEL", "tooltip": config.OUTPUT_TOOLTIP}},
-    }
-    nodes = {config.NODE_ID: node, **{other.id: _texts(other) for other in config.OTHER_NODES}}
-    return json.dumps(nodes, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps({node.id: _texts(node) for node in NODES}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _texts(node: config.NodeTexts) -> dict:
+def _texts(node: Node) -> dict:
     """A node's entry; the host counts outputs instead of naming them."""
-    inputs = {name: {"name": name, "tooltip": tooltip} for name, tooltip in node.inputs.items()}
-    named = ({"name": name, "tooltip": tooltip} for name, tooltip in node.outputs.items())
-    outputs = {str(i): output for i, output in enumerate(named)}
     return {
-        "display_name": node.display_name,
+        "display_name": node.title,
         "description": node.description,
-        "inputs": inputs,
-        "outputs": outputs,
+        "inputs": {item.name: _text(item) for item in node.inputs},
+        "outputs": {str(i): _text(item) for i, item in enumerate(node.outputs)},
     }
+
+
+def _text(item: Input) -> dict[str, str]:
+    return {"name": item.name, "tooltip": item.does}
 
 
 def main(arguments: list[str]) -> int:

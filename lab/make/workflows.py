@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...nagpag import config
+from ...nagpag.inputs import requests
+from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE
 from ...nagpag.service import models
 from .. import host
 
@@ -29,10 +31,13 @@ NOTE = f"""## NAG-PAG Guidance
 One node between the model loader and the sampler. No negative prompt, cfg stays at 1.0.
 
 **What to turn, in this order**
-1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
+1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed. Too much: lower it.
 2. **blocks**: `auto` is 7-18 on FLUX.1, the later ones. Earlier blocks change the layout, later ones the detail.
-3. **reach**: `attention` costs nothing; `double blocks` about a twentieth of a step; it acts on what the model understands.
-4. If it is too much: lower **scale**, then **alpha** (an advanced input).
+3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
+   its texture.
+
+**NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **reach** `attention` costs nothing, `double
+blocks` (the default) about a twentieth of a step; **alpha** and **tau** say how strongly and within which limit.
 
 Press the **?** of the node for its help.
 
@@ -40,7 +45,7 @@ Press the **?** of the node for its help.
 
 
 # Full strength at first, then let go: a start to draw from.
-CURVE = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
+DRAWN = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
 
 NOTE_DIAGNOSTICS = f"""## NAG-PAG, seen at work
 The text-to-image graph with four nodes that show what guidance does.
@@ -50,7 +55,8 @@ The text-to-image graph with four nodes that show what guidance does.
 2. **Drawn strength** is ComfyUI's own Curve Editor on the socket **curve**: left is start_percent, right is
    end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**.
 3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
-4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the picture.
+4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the
+   picture.
 
 **How to read it**: a longer reach has one row, where it is merged; with reach `attention` every block has its own, and
 one with little change may be left out. Where nearly all tokens are at the limit, more scale
@@ -79,62 +85,47 @@ class Node:
 
 def common_nodes(prompt: str, latent: tuple[int, int], denoise: float) -> list[Node]:
     """What both graphs have: loaders, prompt, guidance, sampler, output."""
-    guidance = {item.name: item.default for item in config.INPUTS}
-    sampler = {
-        "seed": 42,
-        "control_after_generate": "fixed",
-        "steps": 20,
-        "cfg": 1.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "denoise": denoise,
-    }
-    clip = {"clip_name1": CLIP_L[0], "clip_name2": T5XXL[0], "type": "flux", "device": "default"}
-    sampler_inputs = {"model": (8, 0), "positive": (6, 0), "negative": (7, 0), "latent_image": latent}
+    text, guided = {"text": prompt}, {"guidance": requests.DISTILLED_GUIDANCE.default}
     return [
-        Node(
-            1,
-            "UNETLoader",
-            (40, 80),
-            (330, 82),
-            ("MODEL",),
-            {},
-            {"unet_name": FLUX[0], "weight_dtype": "default"},
-            (FLUX,),
-        ),
-        Node(2, "DualCLIPLoader", (40, 220), (330, 130), ("CLIP",), {}, clip, (CLIP_L, T5XXL)),
-        Node(3, "VAELoader", (40, 410), (330, 58), ("VAE",), {}, {"vae_name": VAE[0]}, (VAE,)),
-        Node(
-            5,
-            "CLIPTextEncode",
-            (440, 80),
-            (380, 200),
-            ("CONDITIONING",),
-            {"clip": (2, 0)},
-            {"text": prompt},
-            title="Prompt",
-        ),
-        Node(6, "FluxGuidance", (440, 340), (380, 58), ("CONDITIONING",), {"conditioning": (5, 0)}, {"guidance": 3.5}),
+        *_loaders(),
+        Node(5, "CLIPTextEncode", (440, 80), (380, 200), ("CONDITIONING",), {"clip": (2, 0)}, text, title="Prompt"),
+        Node(6, "FluxGuidance", (440, 340), (380, 58), ("CONDITIONING",), {"conditioning": (5, 0)}, guided),
         Node(7, "ConditioningZeroOut", (440, 460), (380, 26), ("CONDITIONING",), {"conditioning": (5, 0)}),
-        Node(8, config.NODE_ID, (890, 80), (330, 380), ("MODEL",), {"model": (1, 0)}, guidance),
-        Node(
-            9,
-            "KSampler",
-            (1290, 80),
-            (330, 262),
-            ("LATENT",),
-            sampler_inputs,
-            sampler,
-            ui_only=("control_after_generate",),
-        ),
+        Node(8, GUIDANCE.id, (890, 80), (330, 180), ("MODEL",), {"model": (1, 0)}, GUIDANCE.defaults),
+        _sampler(latent, denoise),
         Node(10, "VAEDecode", (1290, 410), (330, 46), ("IMAGE",), {"samples": (9, 0), "vae": (3, 0)}),
         Node(11, "SaveImage", (1690, 80), (480, 520), (), {"images": (10, 0)}, {"filename_prefix": "NAG-PAG/flux"}),
         Node(12, "MarkdownNote", (-560, 80), (530, 560), widgets={"text": NOTE}, title="What to turn"),
     ]
 
 
+def _loaders() -> list[Node]:
+    flux = {"unet_name": FLUX[0], "weight_dtype": requests.WEIGHT_DTYPE.default}
+    clip = {"clip_name1": CLIP_L[0], "clip_name2": T5XXL[0], "type": requests.CLIP_TYPE.default, "device": "default"}
+    return [
+        Node(1, "UNETLoader", (40, 80), (330, 82), ("MODEL",), {}, flux, (FLUX,)),
+        Node(2, "DualCLIPLoader", (40, 220), (330, 130), ("CLIP",), {}, clip, (CLIP_L, T5XXL)),
+        Node(3, "VAELoader", (40, 410), (330, 58), ("VAE",), {}, {"vae_name": VAE[0]}, (VAE,)),
+    ]
+
+
+def _sampler(latent: tuple[int, int], denoise: float) -> Node:
+    inputs = {"model": (8, 0), "positive": (6, 0), "negative": (7, 0), "latent_image": latent}
+    widgets = {
+        "seed": 42,
+        "control_after_generate": "fixed",
+        "steps": requests.STEPS.default,
+        "cfg": 1.0,
+        "sampler_name": requests.SAMPLER.default,
+        "scheduler": requests.SCHEDULER.default,
+        "denoise": denoise,
+    }
+    only = ("control_after_generate",)
+    return Node(9, "KSampler", (1290, 80), (330, 262), ("LATENT",), inputs, widgets, ui_only=only)
+
+
 def text_to_image() -> list[Node]:
-    size = {"width": 1024, "height": 1024, "batch_size": 1}
+    size = {"width": requests.WIDTH.default, "height": requests.HEIGHT.default, "batch_size": 1}
     return [
         *common_nodes(PROMPT, (4, 0), 1.0),
         Node(4, "EmptySD3LatentImage", (440, 560), (380, 106), ("LATENT",), {}, size),
@@ -142,10 +133,15 @@ def text_to_image() -> list[Node]:
 
 
 def image_to_image() -> list[Node]:
-    scale = {"upscale_method": "lanczos", "width": 1024, "height": 1024, "crop": "center"}
+    scale = {
+        "upscale_method": "lanczos",
+        "width": requests.WIDTH.default,
+        "height": requests.HEIGHT.default,
+        "crop": "center",
+    }
     image = {"image": "example.png", "upload": "image"}
     return [
-        *common_nodes(PROMPT_FROM_IMAGE, (4, 0), 0.8),
+        *common_nodes(PROMPT_FROM_IMAGE, (4, 0), requests.STRENGTH.default),
         Node(13, "LoadImage", (40, 560), (330, 314), ("IMAGE", "MASK"), {}, image, ui_only=("upload",)),
         Node(14, "ImageScale", (440, 560), (380, 130), ("IMAGE",), {"image": (13, 0)}, scale),
         Node(4, "VAEEncode", (440, 760), (380, 46), ("LATENT",), {"pixels": (14, 0), "vae": (3, 0)}),
@@ -155,21 +151,21 @@ def image_to_image() -> list[Node]:
 def diagnostics() -> list[Node]:
     """Text to image with everything that shows what guidance does: Inspect, a drawn strength, Record and Plot."""
     nodes = {node.id: node for node in text_to_image()}
-    nodes[8].inputs |= {"model": (15, 0), config.CURVE: (16, 0)}
+    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 400), ADVANCED.defaults
+    nodes[8].inputs |= {"model": (15, 0), CURVE.name: (16, 0)}
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
     nodes[12].widgets, nodes[12].size = {"text": NOTE_DIAGNOSTICS}, (530, 700)
-    inspect, record, plot = config.INSPECT.id, config.RECORD.id, config.PLOT.id
     nodes[8].pos, nodes[11].pos = (890, 560), (2350, 80)
     recorded = ("MODEL", "NAGPAG_RECORD")
     return [
         *nodes.values(),
-        Node(15, inspect, (40, 560), (330, 460), ("MODEL", "STRING"), {"model": (1, 0)}, {"blocks": "auto"}),
-        Node(16, "CurveEditor", (890, 80), (330, 380), ("CURVE",), {}, {"curve": CURVE}, title="Drawn strength"),
-        Node(17, record, (1290, 560), (330, 60), recorded, {"model": (8, 0)}),
+        Node(15, INSPECT.id, (40, 560), (330, 460), ("MODEL", "STRING"), {"model": (1, 0)}, {"blocks": "auto"}),
+        Node(16, "CurveEditor", (890, 80), (330, 380), ("CURVE",), {}, {"curve": DRAWN}, title="Drawn strength"),
+        Node(17, RECORD.id, (1290, 560), (330, 60), recorded, {"model": (8, 0)}),
         Node(
             18,
-            plot,
+            PLOT.id,
             (1690, 80),
             (600, 560),
             ("IMAGE", "LATENT", "STRING"),
@@ -178,7 +174,7 @@ def diagnostics() -> list[Node]:
     ]
 
 
-TITLES = {config.NODE_ID: config.DISPLAY_NAME, **{node.id: node.display_name for node in config.OTHER_NODES}}
+TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, INSPECT, RECORD, PLOT)}
 GRAPHS = {
     "flux_dev_text_to_image": text_to_image,
     "flux_dev_image_to_image": image_to_image,

@@ -19,8 +19,8 @@ EARLIER: dict[str, str] = {
     "7ac4226c62a0": "00f7f774a1fa",  # the pictures that it learns from
     "29793a6c59c6": "817033e2cc4b",  # the CNN judge
     "223f7050cecd": "475f8c15e8e2",  # verdicts
-    "75da63d67b9d": "b0f754825649",  # what is found again
-    "6d9849e8df86": "0f8110a07ff2",  # guided pictures
+    "488a9928e3fd": "b0f754825649",  # what is found again
+    "062e9f013839": "0f8110a07ff2",  # guided pictures
 }
 
 

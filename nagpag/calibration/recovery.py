@@ -1,8 +1,8 @@
 """Does the model find the prompt again in what it drew? What guidance is worth, by no judge but the model itself.
 
-A sample is noised again, and the plain model denoises it with its own prompt and with the empty one. By how much
-worse the empty prompt fits says how much of the prompt the model sees in the picture: the pointwise mutual information of
-a picture and its prompt at one noise level (Kong et al., arXiv 2310.07972, section 2; Wang et al., arXiv 2405.20759,
+A sample is noised again, and the plain model denoises it with its own prompt and with the empty one. By how much worse
+the empty prompt fits says how much of the prompt the model sees in the picture: the pointwise mutual information of a
+picture and its prompt at one noise level (Kong et al., arXiv 2310.07972, section 2; Wang et al., arXiv 2405.20759,
 section 3), here as a share of the loss with the own prompt, so that pictures which are easier to denoise gain nothing
 by that alone.
 """
@@ -10,31 +10,11 @@ by that alone.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with its standard error."""
-
-    value: float
-    error: float
-
-    def __str__(self) -> str:
-        return f"{self.value:+.3f} ± {self.error:.3f}"
-
-    @property
-    def helps(self) -> bool:
-        """Above zero by more than two standard errors."""
-        return self.value > 2 * self.error
-
-    @property
-    def harms(self) -> bool:
-        """Below zero by more than two standard errors."""
-        return self.value < -2 * self.error
+from ..measure import Measured
 
 
 class Losses(NamedTuple):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from ..blocks import check_spec
-from ..config import Settings
+from ..measure import Measured
 from ..patch import apply_guidance, find_flux
 from ..patch.plan import PLANS
+from ..settings import Settings
 from .probe import predict
-from .recovery import Losses, Measured, change, loss
+from .recovery import Losses, change, loss
 
 STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
 SEEDS = 2**64
@@ -46,13 +47,13 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is drawn: `pictures` in all, by turns of the prompts.
+class Series:
+    """A series of pictures to draw: `pictures` in all, by turns of the prompts.
 
     prompts: entries of a CONDITIONING, each a prompt of its own. empty: CONDITIONING of the empty prompt. latent:
-    (batch, channels, height, width), as the model wants it; so many pictures are drawn at once, of this size. sigma: the
-    noise level, in (0, 1], at which they are looked at. Raises ValueError where that can't be, where an entry holds for a
-    part of the picture or of the sampling only, and where some prompts would not be drawn.
+    (batch, channels, height, width), as the model wants it; so many pictures are drawn at once, of this size. sigma:
+    the noise level, in (0, 1], at which they are looked at. Raises ValueError where that can't be, where an entry holds
+    for a part of the picture or of the sampling only, and where some prompts would not be drawn.
     """
 
     prompts: list
@@ -75,12 +76,14 @@ class Asked:
             )
         if partial := [key for _, extras in (*self.prompts, *self.empty) for key in PARTIAL if key in extras]:
             raise ValueError(
-                f"NAG-PAG Calibrate: a prompt holds for a part of the picture or of the sampling only ({', '.join(partial)}); "
+                f"NAG-PAG Calibrate: a prompt holds for a part of the picture or of the sampling only "
+                f"({', '.join(partial)}); "
                 "each is drawn by itself, so give whole ones"
             )
         if self.number < len(self.prompts):
             raise ValueError(
-                f"NAG-PAG Calibrate: {self.pictures} pictures, {len(self.latent)} at once, are {self.number} batches of a "
+                f"NAG-PAG Calibrate: {self.pictures} pictures, {len(self.latent)} at once, are {self.number} batches "
+                f"of a "
                 f"prompt each, and there are {len(self.prompts)} prompts; raise pictures to "
                 f"{len(self.prompts) * len(self.latent)} or lower the latent's batch size"
             )
@@ -130,7 +133,7 @@ def _alpha(word: str) -> float:
 
 
 def default_specs(double_blocks: int) -> list[str]:
-    """The double blocks from some place on, where nothing is named: from the first, a quarter, three eighths (auto) …"""
+    """The double blocks from some place on, where nothing is named: the first, a quarter, three eighths (auto) …"""
     firsts = dict.fromkeys(min(double_blocks * start // 8, double_blocks - 1) for start in STARTS)
     return [f"{first}-{double_blocks - 1}" for first in firsts]
 
@@ -138,8 +141,8 @@ def default_specs(double_blocks: int) -> list[str]:
 def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Candidate, Any]:
     """The model under every candidate; what is not named is at the node's defaults.
 
-    model: a ComfyUI MODEL without NAG-PAG guidance. Raises ValueError for one that can't be guided or is guided already and for candidates
-    that don't fit it.
+    model: a ComfyUI MODEL without NAG-PAG guidance. Raises ValueError for one that can't be guided or is guided already
+    and for candidates that don't fit it.
     """
     found = read_candidates(candidates, alphas, len(find_flux(model).double_blocks))
     if model.model_options["transformer_options"].get(PLANS):
@@ -149,36 +152,36 @@ def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Cand
     return {one: apply_guidance(model, Settings(blocks=one.blocks, alpha=one.alpha, reach=reach)) for one in found}
 
 
-def compare(model: Any, guided: dict[Candidate, Any], asked: Asked, step: Callable[[], None]) -> list[Tried]:
+def compare(model: Any, guided: dict[Candidate, Any], series: Series, step: Callable[[], None]) -> list[Tried]:
     """Draw the prompts with and without guidance and ask the plain model what it finds in the pictures; best first.
 
     step: called at each of `steps_in_all`.
     """
-    plain = _losses(model, model, asked, step)
-    tried = [Tried(one, change(_losses(model, drawing, asked, step), plain)) for one, drawing in guided.items()]
+    plain = _losses(model, model, series, step)
+    tried = [Tried(one, change(_losses(model, drawing, series, step), plain)) for one, drawing in guided.items()]
     return sorted(tried, key=lambda one: -math.inf if math.isnan(one.change.value) else one.change.value, reverse=True)
 
 
-def steps_in_all(asked: Asked, candidates: int) -> int:
+def steps_in_all(series: Series, candidates: int) -> int:
     """How many steps `compare` takes, each of one batch."""
-    return (candidates + 1) * asked.number * asked.steps
+    return (candidates + 1) * series.number * series.steps
 
 
-def _losses(model: Any, drawing: Any, asked: Asked, step: Callable[[], None]) -> Losses:
+def _losses(model: Any, drawing: Any, series: Series, step: Callable[[], None]) -> Losses:
     """What the plain model makes of the pictures that `drawing` draws."""
-    found = [_losses_of_batch(model, drawing, asked, *batch, step) for batch in asked.batches()]
+    found = [_losses_of_batch(model, drawing, series, *batch, step) for batch in series.batches()]
     own, empty = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Losses(own, empty)
 
 
 def _losses_of_batch(
-    model: Any, drawing: Any, asked: Asked, prompt: list, latent: Tensor, seed: int, step: Callable[[], None]
+    model: Any, drawing: Any, series: Series, prompt: list, latent: Tensor, seed: int, step: Callable[[], None]
 ) -> tuple[Tensor, Tensor]:
     noise = comfy.sample.prepare_noise(latent, seed)
     pictures = comfy.sample.sample(
         drawing,
         noise,
-        asked.steps,
+        series.steps,
         1.0,
         "euler",
         "simple",
@@ -189,17 +192,17 @@ def _losses_of_batch(
         disable_pbar=True,
         seed=seed,
     )
-    again, sigma = comfy.sample.prepare_noise(latent, (seed + NOISING) % SEEDS), torch.tensor([asked.sigma])
+    again, sigma = comfy.sample.prepare_noise(latent, (seed + NOISING) % SEEDS), torch.tensor([series.sigma])
 
     def loss_with(text: list) -> Tensor:
         # On the CPU: losses are summed in float64, which not every device has.
         return loss(*(found.cpu() for found in predict(model, text, pictures, again, sigma)))[0]
 
-    return loss_with(prompt), loss_with(_without_text(prompt, asked.empty))
+    return loss_with(prompt), loss_with(_without_text(prompt, series.empty))
 
 
 def _without_text(prompt: list, empty: list) -> list:
-    """The prompt's entry with the empty text: guidance, reference pictures and control stay, so that only the text differs."""
+    """The prompt's entry with the empty text; guidance, reference pictures and control stay: only the text differs."""
     (_, extras), (text, of_text) = prompt[0], empty[0]
     kept = {key: value for key, value in extras.items() if key not in TEXT}
     return [[text, {**kept, **{key: of_text[key] for key in TEXT if key in of_text}}]]
@@ -208,8 +211,8 @@ def _without_text(prompt: list, empty: list) -> list:
 def best(tried: list[Tried]) -> Candidate | None:
     """The candidate that did best, None where none is above no guidance.
 
-    It need not be above it by more than its errors: with few pictures hardly any is. None means that nothing was found to
-    help, not that nothing helps.
+    It need not be above it by more than its errors: with few pictures hardly any is. None means that nothing was found
+    to help, not that nothing helps.
     """
     return tried[0].candidate if tried[0].change.value > 0 else None
 

@@ -11,9 +11,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..blocks import auto_blocks, block_name, blocks_name, merge_position, parse_blocks, with_strength
-from ..config import Settings
 from ..patch.families import diffusion_model_of, find_flux
 from ..patch.plan import PLANS, replacements
+from ..patch.report import plan_summary
+from ..settings import Settings
 from .recording import KEY as RECORD_KEY
 
 OURS = "nag_pag_"
@@ -29,7 +30,8 @@ KNOWN = {
     "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: guidance never gets in",
     "pulid": "PuLID replaces FLUX's forward by its own: chosen blocks may never be reached",
-    r"(?<![a-z])nag(?![a-z]|[-_ ]pag)": "another NAG pack may replace FLUX's forward or attention: chosen blocks may never be reached",
+    r"(?<![a-z])nag(?![a-z]|[-_ ]pag)": "another NAG pack may replace FLUX's forward or attention: "
+    "chosen blocks may never be reached",
 }
 NAMES = {
     "float8_e4m3fn": "fp8 (e4m3)",
@@ -153,7 +155,7 @@ def _what_is_on_it(model: Any) -> Iterator[str]:
 
 def _applications(model: Any) -> Iterator[str]:
     for plan in _options(model).get(PLANS, ()):
-        yield f"NAG-PAG Guidance, {plan.summary()}{' (switched off)' if plan.settings.off else ''}"
+        yield f"NAG-PAG Guidance, {plan_summary(plan)}{' (switched off)' if plan.settings.off else ''}"
     count = len(_wrappers(model, WrappersMP.OUTER_SAMPLE).get(RECORD_KEY, ()))
     if count:
         yield f"NAG-PAG Record{f', {count} times' if count > 1 else ''}"
@@ -227,6 +229,7 @@ def _in_the_way(model: Any) -> Iterator[str]:
         taken = [str(i) for i, block in enumerate(blocks) if "forward" in vars(block)]
         foreign = {type(block).__module__ for block in blocks if not type(block).__module__.startswith("comfy.")}
         if taken:
-            yield f"{kind} {', '.join(taken)}: their forward was replaced; guidance works where it calls the host's attention"
+            where = f"{kind} {', '.join(taken)}"
+            yield f"{where}: their forward was replaced; guidance works where it calls the host's attention"
         if foreign:
             yield f"{kind} come from {', '.join(sorted(foreign))}, not from ComfyUI: they may not call its attention"

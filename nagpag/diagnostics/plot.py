@@ -1,4 +1,7 @@
-"""A recording, or a calibration, as one picture. The only module that imports matplotlib, by its object-oriented side, without pyplot."""
+"""A recording, or a calibration, as one picture.
+
+The only module of the pack that imports matplotlib, by its object-oriented side, without pyplot.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..calibration.recovery import Measured
+from ..measure import Measured
 from .record import Recording, Row, by_block
 
 WIDTH, HEIGHT, DPI = 1280, 960, 100

@@ -1,7 +1,7 @@
 """What guidance did in a sampling run: measured on the device while it samples, kept as plain numbers.
 
 A `Record` travels between nodes and holds the last few runs; a `Recording` is one run. An *evaluation* is one guided
-merge: one forward of the model, one merge point (a block), one condition. Its five numbers (`measure`) stay on
+merge: one forward of the model, one merge point (a block), one condition. Its five numbers (`measure.measure`) stay on
 the device until the run ends; then all of them cross to the CPU at once and are averaged into one `Row` per
 step and merge point.
 """
@@ -19,51 +19,15 @@ from torch import Tensor
 
 # How many runs a record keeps: the samplers of one graph, and what ComfyUI's cache may ask for again.
 KEPT_RUNS = 8
-# Tokens measured at once in float32, so that a large picture takes no large copy.
-PIECE_TOKENS = 4096
 # So many values of a finished latent tell runs apart.
 SAMPLED_VALUES = 32
-# Places among the five numbers of `measure`.
-CLAMPED, CHANGE = 1, 2
-
-
-def measure(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Measure one guided merge; z_pos, z_neg, z: (rows, tokens, heads, head_dim), ratio: (rows, tokens).
-
-    Returns five numbers, (5,), in the order of `Row`: mean ratio ‖Z̃‖₁ / ‖Z⁺‖₁ before the limit; share of tokens whose
-    ratio is above tau; change Σ‖Z − Z⁺‖₁ / Σ‖Z⁺‖₁; mean cosine of Z⁺ and Z⁻; Σ‖Z⁻‖₁ / Σ‖Z⁺‖₁. Means and sums run over
-    the tokens that are finite and not zero. And the change ‖Z − Z⁺‖₁ / ‖Z⁺‖₁ of each token of the first row, (tokens,).
-    """
-    pieces = zip(*(t.split(PIECE_TOKENS, dim=1) for t in (z_pos, z_neg, z)), strict=True)
-    norm_pos, norm_neg, moved, cosine = torch.cat([_of_tokens(*piece) for piece in pieces], dim=1).unbind(-1)
-    whole = torch.isfinite(ratio) & torch.isfinite(norm_neg + moved + cosine)
-    count, ratio = whole.sum(), ratio.float()
-
-    def total(values: Tensor) -> Tensor:
-        return torch.where(whole, values, 0.0).sum()
-
-    numbers = (
-        total(ratio) / count,
-        total((ratio > tau).float()) / count,
-        total(moved) / total(norm_pos),
-        total(cosine) / count,
-        total(norm_neg) / total(norm_pos),
-    )
-    return torch.stack(numbers), torch.where(whole[0], moved[0] / norm_pos[0], 0.0)
-
-
-def _of_tokens(z_pos: Tensor, z_neg: Tensor, z: Tensor) -> Tensor:
-    """‖Z⁺‖₁, ‖Z⁻‖₁, ‖Z − Z⁺‖₁ and the cosine of Z⁺ and Z⁻, by token: (rows, tokens, 4)."""
-    z_pos, z_neg, z = (t.flatten(2).float() for t in (z_pos, z_neg, z))
-    norms = [t.abs().sum(dim=-1) for t in (z_pos, z_neg, z - z_pos)]
-    return torch.stack((*norms, torch.cosine_similarity(z_pos, z_neg, dim=-1)), dim=-1)
 
 
 class Row(NamedTuple):
     """What guidance did at one step in one merge point: means over the evaluations of that step.
 
-    step: from 1, of the sampler's schedule; sigma: where that step begins. guidance: which application of the node, from
-    0 in the order on the model. branch: "computed", or "reused" where a kept difference stood in for it.
+    step: from 1, of the sampler's schedule; sigma: where that step begins. guidance: which application of the node,
+    from 0 in the order on the model. branch: "computed", or "reused" where a kept difference stood in for it.
     """
 
     step: int
@@ -105,7 +69,8 @@ class Evaluations(NamedTuple):
 class Recording:
     """One sampling run. state: "running", then "finished", "interrupted", or the error that ended it.
 
-    maps: the change over the picture at the last guided evaluation of each (guidance, block), (height, width) in tokens.
+    maps: the change over the picture at the last guided evaluation of each (guidance, block), (height, width) in
+    tokens.
     """
 
     state: str = "running"
@@ -124,7 +89,8 @@ class Recording:
     def close(self, sigmas: Tensor, samples: Tensor | None) -> None:
         """Bring the numbers to the CPU, once, and keep them as rows; nothing on the device outlives this.
 
-        sigmas: the sampler's schedule, (steps + 1,). samples: the finished latent, (batch, channels, height, width), or None.
+        sigmas: the sampler's schedule, (steps + 1,). samples: the finished latent, (batch, channels, height, width), or
+        None.
         """
         values = [sigmas, *(e.sigma for e in self.pending), *(e.numbers for e in self.pending), *self.maps.values()]
         sampled = [] if samples is None else [sample_values(samples)]

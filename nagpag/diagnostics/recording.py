@@ -13,7 +13,8 @@ from comfy.patcher_extension import WrappersMP
 from ..blocks import block_name
 from ..patch.forward import Forward
 from ..patch.plan import PLANS, RECORDINGS, Plan
-from ..patch.run import Run, why_nothing
+from ..patch.report import plan_summary, why_nothing
+from ..patch.run import Run
 from .record import Evaluations, Guidance, Record, Recording
 
 KEY = "nag_pag_record"
@@ -25,11 +26,11 @@ def record_model(model: Any, record: Record) -> Any:
     Without guidance on it the clone samples as the model does.
     """
     recorded = model.clone()
-    recorded.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, outer_sample(record))
+    recorded.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, record_runs(record))
     return recorded
 
 
-def outer_sample(record: Record) -> Callable:
+def record_runs(record: Record) -> Callable:
     """The OUTER_SAMPLE wrapper: each sampling run is a recording of its own."""
 
     def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
@@ -52,7 +53,7 @@ def outer_sample(record: Record) -> Callable:
 
 
 class Reporter:
-    """What guidance reports to during one run; `plans`: every application of the node on the model, also switched off."""
+    """What guidance reports to during one run. plans: every application of the node on the model, also switched off."""
 
     def __init__(self, plans: tuple[Plan, ...]):
         self.recording = Recording()
@@ -94,7 +95,7 @@ def _guidance(plan: Plan, run: Run | None) -> Guidance:
     names = tuple(block_name(position, plan.double_blocks) for position in positions)
     settings = {f.name: getattr(plan.settings, f.name) for f in dataclasses.fields(plan.settings)}
     settings["curve"] = plan.settings.curve is not None
-    return Guidance(plan.summary(), settings, names, _problem(plan, run))
+    return Guidance(plan_summary(plan), settings, names, _problem(plan, run))
 
 
 def _problem(plan: Plan, run: Run | None) -> str:

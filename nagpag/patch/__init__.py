@@ -1,13 +1,13 @@
 """How ComfyUI is hooked: the only package that knows its patches, wrappers and options.
 
 Registered on a clone of the model, nothing else:
-- an OUTER_SAMPLE wrapper makes the state of one sampling run, and reports and frees it at its end (`run`);
-- PREDICT_NOISE and CALC_COND_BATCH wrappers hear where an evaluation begins and which conditions are the prompt's;
-- an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block (`forward`).
-  It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
-- replacements of blocks call the block with an attention function of ours, put into that one call's own copy of
-  the transformer options, and run the negative branch beside it (`block`);
-- a record's OUTER_SAMPLE wrapper puts what guidance reports to into the run's options (`recording`).
+- `wrappers`: an OUTER_SAMPLE wrapper makes the state of one sampling (`run`), and reports (`report`) and frees it at
+  its end; PREDICT_NOISE and CALC_COND_BATCH wrappers hear where an evaluation begins and which conditions are the
+  prompt's; an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block
+  (`forward`). It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
+- `block`: replacements of blocks call the block with an attention function of ours (`attention`), put into that one
+  call's own copy of the transformer options, or run the negative branch beside it (`branch`); either is merged
+  (`merge`). What goes wrong there is caught in one place (`fallback`).
 
 What stood in the two one-place slots before (an earlier block patch, an earlier attention override
 such as SageAttention) is kept and called.
@@ -21,15 +21,13 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 
 from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, with_strength
-from ..config import Settings
-from ..diagnostics.recording import record_model
+from ..settings import Settings
 from .block import double_block, single_block
 from .families import find_flux
-from .forward import apply_model, calc_cond_batch, predict_noise
 from .plan import PLANS, Plan, replacements
-from .run import outer_sample
+from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
 
-__all__ = ["apply_guidance", "find_flux", "make_plan", "record_model"]
+__all__ = ["apply_guidance", "find_flux", "make_plan"]
 
 log = logging.getLogger("nag_pag_flux")
 

@@ -26,7 +26,8 @@ def read_curve(curve: Any) -> Callable[[float], float]:
         drawn = CurveInput.from_raw(curve)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"NAG-PAG: curve: {curve!r:.200} is not a curve ({type(error).__name__}: {error}); valid is the output of a "
+            f"NAG-PAG: curve: {curve!r:.200} is not a curve ({type(error).__name__}: {error}); valid is the output of "
+            f"a "
             'Curve Editor node, or {"points": [[x, y], …], "interpolation": "monotone_cubic" or "linear"}'
         ) from None
     _check_points(drawn.points)

@@ -1,31 +1,28 @@
-"""One forward of the model: which rows and tokens are guided at this step, worked out before the blocks run."""
+"""One forward of the model: which rows and tokens are guided at this step, and what the blocks leave behind."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable, Iterator
+import dataclasses
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from ..config import Settings
-from ..diagnostics.record import CHANGE, CLAMPED
-from ..schedule import Renewal, guided_at, progress
-from .fallback import attempt
-from .plan import RECORDINGS, Plan, replacements
 from .run import Run
 
-log = logging.getLogger("nag_pag_flux")
+# Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
+NEGATIVE = "nag_pag_negative"
 
 
 @dataclass(eq=False)
 class Chunk:
     """The rows of one condition in a forward's batch, conditional or not, and its negative branch while that runs.
 
-    index: its place among the forward's conditions, None where the rows are those of all. difference: h⁻ − h⁺ kept from an earlier step, where it stands in for the branch. img, txt: the negative
-    stream between blocks, (rows, image or text tokens, hidden). renewed: the new difference, to be kept.
+    index: its place among the forward's conditions, None where the rows are those of all. difference: h⁻ − h⁺ kept from
+    an earlier step, where it stands in for the branch. The negative stream between blocks: img and txt, (rows, image or
+    text tokens, hidden), between double blocks; joined, (rows, text and image tokens, hidden), between single ones.
+    renewed: the new difference, to be kept.
     """
 
     rows: slice
@@ -34,7 +31,17 @@ class Chunk:
     difference: Tensor | None = None
     img: Tensor | None = None
     txt: Tensor | None = None
+    joined: Tensor | None = None
     renewed: Tensor | None = None
+
+    def end_branch(self) -> None:
+        """The branch has been merged, or is given up."""
+        self.img = self.txt = self.joined = None
+
+    def free(self) -> None:
+        """The forward has ended: keep no tensor."""
+        self.end_branch()
+        self.difference = self.renewed = None
 
 
 class Merge(NamedTuple):
@@ -90,155 +97,29 @@ class Forward:
         return slice(self.txt_tokens, self.txt_tokens + self.tokens)
 
 
-def predict_noise(plan: Plan) -> Callable:
-    """The PREDICT_NOISE wrapper: the sampler begins another evaluation."""
+def rows_of(rows: slice, batch: int) -> Callable:
+    """A function that takes these rows of whatever has a batch axis, tensors within tuples and dataclasses too."""
+    if rows == slice(0, batch):
+        return lambda value: value
 
-    def wrapper(executor, x, timestep, model_options={}, seed=None):
-        run = model_options.get("transformer_options", {}).get(plan.key)
-        if run is not None:
-            run.seen.clear()
-        return executor(x, timestep, model_options, seed)
+    def own(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[rows] if value.ndim and value.shape[0] == batch else value
+        if isinstance(value, (tuple, list)):
+            return type(value)(own(item) for item in value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):  # the host's ModulationOut
+            return dataclasses.replace(
+                value, **{f.name: own(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            )
+        return value
 
-    return wrapper
-
-
-def calc_cond_batch(plan: Plan) -> Callable:
-    """The CALC_COND_BATCH wrapper: only here the host tells which of its numbered lists holds the prompt's conditions.
-
-    The first list does in plain CFG, but not with every guider, nor where a pack has other conditions worked out.
-    """
-
-    def wrapper(executor, model, conds, x_in, timestep, model_options):
-        run = model_options.get("transformer_options", {}).get(plan.key)
-        if run is not None:
-            # What the host adds to a list for its areas, of another list's conditions, comes behind the list's own.
-            firsts = {i: listed[0].get("uuid") for i, listed in enumerate(conds) if listed}
-            run.conditional = {i for i, uuid in firsts.items() if uuid in run.prompts} if run.prompts else {0}
-            run.rows = x_in.shape[0]
-        return executor(model, conds, x_in, timestep, model_options)
-
-    return wrapper
+    return own
 
 
-def apply_model(plan: Plan) -> Callable:
-    """The APPLY_MODEL wrapper."""
-
-    def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        run = transformer_options.get(plan.key) or Run(Renewal(plan.settings.renew_every))
-        model_sampling, leave = executor.class_obj.model_sampling, lambda error: _leave_alone(run, error)
-        forward = attempt(lambda: _begin(plan, run, model_sampling, x, control, transformer_options), leave)
-        if forward is None:
-            return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        try:
-            options = {**transformer_options, plan.key: forward}
-            out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-            attempt(lambda: _end(plan, run, forward, transformer_options), leave)
-        finally:
-            # The host frees memory while it still holds the error, and with it the frames that hold these.
-            for chunk in forward.chunks:
-                chunk.img = chunk.txt = chunk.difference = chunk.renewed = None
-        return out
-
-    return wrapper
-
-
-def _leave_alone(run: Run, error: Exception) -> None:
-    if not run.complained:
-        log.warning("NAG-PAG: forwards go on without guidance: %s: %s", type(error).__name__, error)
-    run.complained = True
-
-
-def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
-    sigmas = transformer_options.get("sigmas")
-    sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    y = 1.0 if sigma is None else _strength(plan.settings, model_sampling.percent_to_sigma, sigma)
-    chunks = tuple(_chunks(plan, run, transformer_options, x)) if y > 0 else ()
-    if plan.renews and y == 0:
-        run.renewal.pause()
-        run.differences.clear()
-    if plan.renews and chunks:
-        _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
-    height, width = x.shape[-2:]
-    grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
-    # A fill on the device: nothing is copied there, and nothing waits.
-    strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
-    recorded = bool(transformer_options.get(RECORDINGS))
-    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, y, strength)
-
-
-def _sigma_matters(plan: Plan) -> bool:
-    # Reading the sigma makes the device wait, so it is read only where something follows from it.
-    window = (plan.settings.start_percent, plan.settings.end_percent)
-    return plan.renews or plan.settings.varies or window != (0.0, 1.0)
-
-
-def _strength(settings: Settings, to_sigma: Callable[[float], float], sigma: float) -> float:
-    """What multiplies the scale at this sigma; 0 outside of the guided part of the sampling."""
-    start, end = settings.start_percent, settings.end_percent
-    # A sampling may begin above the model's own highest sigma: 0 % has no upper end, and 100 % no lower one.
-    highest = float(to_sigma(start)) if start > 0 else float("inf")
-    lowest = float(to_sigma(end)) if end < 1 else 0.0
-    if not guided_at(sigma, highest, lowest):
-        return 0.0
-    return settings.strength(progress(sigma, to_sigma, start, end)) if settings.varies else 1.0
-
-
-def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
-    """The chunks to be guided; without the host's word every row counts as conditional."""
-    kinds = transformer_options.get("cond_or_uncond") or [0]
-    uuids = transformer_options.get("uuids") or []
-    if len(uuids) != len(kinds):  # another patch made the batch, and speaks of kinds only
-        uuids = [None] * len(kinds)
-    guided = [kind in run.conditional or plan.settings.guide_unconditional for kind in kinds]
-    size, rest = divmod(x.shape[0], len(kinds))
-    if rest or size != (run.rows or size):  # another patch runs the batch in parts of its own
-        if all(guided):
-            yield Chunk(slice(0, x.shape[0]), None)
-        elif any(guided):
-            run.unclear += 1
-        return
-    for i, (kind, uuid) in enumerate(zip(kinds, uuids, strict=True)):
-        if guided[i]:
-            # One prompt may serve as both kinds, so the kind is part of what tells conditions apart.
-            condition = uuid and (uuid, kind, size, tuple(x.shape[1:]))
-            yield Chunk(slice(i * size, (i + 1) * size), condition, i)
-
-
-def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> None:
-    """Give each chunk the difference that stands in for its branch, save where it must be computed anew."""
-    for chunk in chunks:
-        if chunk.condition in run.seen:
-            run.repeated.add(chunk.condition)
-        run.seen.add(chunk.condition)
-        if chunk.condition is None or chunk.condition in run.repeated:
-            chunk.condition = None  # of several tiles nobody says which is which: nothing is kept
-        elif not renew:
-            chunk.difference = run.differences.get(chunk.condition)
-
-
-def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
-    run.forwards += 1
-    run.reached |= forward.reached
-    run.guided |= forward.guided
-    run.tried |= bool(forward.chunks)
-    _report(plan, run, forward, transformer_options)
-    if forward.guided and forward.sigmas is not None:
-        run.guided_sigmas.append(forward.sigmas[0])
-        if any(chunk.difference is None for chunk in forward.chunks):
-            run.renewed_sigmas.append(forward.sigmas[0])
-    for chunk in forward.chunks:
-        if chunk.renewed is not None and chunk.condition is not None:
-            run.differences[chunk.condition] = chunk.renewed
-    slots = replacements(transformer_options)
-    run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
-
-
-def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
-    """Hand on the statistics of this forward, as new tensors: a compiled graph may overwrite what it handed out."""
-    numbers = torch.stack([merge.numbers for merge in forward.merges]) if forward.merges else None
-    if numbers is not None:
-        run.statistics.append(torch.stack((numbers[:, CHANGE], numbers[:, CLAMPED]), dim=1))
-    elif forward.statistics:
-        run.statistics.append(torch.stack([torch.stack(pair) for pair in forward.statistics]))
-    for recording in transformer_options.get(RECORDINGS, ()):
-        recording.add(plan, run, forward, numbers)
+def options_of(chunk: Chunk, options: dict) -> dict:
+    """The options for what is worked out for one chunk's negative branch: its rows, and marked as such."""
+    own = {**options, NEGATIVE: True}
+    for name in ("cond_or_uncond", "uuids"):
+        if name in own and chunk.index is not None:
+            own[name] = own[name][chunk.index : chunk.index + 1]
+    return own

@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..blocks import Block, block_name, blocks_name
-from ..config import Settings
+from ..blocks import Block
+from ..settings import Settings
 
 # Where a model's options hold every application of the node, and a run's options what reports of it.
 PLANS, RECORDINGS = "nag_pag_plans", "nag_pag_recordings"
@@ -29,10 +29,20 @@ class Plan:
     merge: int | None
     double_blocks: int
     patch_size: int
-    # Each application has its own key, so that several on one model don't mix up their states.
+    # Each application has its own keys, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
     earlier: dict[int, Callable] = field(default_factory=dict)
+
+    @property
+    def run_key(self) -> str:
+        """Where a sampling's options hold the run."""
+        return f"{self.key}_run"
+
+    @property
+    def forward_key(self) -> str:
+        """Where a forward's options hold the forward."""
+        return f"{self.key}_forward"
 
     def __deepcopy__(self, memo: dict) -> Plan:
         """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
@@ -72,11 +82,6 @@ class Plan:
     def renews(self) -> bool:
         """True where differences are kept from one step to the next."""
         return self.merge is not None and self.settings.renew_every > 1
-
-    def summary(self) -> str:
-        """What is guided and how, in a few words."""
-        merged = "" if self.merge is None else f", merged after {block_name(self.merge, self.double_blocks)}"
-        return f"{blocks_name(self.chosen.values()) or 'no blocks'}{merged}: {self.settings.summary()}"
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""

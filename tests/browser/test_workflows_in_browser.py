@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from playwright.sync_api import sync_playwright
 
 FLAGS = [
@@ -22,7 +22,8 @@ FLAGS = [
 ]
 # What the frontend itself logs as errors while it starts, in a closed network, or for files that nobody has yet.
 HOST_NOISE = re.compile(
-    r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata|huggingface|githubusercontent|comfy\.org"
+    r"graph accessed before initialization|net::ERR_|Failed to load resource|user\.css|userdata"
+    r"|huggingface|githubusercontent|comfy\.org"
 )
 SAVED = host.REPO / "tests" / "server" / "saved"
 ARTEFACTS = Path(os.environ.get("NAGPAG_ARTEFACTS") or Path(tempfile.gettempdir()) / "nag-pag-flux-artefacts")
@@ -117,11 +118,13 @@ def test_nothing_overlaps_and_groups_hold_their_nodes(page, name):
         assert inside, group["title"]
 
 
-def test_the_node_is_dragged_in_between(page):
+@pytest.mark.parametrize("node", [GUIDANCE, ADVANCED], ids=lambda node: node.id)
+def test_the_node_is_dragged_in_between(page, node):
     """An empty graph, three nodes from the registry, two connections: what a user does first."""
-    connected = page.evaluate("""() => {
+    connected = page.evaluate(
+        """kind => {
         window.app.graph.clear();
-        const [loader, ours, sampler] = ['UNETLoader', 'NAGPAGGuidance', 'KSampler'].map(type => {
+        const [loader, ours, sampler] = ['UNETLoader', kind, 'KSampler'].map(type => {
             const node = LiteGraph.createNode(type);
             window.app.graph.add(node);
             return node;
@@ -129,49 +132,158 @@ def test_the_node_is_dragged_in_between(page):
         const slot = (node, name) => node.inputs.findIndex(input => input.name === name);
         loader.connect(0, ours, slot(ours, 'model'));
         ours.connect(0, sampler, slot(sampler, 'model'));
-        return {title: ours.title, widgets: Object.fromEntries(ours.widgets.map(w => [w.name, w.value])),
+        return {title: ours.title, names: ours.widgets.map(w => w.name),
+                widgets: Object.fromEntries(ours.widgets.map(w => [w.name, w.value])),
                 links: [ours.inputs[slot(ours, 'model')].link, sampler.inputs[slot(sampler, 'model')].link]};
-    }""")
-    assert connected["title"] == config.DISPLAY_NAME
+    }""",
+        node.id,
+    )
+    assert connected["title"] == node.title
     # curve is no widget: as one it would always have a value, and always win over schedule.
-    assert connected["widgets"] == {item.name: item.default for item in config.INPUTS}
+    assert connected["widgets"] == node.defaults and connected["names"] == list(node.defaults)
     assert None not in connected["links"]
     assert not errors_of_ours(page)
 
 
-def test_a_workflow_saved_with_the_first_version_opens(page):
-    """Its node has six widget values; the later ones come with their defaults."""
-    saved = workflow(graphs.NAMES[0])
-    node = next(node for node in saved["nodes"] if node["type"] == config.NODE_ID)
-    node["widgets_values"] = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9]
-    page.evaluate("graph => window.app.loadGraphData(graph)", saved)
-    page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(saved["nodes"]))
-    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    inputs = prompt[str(node["id"])]["inputs"]
-    first = dict(zip([item.name for item in config.FIRST_INPUTS], node["widgets_values"], strict=True))
-    later = {item.name: item.default for item in config.LATER_INPUTS}
-    assert {name: inputs[name] for name in first | later} == first | later
+# --- workflows saved before the node had a sister ---
+
+VALUES = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9, "output", 7, "softened", 3.0, 0.5, 2, "bell", True]
 
 
-def test_a_workflow_saved_with_twelve_inputs_opens(page):
-    """Its values stay where they were, and what came later has its default; no curve is sent."""
+def test_the_page_knows_the_node_as_it_was():
+    """The order of its widgets, by which a workflow's values are told apart, stands in the page's script, too."""
+    script = (host.REPO / "web" / "saved_workflows.js").read_text()
+    names = re.findall(r'"(\w+)"', re.search(r"const SAVED = \[(.*?)\]", script, re.DOTALL)[1])
+    assert names == [item.name for item in SAVED_WIDGETS] and len(VALUES) == len(names)
+
+
+def saved_workflow(count):
+    """The 12-input workflow as the frontend saved it, with so many values."""
     saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs.json").read_text())
-    node = next(node for node in saved["nodes"] if node["type"] == config.NODE_ID)
-    node["widgets_values"] = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9, "output", 7, "softened", 3.0, 0.5, 2]
+    node = next(node for node in saved["nodes"] if node["type"] == GUIDANCE.id)
+    node["widgets_values"] = VALUES[:count]
+    return saved, str(node["id"])
+
+
+def opened(page, saved):
     page.evaluate("graph => window.app.loadGraphData(graph)", saved)
     page.wait_for_function("count => window.app.graph._nodes.length === count", arg=len(saved["nodes"]))
-    prompt = page.evaluate("async () => (await window.app.graphToPrompt()).output")
-    inputs = {name: value for name, value in prompt[str(node["id"])]["inputs"].items() if name != "model"}
-    names = [item.name for item in config.INPUTS]
-    expected = dict(zip(names, node["widgets_values"], strict=False))
-    assert inputs == {item.name: item.default for item in config.INPUTS} | expected
+    return page.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+
+def expected_of(count):
+    names = [item.name for item in SAVED_WIDGETS]
+    return ADVANCED.defaults | dict(zip(names[:count], VALUES[:count], strict=True))
+
+
+@pytest.mark.parametrize("count", [6, 12, 14])
+def test_it_opens_with_the_sister_in_the_nodes_place(page, count):
+    """Its values stay what they were, and what came later has its default; no curve is sent."""
+    saved, number = saved_workflow(count)
+    prompt = opened(page, saved)
+    found = prompt[number]
+    assert found["class_type"] == ADVANCED.id
+    assert {name: value for name, value in found["inputs"].items() if name != "model"} == expected_of(count)
+    others = {n: node for n, node in prompt.items() if n != number}
+    assert [number, 0] in [value for node in others.values() for value in node["inputs"].values()]
+    assert found["inputs"]["model"] == ["1", 0]
+    assert page.evaluate("id => window.app.graph.getNodeById(id).title", int(number)) == ADVANCED.title
+    screenshot(page, f"saved_with_{count}_inputs")
+    assert not errors_of_ours(page)
+
+
+def test_it_opens_with_links_to_its_widgets_and_its_curve(page):
+    """A value and a curve that come over links go on doing so, though the inputs stand in another order now."""
+    saved, number = saved_workflow(14)
+    node = next(node for node in saved["nodes"] if node["type"] == GUIDANCE.id)
+    links = max(link[0] for link in saved["links"])
+    for i, (kind, gives, values) in enumerate((("PrimitiveFloat", "FLOAT", [2.5]), ("CurveEditor", "CURVE", []))):
+        out = {"name": gives, "type": gives, "links": [links + 1 + i]}
+        place = {"pos": [0, 900], "size": [200, 80], "flags": {}, "order": 0, "mode": 0, "inputs": [], "properties": {}}
+        saved["nodes"].append({"id": 90 + i, "type": kind, "outputs": [out], "widgets_values": values, **place})
+    slots = len(node["inputs"])
+    node["inputs"] += [
+        {"name": "tau", "type": "FLOAT", "widget": {"name": "tau"}, "link": links + 1},
+        {"name": "curve", "type": "CURVE", "link": links + 2},
+    ]
+    saved["links"] += [
+        [links + 1, 90, 0, node["id"], slots, "FLOAT"],
+        [links + 2, 91, 0, node["id"], slots + 1, "CURVE"],
+    ]
+    found = opened(page, saved)[number]
+    assert found["class_type"] == ADVANCED.id
+    assert (found["inputs"]["tau"], found["inputs"]["curve"]) == (["90", 0], ["91", 0])
+    rest = {name: value for name, value in expected_of(14).items() if name != "tau"}
+    assert {name: found["inputs"][name] for name in rest} == rest
+
+
+def test_it_opens_within_a_subgraph(page):
+    saved, number = saved_workflow(12)
+    inner = next(node for node in saved["nodes"] if node["type"] == GUIDANCE.id)
+    replaced = page.evaluate(
+        """([graph, id]) => {
+        const data = {nodes: [], links: [], definitions: {subgraphs: [{nodes: graph.nodes, links: []}]}};
+        for (const extension of window.app.extensions) if (extension.name === 'nag-pag-flux.saved-workflows')
+            extension.beforeConfigureGraph(data, []);
+        return data.definitions.subgraphs[0].nodes.find(node => node.id === id);
+    }""",
+        [saved, inner["id"]],
+    )
+    assert replaced["type"] == ADVANCED.id
+    assert dict(zip(ADVANCED.defaults, replaced["widgets_values"], strict=True)) == expected_of(12)
+
+
+def test_a_workflow_of_now_stays_as_it_is(page):
+    """A simple node has four values; neither it nor the sister is taken for an old one."""
+    for name in graphs.NAMES:
+        kept = opened(page, workflow(name))
+        assert {node["class_type"] for node in kept.values()} & {GUIDANCE.id, ADVANCED.id} == {
+            ADVANCED.id if name == graphs.DIAGNOSTICS else GUIDANCE.id
+        }
+
+
+def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
+    labels = page.evaluate("""() => {
+        window.app.graph.clear();
+        const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        window.app.graph.add(node);
+        const widget = name => node.widgets.find(one => one.name === name);
+        const idle = one => (one.label ?? one.name).endsWith('(does nothing now)');
+        const shown = () => node.widgets.filter(idle).map(one => one.name);
+        const found = [shown()];
+        const choose = (name, value) => {
+            widget(name).value = value;
+            widget(name).callback?.(value, window.app.canvas, node);
+            found.push(shown());
+        };
+        choose('reach', 'attention');
+        choose('negative', 'softened');
+        choose('reach_blocks', 3);
+        const editor = LiteGraph.createNode('CurveEditor');
+        window.app.graph.add(editor);
+        editor.connect(0, node, node.inputs.findIndex(input => input.name === 'curve'));
+        found.push(shown());
+        node.disconnectInput(node.inputs.findIndex(input => input.name === 'curve'));
+        choose('reach_blocks', 0);
+        return found;
+    }""")
+    assert labels == [
+        ["temperature"],
+        ["temperature", "renew_every"],
+        ["renew_every"],
+        ["reach"],
+        ["reach", "schedule"],
+        ["renew_every"],
+    ]
+    screenshot(page, "idle_inputs")
+    assert not errors_of_ours(page)
 
 
 def test_a_curve_editor_is_connected(page):
     """Two nodes from the registry and one connection; what is queued carries the link."""
     queued = page.evaluate("""async () => {
         window.app.graph.clear();
-        const [editor, ours] = ['CurveEditor', 'NAGPAGGuidance'].map(type => {
+        const [editor, ours] = ['CurveEditor', 'NAGPAGGuidanceAdvanced'].map(type => {
             const node = LiteGraph.createNode(type);
             window.app.graph.add(node);
             return node;

@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.sample
 import comfy.sd
 import torch
-from nag_pag_flux.nodes.guidance import NAGPAGGuidance
+from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 
 CONTEXT_DIM, VEC_DIM = 64, 32
 STRONG = {"scale": 3.0, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, "reach": "attention", "perturbation": 1.0}
@@ -19,7 +19,7 @@ def load_flux(path, dtype=torch.float32):
 
 def guided(model, **inputs):
     """The node, run as the host runs it; strong and in the attention, unless something else is asked for."""
-    return NAGPAGGuidance.execute(model=model, **{**STRONG, **inputs}).args[0]
+    return NAGPAGGuidanceAdvanced.execute(model=model, **{**STRONG, **inputs}).args[0]
 
 
 def prompt(seed, tokens=9, **extra):

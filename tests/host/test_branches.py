@@ -7,28 +7,13 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from nag_pag_flux.nagpag import config
+from comparing import DOUBLES, LAST, LAST_DOUBLE, check_branch, every_third
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from sampling import guided, latent, picture_tokens, prompt, sample
-from two_streams import Branch, two_stream_host
+from two_streams import Branch
 
 POSITIVE = prompt(1)
-DOUBLES, SINGLES = 4, 2
-LAST_DOUBLE, LAST = DOUBLES - 1, DOUBLES + SINGLES - 1
 KINDS = ["identity", "softened", "mean", "identity + text"]
-
-
-def check(model, branch, inputs, tolerance=1e-5, **sampling):
-    sampling = {"positive": POSITIVE, **sampling}
-    plain = sample(model, **sampling)
-    ours = sample(
-        guided(model, renew_every=1, **inputs) if "renew_every" not in inputs else guided(model, **inputs), **sampling
-    )
-    with two_stream_host(branch):
-        expected = sample(model, **sampling)
-    effect = (expected - plain).abs().max()
-    assert effect > 1e-4
-    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
-    return branch
 
 
 REACHES = [
@@ -45,14 +30,14 @@ REACHES = [
 
 @pytest.mark.parametrize("inputs, blocks, merge", REACHES, ids=[str(inputs) for inputs, *_ in REACHES])
 def test_every_reach(flux64, inputs, blocks, merge):
-    check(flux64, Branch(blocks, merge, picture_tokens()), inputs)
+    check_branch(flux64, Branch(blocks, merge, picture_tokens()), inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("u", [1.0, 0.4])
 def test_every_negative_branch(flux64, kind, u):
     inputs = {"reach": "double blocks", "blocks": "1, 2", "negative": kind, "perturbation": u, "temperature": 3.0}
-    check(flux64, Branch((1, 2), LAST_DOUBLE, picture_tokens(), kind, 3.0, u), inputs)
+    check_branch(flux64, Branch((1, 2), LAST_DOUBLE, picture_tokens(), kind, 3.0, u), inputs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,7 +73,7 @@ def test_reach_output_without_limiter_is_two_pass_pag(flux64):
     """Classic PAG at the last hidden state: h + w (h − h⁻) with both passes done whole, and neither limit nor blend."""
     branch = Branch((1,), LAST, picture_tokens(), strengths=(2.0, 1e9, 1.0))
     inputs = {"reach": "output", "blocks": "1", "scale": 2.0, "tau": 10.0, "alpha": 1.0}
-    check(flux64, branch, inputs, steps=2)
+    check_branch(flux64, branch, inputs, steps=2)
 
 
 def inputs_for(reach="double blocks", **extra):
@@ -104,43 +89,43 @@ class TestCompany:
     """What else a forward may carry, at both long reaches."""
 
     def test_batch_of_three(self, flux64, reach):
-        check(flux64, branch_for(reach), inputs_for(reach), size=(3, 8, 12))
+        check_branch(flux64, branch_for(reach), inputs_for(reach), size=(3, 8, 12))
 
     def test_cfg_in_one_batch(self, flux64, reach):
-        check(flux64, branch_for(reach), inputs_for(reach), cfg=2.0, negative=prompt(2), size=(2, 8, 12))
+        check_branch(flux64, branch_for(reach), inputs_for(reach), cfg=2.0, negative=prompt(2), size=(2, 8, 12))
 
     def test_cfg_with_unequal_prompts(self, flux64, reach):
-        check(flux64, branch_for(reach), inputs_for(reach), cfg=2.0, negative=prompt(2, tokens=14))
+        check_branch(flux64, branch_for(reach), inputs_for(reach), cfg=2.0, negative=prompt(2, tokens=14))
 
     def test_two_prompts_with_areas(self, flux64, reach):
         branch = Branch((1,), LAST_DOUBLE if reach == "double blocks" else LAST, picture_tokens(8, 6))
         left, right = prompt(1, area=(8, 6, 0, 0)), prompt(3, area=(8, 6, 0, 6))
-        check(flux64, branch, inputs_for(reach), positive=left + right, negative=prompt(2), cfg=2.0)
+        check_branch(flux64, branch, inputs_for(reach), positive=left + right, negative=prompt(2), cfg=2.0)
 
     def test_reference_latents(self, flux64, reach):
         positive = prompt(1, reference_latents=[latent(height=6, width=8)])
-        check(flux64, branch_for(reach), inputs_for(reach), positive=positive, size=(2, 8, 12))
+        check_branch(flux64, branch_for(reach), inputs_for(reach), positive=positive, size=(2, 8, 12))
 
     @pytest.mark.parametrize("kind", ["softened", "identity + text"])
     def test_mask(self, flux64, reach, kind):
         tokens = 9 + picture_tokens()
         mask = torch.randn(1, tokens, tokens, generator=torch.Generator().manual_seed(0))
         positive = prompt(1, attention_mask=mask, attention_mask_img_shape=(4, 6))
-        check(flux64, branch_for(reach, kind=kind), inputs_for(reach, negative=kind), positive=positive)
+        check_branch(flux64, branch_for(reach, kind=kind), inputs_for(reach, negative=kind), positive=positive)
 
     def test_controlnet(self, flux64, reach):
         """The host's ControlNet class, with residuals of known value in place of a trained network's."""
         positive = prompt(1, control=residuals(flux64), control_apply_to_uncond=True)
         controlled, plain = sample(flux64, positive), sample(flux64, POSITIVE)
         assert not torch.allclose(controlled, plain)
-        check(flux64, branch_for(reach), inputs_for(reach), positive=positive, negative=prompt(2), cfg=2.0)
+        check_branch(flux64, branch_for(reach), inputs_for(reach), positive=positive, negative=prompt(2), cfg=2.0)
 
     def test_partial_denoise(self, flux64, reach):
-        check(flux64, branch_for(reach), inputs_for(reach), latent_image=latent(), denoise=0.5, steps=4)
+        check_branch(flux64, branch_for(reach), inputs_for(reach), latent_image=latent(), denoise=0.5, steps=4)
 
     @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral"])
     def test_samplers(self, flux64, reach, sampler):
-        check(flux64, branch_for(reach), inputs_for(reach), sampler=sampler)
+        check_branch(flux64, branch_for(reach), inputs_for(reach), sampler=sampler)
 
 
 def residuals(model):
@@ -166,23 +151,11 @@ def residuals(model):
 # --- renewal ---
 
 
-def every_third(sigmas, every=3):
-    """Reuse save at every third distinct sigma, or as many as it says, as a hand would count them."""
-    order = []
-
-    def reuse(sigma):
-        if sigma not in order:
-            order.append(sigma)
-        return order.index(sigma) % every != 0
-
-    return reuse
-
-
 def test_the_nodes_defaults(flux64):
     """All of them, as the table of inputs has them; `auto` is 1-3 of 4 blocks."""
     branch = Branch((1, 2, 3), LAST_DOUBLE, picture_tokens(), u=0.3, strengths=(3.0, 1.5, 0.15))
     branch.reuse = every_third([], every=4)
-    check(flux64, branch, {item.name: item.default for item in config.INPUTS}, steps=6)
+    check_branch(flux64, branch, ADVANCED.defaults, steps=6)
     assert len(branch.computed) == 2
 
 
@@ -193,7 +166,7 @@ def test_the_nodes_defaults(flux64):
 def test_renewal_reuses_the_last_difference(flux64, reach, sampling):
     branch = branch_for(reach)
     branch.reuse = every_third([])
-    check(flux64, branch, inputs_for(reach, renew_every=3), steps=8, **sampling)
+    check_branch(flux64, branch, inputs_for(reach, renew_every=3), steps=8, **sampling)
     assert len(branch.computed) == 3
 
 
@@ -201,14 +174,14 @@ def test_renewal_with_areas_keeps_each_conditions_own_difference(flux64):
     branch = Branch((1,), LAST_DOUBLE, picture_tokens(8, 6))
     branch.reuse = every_third([])
     left, right = prompt(1, area=(8, 6, 0, 0)), prompt(3, area=(8, 6, 0, 6))
-    check(flux64, branch, inputs_for(renew_every=3), positive=left + right, steps=5)
+    check_branch(flux64, branch, inputs_for(renew_every=3), positive=left + right, steps=5)
     assert len(branch.computed) == 4
 
 
 def test_renewal_with_a_sampler_that_evaluates_a_step_twice(flux64):
     branch = branch_for()
     branch.reuse = every_third([])
-    check(flux64, branch, inputs_for(renew_every=3), sampler="heun", steps=6)
+    check_branch(flux64, branch, inputs_for(renew_every=3), sampler="heun", steps=6)
 
 
 def test_renewal_starts_at_the_first_guided_step(flux64):
@@ -330,12 +303,12 @@ def test_two_nodes_with_branches(flux):
 
 
 def test_a_branch_that_fails_is_given_up_with_one_warning(flux, caplog, monkeypatch):
-    from nag_pag_flux.nagpag.patch import block
+    from nag_pag_flux.nagpag.patch import attention
 
     def fails(*args):
         raise RuntimeError("made to fail")
 
-    monkeypatch.setattr(block, "negative_attention", fails)
+    monkeypatch.setattr(attention, "negative_attention", fails)
     ours = sample(guided(flux, reach="double blocks", blocks="1"), POSITIVE)
     assert torch.equal(ours, sample(flux, POSITIVE))
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

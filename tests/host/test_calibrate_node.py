@@ -1,4 +1,4 @@
-"""NAG-PAG Calibrate in the host: on the shipped trained model it tells harm from help, and what it asks is what it says."""
+"""NAG-PAG Calibrate in the host: on the shipped model it tells harm from help, and what it asks is what it says."""
 
 import json
 import math
@@ -10,11 +10,13 @@ import pytest
 import torch
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import runs, sampling
-from nag_pag_flux.nagpag import config
 from nag_pag_flux.nagpag.calibration import search
 from nag_pag_flux.nagpag.calibration.probe import predict
-from nag_pag_flux.nagpag.calibration.recovery import Losses, Measured, change, loss
-from nag_pag_flux.nagpag.calibration.search import Asked, Candidate
+from nag_pag_flux.nagpag.calibration.recovery import Losses, change, loss
+from nag_pag_flux.nagpag.calibration.search import Candidate, Series
+from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
+from nag_pag_flux.nagpag.measure import Measured
+from nag_pag_flux.nagpag.settings import Settings
 from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
 from sampling import guided, latent, prompt
 
@@ -71,7 +73,7 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
         return Losses(torch.cat(own), torch.cat(empty))
 
     rows = json.loads(found[3])["tried"]
-    defaults = config.Settings()
+    defaults = Settings()
     for row in rows:
         inputs = {
             "blocks": row["blocks"],
@@ -90,7 +92,7 @@ def test_it_tells_harm_from_help_on_the_trained_model():
     scenes = runs.CHOOSING.scenes()[:16]
     prompts = [sampling.conditioning([scene.caption])[0] for scene in scenes]
     latents = torch.zeros(1, *sampling.LATENT)
-    asked = Asked(prompts, sampling.conditioning([""]), latents, 16, 8, 0, 0.7)
+    asked = Series(prompts, sampling.conditioning([""]), latents, 16, 8, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
     steps = []
     gentle, strong = search.compare(model, blocks, asked, lambda: steps.append(1))
@@ -138,7 +140,7 @@ def test_the_help_page_has_every_input_and_its_default():
     said = {name.removesuffix(" *(advanced)*"): default for name, default, *_ in rows[1:]}
     inputs = NAGPAGCalibrate.define_schema().inputs
     defaults = {item.id: getattr(item, "default", None) for item in inputs}
-    assert list(said) == list(defaults) == list(config.CALIBRATE.inputs)
+    assert list(said) == list(defaults) == [item.name for item in CALIBRATE.inputs]
     assert said == {
         name: "empty" if value == "" else "" if value is None else str(value) for name, value in defaults.items()
     }
@@ -171,7 +173,7 @@ def test_the_empty_prompt_differs_in_its_text_alone():
 
 
 def test_the_last_batch_is_as_small_as_it_must_be():
-    asked = Asked(prompt(1), prompt(99), latent(4), 6, 2, 2**64 - 1, 0.7)
+    asked = Series(prompt(1), prompt(99), latent(4), 6, 2, 2**64 - 1, 0.7)
     assert [(len(nothing), seed) for _, nothing, seed in asked.batches()] == [(4, 2**64 - 1), (2, 0)]
 
 
@@ -193,7 +195,7 @@ def test_what_is_no_number_comes_last(flux, monkeypatch):
     values = iter([0.02, math.nan, 0.05])
     monkeypatch.setattr(search, "_losses", lambda *args: None)
     monkeypatch.setattr(search, "change", lambda *args: Measured(next(values), 0.1))
-    asked = Asked(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
+    asked = Series(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
     tried = search.compare(flux, dict.fromkeys(map(str, range(3))), asked, lambda: None)
     assert [one.candidate for one in tried] == ["2", "0", "1"]
     alone = [search.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
@@ -204,7 +206,7 @@ def test_it_stops_when_it_is_asked_to(flux):
     def step():
         raise comfy.model_management.InterruptProcessingException
 
-    asked = Asked(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
+    asked = Series(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         search.compare(flux, {}, asked, step)
 

@@ -89,7 +89,7 @@ def test_a_step_of_strength_0_costs_one_recompile(flux):
 @pytest.mark.parametrize("inputs", [{}, {"reach": "double blocks", "blocks": "1", "renew_every": 1}])
 def test_a_recorded_model_is_one_graph(flux, inputs):
     from nag_pag_flux.nagpag.diagnostics.record import Record
-    from nag_pag_flux.nagpag.patch import record_model
+    from nag_pag_flux.nagpag.diagnostics.recording import record_model
 
     expected, ours = Record(), Record()
     sample(record_model(guided(flux, **inputs), expected), POSITIVE)

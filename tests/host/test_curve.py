@@ -1,26 +1,26 @@
-"""The `curve` socket: the host's own curves, sampled as the host samples them, on a host that has them or has not yet."""
+"""The `curve` socket: the host's own curves, sampled as the host samples them, on a host that has them or has not."""
 
 import importlib.util
 import math
 
 import pytest
 import torch
+from comparing import BLOCKS, assert_same_effect
 from nag_pag_flux.nagpag.patch.curve import read_curve
-from nag_pag_flux.nodes.guidance import NAGPAGGuidance
+from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 from oracle import guided_host
 from sampling import guided, picture_tokens, prompt, sample
-from test_guided_sampling import BLOCKS, assert_same_effect
 
 POSITIVE = prompt(1)
 HOST_SAMPLES_CURVES = importlib.util.find_spec("comfy_api.latest._input.curve_types") is not None
 POINTS = [[0.0, 1.0], [0.35, 0.8], [0.5, 0.1], [1.0, 0.0]]
 
 
-def test_the_input_is_a_socket_after_all_others():
+def test_the_input_is_a_socket():
     """As a widget it would always have a value, and always win."""
-    last = NAGPAGGuidance.define_schema().inputs[-1]
-    assert (last.id, last.get_io_type(), last.optional) == ("curve", "CURVE", True)
-    assert last.as_dict()["forceInput"] is True
+    (curve,) = (item for item in NAGPAGGuidanceAdvanced.define_schema().inputs if item.id == "curve")
+    assert (curve.get_io_type(), curve.optional) == ("CURVE", True)
+    assert curve.as_dict()["forceInput"] is True
 
 
 if not HOST_SAMPLES_CURVES:

@@ -6,8 +6,7 @@ import logging
 import comfy.model_management
 import pytest
 import torch
-from nag_pag_flux.nagpag.patch import block as patch
-from nag_pag_flux.nagpag.patch import forward
+from nag_pag_flux.nagpag.patch import merge, wrappers
 from sampling import guided, prompt, sample
 
 POSITIVE = prompt(1)
@@ -165,7 +164,7 @@ def test_a_block_that_the_forward_skips_is_a_warning(flux, caplog, monkeypatch):
 
 
 def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flux, caplog, monkeypatch):
-    guide, calls = patch.guide, []
+    guide, calls = merge.guide, []
 
     def breaks_in_block_2(*args):
         calls.append(None)
@@ -173,9 +172,9 @@ def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flu
             raise RuntimeError("made to fail")
         return guide(*args)
 
-    monkeypatch.setattr(patch, "guide", breaks_in_block_2)
+    monkeypatch.setattr(merge, "guide", breaks_in_block_2)
     ours = sample(guided(flux, blocks="1, 2"), POSITIVE, steps=3)
-    monkeypatch.setattr(patch, "guide", guide)
+    monkeypatch.setattr(merge, "guide", guide)
     assert torch.equal(ours, sample(guided(flux, blocks="1"), POSITIVE, steps=3))
     (warning,) = messages(caplog, logging.WARNING)
     assert "double block 2 goes on without guidance from sigma 1 on: RuntimeError: made to fail" in warning
@@ -183,26 +182,26 @@ def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flu
 
 
 def test_a_failure_at_the_last_step_does_not_hide_what_was_guided(flux, caplog, monkeypatch):
-    guide, calls = patch.guide, []
+    guide, calls = merge.guide, []
 
     def breaks_at_the_end(*args):
         calls.append(None)
         return 1 / 0 if len(calls) == 3 else guide(*args)
 
-    monkeypatch.setattr(patch, "guide", breaks_at_the_end)
+    monkeypatch.setattr(merge, "guide", breaks_at_the_end)
     sample(guided(flux, blocks="1"), POSITIVE, steps=3)
     assert messages(caplog)[0].startswith("NAG-PAG guided double blocks 1: 2 steps, ")
 
 
 def test_a_failure_from_the_first_step_on_ends_in_a_line_too(flux, caplog, monkeypatch):
-    monkeypatch.setattr(patch, "guide", lambda *args: 1 / 0)
+    monkeypatch.setattr(merge, "guide", lambda *args: 1 / 0)
     sample(guided(flux), POSITIVE)
     assert messages(caplog) == ["NAG-PAG guided nothing: it failed, as said above."]
 
 
 @pytest.mark.parametrize("place", ["_chunks", "_end"])
 def test_an_error_outside_of_the_blocks_is_no_end_of_the_sampling_either(flux, caplog, monkeypatch, place):
-    monkeypatch.setattr(forward, place, lambda *args: 1 / 0)
+    monkeypatch.setattr(wrappers, place, lambda *args: 1 / 0)
     ours = sample(guided(flux), POSITIVE)
     assert torch.equal(ours, sample(flux, POSITIVE)) == (place == "_chunks")
     (warning,) = messages(caplog, logging.WARNING)[:1]
@@ -212,7 +211,7 @@ def test_an_error_outside_of_the_blocks_is_no_end_of_the_sampling_either(flux, c
 def test_a_failed_block_is_tried_again_in_the_next_run(flux, caplog, monkeypatch):
     model, whole = guided(flux), sample(guided(flux), POSITIVE)
     with monkeypatch.context() as broken:
-        broken.setattr(patch, "guide", lambda *args: 1 / 0)
+        broken.setattr(merge, "guide", lambda *args: 1 / 0)
         assert torch.equal(sample(model, POSITIVE), sample(flux, POSITIVE))
     assert torch.equal(sample(model, POSITIVE), whole)
 
@@ -231,7 +230,7 @@ def test_out_of_memory_and_interrupts_pass_through(flux, monkeypatch, error):
     def fails(*args):
         raise error
 
-    monkeypatch.setattr(patch, "guide", fails)
+    monkeypatch.setattr(merge, "guide", fails)
     with pytest.raises(type(error)):
         sample(guided(flux), POSITIVE)
 

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
+from comparing import BLOCKS, assert_same_effect
 from oracle import guided_host
 from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
 
 POSITIVE = prompt(1)
-BLOCKS = (1, 2, 3)  # what `sampling.guided` guides
-
-
-def assert_same_effect(ours, expected, plain, tolerance=1e-4):
-    """Equal to the oracle, measured against what guidance changes at all; and it must change something."""
-    effect = (expected - plain).abs().max()
-    assert effect > 1e-3
-    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
 
 
 def check(model, tokens=None, references=0, on=lambda sigma: True, inputs=None, tolerance=1e-4, **sampling):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
-from nag_pag_flux.nagpag.patch import record_model
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from sampling import guided, load_flux, prompt, sample
 
 

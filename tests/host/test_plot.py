@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgb
-from nag_pag_flux.nagpag.calibration.recovery import Measured
 from nag_pag_flux.nagpag.diagnostics.plot import BLUE, ORANGE, draw, draw_measured
 from nag_pag_flux.nagpag.diagnostics.record import Guidance, Record, Recording, Row
-from nag_pag_flux.nagpag.patch import record_model
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.measure import Measured
 from nag_pag_flux.nodes.diagnostics import NAGPAGPlot
 from sampling import guided, prompt, sample
 

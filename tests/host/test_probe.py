@@ -1,4 +1,4 @@
-"""What a model predicts at given noise levels, against the host's own sampler: one Euler step to 0 is the prediction."""
+"""What a model predicts at given noise levels, against the host's own sampler: one Euler step to 0 predicts."""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ import comfy.model_management
 import pytest
 import torch
 from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Record, steps_of
-from nag_pag_flux.nagpag.patch import record_model
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from oracle import guided_tokens
 from sampling import guided, picture_tokens, prompt, sample
 
@@ -130,9 +130,9 @@ def test_evaluations_of_one_step_are_averaged(flux):
 
 
 def test_without_a_record_nothing_is_measured(flux, monkeypatch):
-    from nag_pag_flux.nagpag.patch import block
+    from nag_pag_flux.nagpag.patch import merge
 
-    monkeypatch.setattr(block, "measure", lambda *args: 1 / 0)
+    monkeypatch.setattr(merge, "measure", lambda *args: 1 / 0)
     sample(guided(flux), POSITIVE)
 
 

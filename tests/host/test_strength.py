@@ -7,13 +7,12 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from nag_pag_flux.nagpag.config import Settings
-from nag_pag_flux.nagpag.patch import apply_guidance
-from nag_pag_flux.nagpag.patch import block as patch
+from comparing import BLOCKS, DOUBLES, LAST, LAST_DOUBLE, assert_same_effect, check_branch, every_third
+from nag_pag_flux.nagpag.patch import apply_guidance, merge
+from nag_pag_flux.nagpag.patch import block as block_module
+from nag_pag_flux.nagpag.settings import Settings
 from oracle import guided_host, guided_tokens
 from sampling import STRONG, guided, latent, picture_tokens, prompt, sample
-from test_branches import DOUBLES, LAST, LAST_DOUBLE, check, every_third
-from test_guided_sampling import BLOCKS, assert_same_effect
 from two_streams import Branch, two_stream_host
 
 POSITIVE = prompt(1)
@@ -118,7 +117,7 @@ def test_custom_sigmas(flux):
 def test_schedules_at_a_longer_reach(flux64, reach):
     branch = Branch((1,), LAST_DOUBLE if reach == "double blocks" else LAST, picture_tokens())
     branch.strength = over(flux64, SHAPES["cosine fade-in"])
-    check(flux64, branch, {"reach": reach, "blocks": "1", "schedule": "cosine fade-in"}, steps=4)
+    check_branch(flux64, branch, {"reach": reach, "blocks": "1", "schedule": "cosine fade-in"}, steps=4)
 
 
 # --- where the strength is 0 ---
@@ -160,8 +159,8 @@ def block_calls(model):
 )
 def test_steps_of_strength_0_are_plain_to_the_bit_and_cost_nothing(flux, monkeypatch, inputs):
     half = percent_of(flux, 0.6)
-    model, guide, guides = drawn(flux, lambda x: 0.0 if x < half else 1.0, **inputs), patch.guide, []
-    monkeypatch.setattr(patch, "guide", lambda *args: guides.append(None) or guide(*args))
+    model, guide, guides = drawn(flux, lambda x: 0.0 if x < half else 1.0, **inputs), merge.guide, []
+    monkeypatch.setattr(merge, "guide", lambda *args: guides.append(None) or guide(*args))
     plain, ours = steps_of(flux), steps_of(model)
     same = [torch.equal(a, b) for a, b in zip(plain, ours, strict=True)]
     assert same == sorted(same, reverse=True) and 1 < sum(same) < 6  # plain at first, guided then, never plain again
@@ -260,7 +259,7 @@ def test_heads_that_lie_apart_share_one_ratio():
     z_pos, z_neg = (torch.randn(2, 5, 4, 3, generator=generator) for _ in range(2))
     z_neg[:, :, 0] *= 10  # so that each head alone would have another ratio
     before, chosen = z_pos.clone(), [0, 2]
-    patch._guide_heads_in_place(
+    merge.guide_heads_in_place(
         z_pos, z_neg, ((0, 0), (2, 2)), 3.0, Settings(tau=2.5, alpha=0.25), lambda *tensors: None
     )
     expected = guided_tokens(before[:, :, chosen].flatten(2), z_neg[:, :, chosen].flatten(2), 3.0, 2.5, 0.25)
@@ -283,7 +282,7 @@ def test_heads_choose_what_a_branch_perturbs(flux64, spec, heads):
     blocks = (1, 2) if "2" in spec else (1,)
     branch = Branch(blocks, LAST_DOUBLE, picture_tokens(), u=0.7)
     branch.heads = heads
-    check(flux64, branch, {"reach": "double blocks", "blocks": spec, "perturbation": 0.7})
+    check_branch(flux64, branch, {"reach": "double blocks", "blocks": spec, "perturbation": 0.7})
 
 
 # --- single blocks ---
@@ -349,7 +348,7 @@ def test_text_tokens_pass_a_single_block_untouched(flux):
 def test_a_branch_that_starts_in_or_passes_single_blocks(flux64, inputs, blocks, merge):
     branch = Branch(blocks, merge, picture_tokens())
     branch.heads = {LAST: [0]} if "[0]" in inputs["blocks"] else {}
-    check(flux64, branch, inputs, cfg=2.0, negative=prompt(2))
+    check_branch(flux64, branch, inputs, cfg=2.0, negative=prompt(2))
 
 
 @pytest.mark.parametrize(
@@ -365,15 +364,15 @@ def test_in_a_branch_a_blocks_own_scale_counts_beside_the_nodes(flux64, inputs, 
     strengths = (inputs.get("scale", 3.0), 2.5, 0.25)
     branch = Branch(blocks, 3, picture_tokens(), u=inputs.get("perturbation", 1.0), strengths=strengths)
     branch.shares, branch.heads = shares, {1: [0]} if "[0]" in inputs["blocks"] else {}
-    check(flux64, branch, {"reach": "double blocks", **inputs})
+    check_branch(flux64, branch, {"reach": "double blocks", **inputs})
 
 
 def test_a_branch_starts_in_the_first_block_with_a_strength(flux64):
-    check(flux64, Branch((1,), 2, picture_tokens()), {"blocks": "0:0, 1", "reach_blocks": 1})
+    check_branch(flux64, Branch((1,), 2, picture_tokens()), {"blocks": "0:0, 1", "reach_blocks": 1})
 
 
 def test_a_branch_through_chosen_single_blocks_takes_them_all(flux64):
-    check(flux64, Branch((2, DOUBLES), DOUBLES, picture_tokens()), {"blocks": "2, s0", "reach": "double blocks"})
+    check_branch(flux64, Branch((2, DOUBLES), DOUBLES, picture_tokens()), {"blocks": "2, s0", "reach": "double blocks"})
 
 
 def test_what_is_off_is_not_refused(flux):
@@ -383,7 +382,7 @@ def test_what_is_off_is_not_refused(flux):
 
 def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, monkeypatch):
     """Another pack's forward may not say where the text ends; guessing would guide the wrong tokens."""
-    monkeypatch.setattr(patch, "_hear_text_tokens", lambda forward, options: None)
+    monkeypatch.setattr(block_module, "_hear_text_tokens", lambda forward, options: None)
     assert torch.equal(sample(guided(flux, blocks="s0"), POSITIVE), sample(flux, POSITIVE))
     assert "single block 0 goes on without guidance" in caplog.text and "img_slice" in caplog.text
 
@@ -432,7 +431,7 @@ def test_unconditional_rows_at_a_longer_reach_keep_their_own_difference(flux64, 
     branch = Branch((1,), LAST_DOUBLE if reach == "double blocks" else LAST, picture_tokens())
     branch.kinds, branch.reuse = (0, 1), every_third([])
     inputs = {"reach": reach, "blocks": "1", "renew_every": 3, "guide_unconditional": True}
-    check(flux64, branch, inputs, steps=4, cfg=2.0, negative=negative)
+    check_branch(flux64, branch, inputs, steps=4, cfg=2.0, negative=negative)
     assert len(branch.computed) == 2 * 2
 
 

@@ -28,11 +28,11 @@ def perturbed_map(kind, logits, text, picture, temperature):
 
 
 class Branch:
-    """What to do: see `nagpag.config`. blocks and merge are positions: the double blocks and then the single ones.
+    """What to do: see `nagpag.settings`. blocks and merge are positions: the double blocks and then the single ones.
 
-    reuse: whether a step takes the difference of the last computed one. strength: what multiplies the scale at a
-    sigma; 0 is a step without guidance. heads: by block, the heads that are perturbed; shares: by block, how much, where
-    that is not u. kinds: the guided rows.
+    reuse: whether a step takes the difference of the last computed one. strength: what multiplies the scale at a sigma;
+    0 is a step without guidance. heads: by block, the heads that are perturbed; shares: by block, how much, where that
+    is not u. kinds: the guided rows.
     """
 
     def __init__(self, blocks, merge, picture, kind="identity", temperature=2.0, u=1.0, strengths=(3.0, 2.5, 0.25)):

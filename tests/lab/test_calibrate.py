@@ -5,7 +5,8 @@ import torch
 from nag_pag_flux.lab.evidence import alignment, calibration_page, choosing, judges, recovery, recovery_page, runs
 from nag_pag_flux.lab.evidence.alignment import CFG, SIGNALS, Bench, Setting
 from nag_pag_flux.lab.evidence.contenders import plain
-from nag_pag_flux.nagpag.calibration.recovery import Measured, recovered
+from nag_pag_flux.nagpag.calibration.recovery import recovered
+from nag_pag_flux.nagpag.measure import Measured
 
 
 def test_what_is_measured_is_what_was_judged():

@@ -9,7 +9,7 @@ import torch
 from nag_pag_flux.lab.evidence import choosing, contenders, halving, page, paired, report, runs, sampling
 from nag_pag_flux.lab.evidence.runs import CHOOSING, REPORTING, Subject
 from nag_pag_flux.nagpag import blocks as blocks_module
-from nag_pag_flux.nagpag.calibration.recovery import Measured
+from nag_pag_flux.nagpag.measure import Measured
 
 # --- arithmetic ---
 

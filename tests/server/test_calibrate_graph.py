@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.server import ServerError, run_graph
-from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
 from PIL import Image
 from showing import outputs
 
@@ -37,7 +37,7 @@ def calibrated(**inputs):
         "22": ("ConditioningCombine", {"conditioning_1": ["6", 0], "conditioning_2": ["21", 0]}),
         "23": ("CLIPTextEncode", {"text": "", "clip": ["2", 0]}),
         "24": ("FluxGuidance", {"guidance": 3.5, "conditioning": ["23", 0]}),
-        "30": (config.CALIBRATE.id, given),
+        "30": (CALIBRATE.id, given),
         "31": ("PreviewAny", {"source": ["30", 3]}),
     }
     graph |= {key: {"class_type": name, "inputs": values} for key, (name, values) in more.items()}
@@ -53,7 +53,7 @@ def test_what_is_found_guides(server):
     graph = calibrated()
     shown = outputs(server, graph)
     told = json.loads(shown["PreviewAny"]["text"][0])
-    assert len(told["tried"]) == 4 and len(shown[config.CALIBRATE.id]["images"]) == 1
+    assert len(told["tried"]) == 4 and len(shown[CALIBRATE.id]["images"]) == 1
     best = told["tried"][0]
     values = {"blocks": best["blocks"], "alpha": best["alpha"] if best["change"] > 0 else 0.0}
     plain_graph = {key: node for key, node in graph.items() if int(key) < 20}

@@ -7,8 +7,8 @@ import json
 import pytest
 import requests
 from nag_pag_flux.lab import graphs
+from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.lab.server import run_graph
-from nag_pag_flux.nagpag import config
 from PIL import Image
 from showing import outputs, outputs_by_id
 
@@ -91,12 +91,12 @@ def test_the_plot_is_an_image_for_other_nodes(server):
     assert Image.open(io.BytesIO(data)).size == (1280, 960)
 
 
-@pytest.mark.parametrize("other", config.OTHER_NODES, ids=lambda other: other.id)
+@pytest.mark.parametrize("other", NODES, ids=lambda other: other.id)
 def test_the_host_knows_the_nodes(server, other):
     info = requests.get(f"{server.url}/object_info/{other.id}", timeout=30).json()[other.id]
     inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-    assert info["display_name"] == other.display_name and info["search_aliases"] == list(other.search_aliases)
-    assert {name: options[1]["tooltip"] for name, options in inputs.items()} == other.inputs
-    assert list(info["output_tooltips"]) == list(other.outputs.values())
+    assert info["display_name"] == other.title and info["search_aliases"] == list(other.aliases)
+    assert {name: options[1]["tooltip"] for name, options in inputs.items()} == {i.name: i.does for i in other.inputs}
+    assert list(info["output_tooltips"]) == [output.does for output in other.outputs]
     page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/{other.id}.md", timeout=30)
-    assert page.ok and other.display_name in page.text
+    assert page.ok and other.title in page.text

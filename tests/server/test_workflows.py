@@ -11,7 +11,7 @@ import requests
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
-from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, INPUTS, SAVED_WIDGETS
 from PIL import Image
 
 SIZE = 128
@@ -90,13 +90,16 @@ def test_flux_defaults(name):
 # --- the node, as the host tells of it ---
 
 
-@pytest.fixture(scope="module")
-def node_info(server):
-    return requests.get(f"{server.url}/object_info/{config.NODE_ID}", timeout=30).json()[config.NODE_ID]
+def info_of(server, node):
+    return requests.get(f"{server.url}/object_info/{node.id}", timeout=30).json()[node.id]
 
 
-def test_the_host_knows_the_node(node_info):
-    assert node_info["display_name"] == "NAG-PAG Guidance"
+@pytest.mark.parametrize(
+    "node, title", [(GUIDANCE, "NAG-PAG Guidance"), (ADVANCED, "NAG-PAG Guidance (Advanced)")], ids=lambda x: str(x)[:9]
+)
+def test_the_host_knows_the_node(server, node, title):
+    node_info = info_of(server, node)
+    assert node_info["display_name"] == title
     assert node_info["output"] == ["MODEL"]
     assert node_info["search_aliases"] == [
         "NAG",
@@ -107,26 +110,51 @@ def test_the_host_knows_the_node(node_info):
     ]
 
 
-def test_every_input_is_as_promised_and_has_a_tooltip(node_info):
-    inputs = {**node_info["input"]["required"], **node_info["input"].get("optional", {})}
-    assert list(inputs) == ["model", *(item.name for item in config.INPUTS), config.CURVE]
+ALL = [
+    *("model", "scale", "alpha", "tau", "blocks", "reach", "reach_blocks", "negative", "temperature", "perturbation"),
+    *("start_percent", "end_percent", "schedule", "curve", "renew_every", "guide_unconditional"),
+]
+
+
+def test_every_input_is_as_promised_and_has_a_tooltip(server):
+    """One node for everyone, with few inputs, and its sister with all of them in the order of meaning."""
+    simple, inputs = (
+        {**found["input"]["required"], **found["input"].get("optional", {})}
+        for found in (info_of(server, node) for node in (GUIDANCE, ADVANCED))
+    )
+    assert list(simple) == ["model", "scale", "blocks", "start_percent", "end_percent"]
+    assert list(inputs) == ALL and {*ALL} == {"model", *(item.name for item in INPUTS), CURVE.name}
+    assert all(simple[name] == inputs[name] for name in simple)
     promised = {
-        "scale": (3.0, 0, 10, None),
-        "tau": (1.5, 1, 10, True),
-        "alpha": (0.15, 0, 1, True),
-        "perturbation": (0.3, 0, 1, True),
-        "start_percent": (0.0, 0, 1, True),
-        "end_percent": (1.0, 0, 1, True),
+        "scale": (3.0, 0, 10),
+        "tau": (1.5, 1, 10),
+        "alpha": (0.15, 0, 1),
+        "perturbation": (0.3, 0, 1),
+        "start_percent": (0.0, 0, 1),
+        "end_percent": (1.0, 0, 1),
     }
-    assert inputs["schedule"][1]["default"] == "constant" and inputs["schedule"][1].get("advanced") is None
-    assert inputs["guide_unconditional"][0] == "BOOLEAN" and inputs["guide_unconditional"][1]["advanced"] is True
+    assert inputs["schedule"][1]["default"] == "constant"
+    assert inputs["guide_unconditional"][0] == "BOOLEAN"
     assert inputs["curve"][0] == "CURVE"
     for name, (kind, options) in inputs.items():
         assert len(options["tooltip"]) > 40, name
+        assert options.get("advanced") is None, "who takes the sister wants to see all of it"
         if name in promised:
             assert kind == "FLOAT"
-            assert (options["default"], options["min"], options["max"], options.get("advanced")) == promised[name]
+            assert (options["default"], options["min"], options["max"]) == promised[name]
     assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "double blocks")
+
+
+def test_no_input_but_the_model_has_to_be_sent(server, tmp_path):
+    graph = small(graphs.NAMES[0], server, tmp_path)
+    whole = run_pixels(server, graph)
+    node = guidance_of(graph)
+    node["inputs"] = {"model": node["inputs"]["model"]}
+    assert (run_pixels(server, graph) == whole).all()
+
+
+def guidance_of(graph):
+    return next(node for node in graph.values() if node["class_type"] in (GUIDANCE.id, ADVANCED.id))
 
 
 @pytest.mark.parametrize(
@@ -159,21 +187,63 @@ def test_what_only_the_model_can_tell_is_refused_before_sampling(server, tmp_pat
     assert message in str(caught.value) and not steps
 
 
-def test_a_graph_saved_with_the_first_version_still_runs(server, tmp_path):
-    """Its node has six inputs; what came later takes its default."""
+# --- graphs from before the node had a sister ---
+
+
+def test_both_nodes_draw_the_same(server, tmp_path):
+    graph = graphs.with_guidance(small(graphs.NAMES[0], server, tmp_path), scale=2.0, blocks="8, 12", end_percent=0.8)
+    simple = run_pixels(server, graph)
+    node = guidance_of(graph)
+    node["class_type"], node["inputs"] = ADVANCED.id, {**ADVANCED.defaults, **node["inputs"]}
+    assert (run_pixels(server, graph) == simple).all()
+
+
+def saved_graph(server, tmp_path, count):
+    """An API graph as it was saved when NAGPAGGuidance had so many widgets, each set to something else than now."""
     graph = small(graphs.NAMES[0], server, tmp_path)
-    node = next(node for node in graph.values() if node["class_type"] == config.NODE_ID)
-    first = {"model", *(item.name for item in config.FIRST_INPUTS)}
-    assert first == {"model", "scale", "blocks", "tau", "alpha", "start_percent", "end_percent"}
-    whole = run_pixels(server, graph)
-    node["inputs"] = {name: value for name, value in node["inputs"].items() if name in first}
-    assert (run_pixels(server, graph) == whole).all()
+    values = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9, "output", 2, "softened", 3.0, 0.5, 2, "bell", True]
+    saved = dict(zip([item.name for item in SAVED_WIDGETS], values, strict=True))
+    node = guidance_of(graph)
+    node["inputs"] = {"model": node["inputs"]["model"], **dict(list(saved.items())[:count])}
+    assert node["class_type"] == GUIDANCE.id
+    return graph
+
+
+@pytest.mark.parametrize("count", [6, 12, 14])
+def test_a_graph_saved_with_all_inputs_runs_as_the_sister(server, tmp_path, count):
+    """Every value that was saved counts; what came later takes its default."""
+    graph = saved_graph(server, tmp_path, count)
+    found = run_pixels(server, graph)
+    last = requests.get(f"{server.url}/history?max_items=1", timeout=30).json()
+    (ran,) = (guidance_of(one["prompt"][2]) for one in last.values())
+    assert ran["class_type"] == ADVANCED.id and ran["inputs"] == guidance_of(graph)["inputs"]
+    node = guidance_of(graph)
+    node["class_type"], node["inputs"] = ADVANCED.id, {**ADVANCED.defaults, **node["inputs"]}
+    assert (run_pixels(server, graph) == found).all()
+    few = graphs.with_guidance(small(graphs.NAMES[0], server, tmp_path), **GUIDANCE.defaults | {"scale": 2.0})
+    assert (run_pixels(server, few) != found).any()
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        None,
+        [],
+        {"1": None},
+        {"1": []},
+        {"1": {"class_type": GUIDANCE.id}},
+        {"1": {"class_type": GUIDANCE.id, "inputs": 3}},
+    ],
+)
+def test_a_request_that_is_none_is_left_to_the_host(server, prompt):
+    answer = requests.post(f"{server.url}/prompt", json={"prompt": prompt}, timeout=30)
+    assert "on_prompt_handler" not in server.log.read_text().splitlines()[-1] and answer.status_code >= 400
 
 
 def test_a_graph_saved_with_twelve_inputs_still_runs(server, tmp_path):
-    """It was saved before schedule, guide_unconditional and curve were there, and with other defaults: it keeps those."""
+    """It was saved before schedule, guide_unconditional and curve were there, with other defaults: it keeps those."""
     saved = json.loads((SAVED / "flux_dev_text_to_image_12_inputs_api.json").read_text())
-    node = next(node for node in saved.values() if node["class_type"] == config.NODE_ID)
+    node = guidance_of(saved)
     assert len(node["inputs"]) == 1 + 12 and (node["inputs"]["tau"], node["inputs"]["alpha"]) == (2.5, 0.25)
     values = {name: value for name, value in node["inputs"].items() if name != "model"}
     shipped = graphs.load_graph("flux_dev_text_to_image")
@@ -195,7 +265,7 @@ def test_a_curve_from_the_stock_editor_runs_and_a_bad_one_is_refused(server, tmp
     ours = run_pixels(server, drawn(falling)).astype(int)
     scheduled = run_pixels(server, graphs.with_guidance(graph, schedule="linear fade-out")).astype(int)
     assert abs(ours - scheduled).max() <= 1 and (ours != run_pixels(server, graph)).any()
-    with pytest.raises(ServerError, match=rf"{config.NODE_ID} failed: ValueError") as caught:
+    with pytest.raises(ServerError, match=rf"{ADVANCED.id} failed: ValueError") as caught:
         run_graph(server, drawn({"points": [[0, 2]], "interpolation": "linear"}))
     assert "curve point (0, 2): y is not in 0 to 1" in str(caught.value)
 
@@ -216,4 +286,6 @@ def test_help_templates_and_translations_are_served(server):
             url = f"{server.url}/api/workflow_templates/nag-pag-flux/{name}.{kind}"
             assert requests.get(url, timeout=30).ok
     translations = requests.get(f"{server.url}/i18n", timeout=30).json()
-    assert translations["en"]["nodeDefs"][config.NODE_ID]["display_name"] == config.DISPLAY_NAME
+    for node in (GUIDANCE, ADVANCED):
+        assert translations["en"]["nodeDefs"][node.id]["display_name"] == node.title
+        assert requests.get(f"{server.url}/extensions/nag-pag-flux/docs/{node.id}.md", timeout=30).ok

@@ -5,6 +5,7 @@ import json
 import pytest
 import requests
 from asking import SMALL
+from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number, Text, Texts
 from nag_pag_flux.nagpag.service import request as table
 
 FIELDS = {field.name: field for field in table.IMAGE_TO_IMAGE}
@@ -12,17 +13,14 @@ FIELDS = {field.name: field for field in table.IMAGE_TO_IMAGE}
 
 def bad_values(field):
     """Values that break the field's rule, whatever kind it is of."""
-    wrong = {"text": [5, True, ["a"], {}], "whole": ["5", 5.5, True, []], "number": ["5", True, {}],
-             "flag": [1, "true", 0], "texts": ["8", 8, [8], [None], []]}[field.kind]  # fmt: skip
+    numbers = ["5", 5.5, True, []] if getattr(field, "whole", False) else ["5", True, {}]
+    wrong = {Text: [5, True, ["a"], {}], Choice: [5, True, ["a"], {}, "sideways"], Number: numbers,
+             Flag: [1, "true", 0], Texts: ["8", 8, [8], [None], []]}[type(field)]  # fmt: skip
     found = [*wrong, *([] if field.nullable else [None])]
-    if field.options:
-        found.append("sideways")
-    if field.kind in ("whole", "number"):
-        found += [field.minimum - 1, field.maximum + 1]
-    elif field.maximum is not None:
-        found.append(["8"] * (int(field.maximum) + 1) if field.kind == "texts" else "x" * (int(field.maximum) + 1))
-    if field.multiple_of:
-        found.append(field.minimum + 1)
+    if isinstance(field, Number):
+        found += [field.minimum - 1, field.maximum + 1, *([field.minimum + 1] if field.multiple_of else [])]
+    elif getattr(field, "most", None) is not None:
+        found.append(["8"] * (field.most + 1) if isinstance(field, Texts) else "x" * (field.most + 1))
     return found
 
 

@@ -16,6 +16,7 @@ import pytest
 import requests
 from asking import SMALL, pixels, png
 from nag_pag_flux.lab import host
+from nag_pag_flux.nagpag.inputs import requests as inputs
 from nag_pag_flux.nagpag.service import request as table
 from nag_pag_flux.nagpag.service.client import BadRequest, Client, JobFailed, NoServer, as_url, compare
 from PIL import Image
@@ -164,7 +165,7 @@ def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
 def test_the_options_are_the_fields(nagpag):
     for name, (_, fields) in table.ENDPOINTS.items():
         help_text = nagpag(name, "--help", COLUMNS="200").stdout
-        for field in fields:
+        for field in (*fields, inputs.OUTPUT, inputs.COMPARE, inputs.SERVER, inputs.JSON):
             assert f"--{field.name.replace('_', '-')}" in help_text
 
 

@@ -1,11 +1,14 @@
 """Each negative branch against dense attention in float64 with its map or mask written out."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nag_pag_flux.nagpag import perturbation
-from nag_pag_flux.nagpag.perturbation import KINDS, identity_and_text_attention, mask_rows, negative_attention
+from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
+from nag_pag_flux.nagpag.perturbation import identity_and_text_attention, mask_rows, negative_attention
 
 TEXT, TOKENS, REFERENCES, HEADS, DIM = 3, 6, 2, 2, 4
 LENGTH = TEXT + TOKENS + REFERENCES
@@ -60,7 +63,7 @@ def ours(kind, q, k, v, mask, temperature=2.0):
     return negative_attention(kind, q, k, v, PICTURE, mask, temperature, DIM**-0.5, attend)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEGATIVE.options)
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 10**6), temperature=st.floats(1.0, 100.0))
 def test_without_a_mask(kind, seed, temperature):
@@ -69,7 +72,7 @@ def test_without_a_mask(kind, seed, temperature):
     torch.testing.assert_close(z, expected(kind, q, k, v, torch.zeros(1, 1), temperature), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEGATIVE.options)
 @pytest.mark.parametrize(
     "shape", [(LENGTH, LENGTH), (1, LENGTH, LENGTH), (2, 1, LENGTH, LENGTH), (2, HEADS, 1, LENGTH)]
 )
@@ -106,3 +109,10 @@ def test_no_map_of_all_tokens_is_made_for_a_large_picture():
 def test_a_mask_of_one_row_for_all_is_left_as_it_is():
     mask = torch.zeros(2, 1, 1, LENGTH)
     assert mask_rows(mask, PICTURE).shape == (2, 1, 1, LENGTH)
+
+
+@pytest.mark.parametrize("kind", ["typo", "Identity", "identity+text", "", None])
+def test_a_kind_that_is_none_is_refused_by_name(kind):
+    q = torch.ones(1, 1, 4, 8)
+    with pytest.raises(ValueError, match=re.escape(f"negative {kind!r} is none of {', '.join(NEGATIVE.options)}")):
+        negative_attention(kind, q, q, q, slice(1, 4), None, 2.0, 1.0, lambda *args: q)

@@ -5,28 +5,34 @@ import json
 import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import report
-from nag_pag_flux.nagpag import blocks, config
-from nag_pag_flux.nagpag.service import request as table
+from nag_pag_flux.nagpag import blocks
+from nag_pag_flux.nagpag.inputs import guidance
+from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
 
-HELP = "web/docs/NAGPAGGuidance.md"
+HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
+SIMPLE_HELP = "web/docs/NAGPAGGuidance.md"
 
 
 def row(item):
-    if isinstance(item, config.Number):
+    if isinstance(item, Number):
         values = f"{item.minimum:g} to {item.maximum:g}"
-    elif isinstance(item, config.Flag):
+    elif isinstance(item, Flag):
         values = "true, false"
     else:
-        values = ", ".join(item.options) if isinstance(item, config.Choice) else "block spec"
-    advanced = " *(advanced)*" if item.advanced else ""
-    return f"| {item.name}{advanced} | {item.default} | {values} | {item.tooltip} |"
+        values = ", ".join(item.options) if isinstance(item, Choice) else "block spec"
+    advanced = "" if item in guidance.GUIDANCE.inputs else " *(Advanced)*"
+    return f"| {item.name}{advanced} | {item.default} | {values} | {item.does} |"
 
 
 def test_every_input_has_its_row():
     text = (host.REPO / "README.md").read_text()
-    for item in config.INPUTS:
+    for item in guidance.INPUTS:
         assert row(item) in text, item.name
-    assert f"| {config.CURVE} | none | CURVE | {config.CURVE_TOOLTIP} |" in text
+    rows = [row[0].removesuffix(" *(Advanced)*") for row in cells("README.md") if len(row) == 4]
+    assert [name for name in rows if name not in ("input", "---")][: len(guidance.ADVANCED.inputs) - 1] == [
+        item.name for item in guidance.ADVANCED.inputs if item is not guidance.MODEL
+    ]
+    assert f"| {guidance.CURVE.name} *(Advanced)* | none | CURVE | {guidance.CURVE.does} |" in text
 
 
 def cells(page):
@@ -35,23 +41,26 @@ def cells(page):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
-def test_the_help_page_has_every_number_and_its_default():
+@pytest.mark.parametrize("page, node", [(SIMPLE_HELP, guidance.GUIDANCE), (HELP, guidance.ADVANCED)])
+def test_the_help_page_has_every_input_in_its_order_and_every_numbers_default(page, node):
     said = {}
-    for names, defaults, *_ in (row for row in cells(HELP) if len(row) == 3):
-        said |= dict(zip(names.split(", "), defaults.split(", "), strict=False))
-    numbers = {item.name: item.default for item in config.INPUTS if isinstance(item, config.Number)}
+    for names, defaults, *_ in (row for row in cells(page) if len(row) == 3):
+        if names != "input" and not names.startswith("-"):
+            said |= dict(zip(names.split(", "), defaults.split(", "), strict=True))
+    assert list(said) == [item.name for item in node.inputs if item is not guidance.MODEL]
+    numbers = {item.name: item.default for item in node.widgets if isinstance(item, Number)}
     assert {name: float(said[name]) for name in numbers} == numbers
 
 
 @pytest.mark.parametrize("page", ["README.md", HELP])
 def test_the_documented_settings_are_those_that_run(page):
     settings = {row[0]: row[1:8] for row in cells(page) if len(row) == 9}
-    strength = (config.SCALE, config.TAU, config.ALPHA, config.PERTURBATION)
-    ours = (config.REACH, config.RENEW_EVERY, config.BLOCKS, *strength)
+    strength = (guidance.SCALE, guidance.TAU, guidance.ALPHA, guidance.PERTURBATION)
+    ours = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, *strength)
     assert settings["default"] == [str(item.default) for item in ours]
-    published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, table.PUBLISHED_BLOCKS))}
+    published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, blocks.PUBLISHED))}
     assert settings["as published"] == [str(published[item.name]) for item in ours]
-    assert [int((block + 0.5) / 19 * 8) for block in table.PUBLISHED_BLOCKS] == [
+    assert list(blocks.published_blocks(8)) == [
         block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], 8)
     ]
 
@@ -62,11 +71,11 @@ def span(depth):
 
 
 def test_what_auto_means_is_said_everywhere():
-    for page in ("README.md", HELP, "CHANGELOG.md"):
+    for page in ("README.md", HELP, SIMPLE_HELP, "CHANGELOG.md"):
         text = (host.REPO / page).read_text()
         assert f"{span(19)} of " in text and f"{span(8)} of 8" in text, page
     for path in (host.REPO / "locales").glob("*/nodeDefs.json"):
-        tooltip = json.loads(path.read_text())[config.NODE_ID]["inputs"]["blocks"]["tooltip"]
+        tooltip = json.loads(path.read_text())[guidance.ADVANCED.id]["inputs"]["blocks"]["tooltip"]
         assert span(19) in tooltip and "8, 12, 16" not in tooltip, path
 
 

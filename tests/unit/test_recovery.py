@@ -6,7 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nag_pag_flux.nagpag.calibration.recovery import Losses, Measured, change, loss, recovered
+from nag_pag_flux.nagpag.calibration.recovery import Losses, change, loss, recovered
+from nag_pag_flux.nagpag.measure import Measured
 
 
 def random(*size, seed=0):

@@ -3,26 +3,34 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.nagpag import config
+from nag_pag_flux.nagpag.inputs import requests
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, BLOCKS
+from nag_pag_flux.nagpag.inputs.kinds import Flag, Number, Socket, Texts
 from nag_pag_flux.nagpag.service import checkpoint, models
 from nag_pag_flux.nagpag.service import request as table
-from nag_pag_flux.nagpag.service.server import graph
+from nag_pag_flux.nagpag.service.server import graph, schema
 
 PROMISED = {
-    "width": (1024, 64, 4096), "height": (1024, 64, 4096), "num_inference_steps": (20, 1, 200),
-    "guidance_scale": (3.5, 0, 100), "nag_pag_scale": (3.0, 0, 10), "nag_pag_tau": (1.5, 1, 10), "nag_pag_alpha": (0.15, 0, 1),
-    "strength": (0.8, 0, 1), "num_images": (1, 1, 8),
-}  # fmt: skip
+    "width": (1024, 64, 4096),
+    "height": (1024, 64, 4096),
+    "num_inference_steps": (20, 1, 200),
+    "guidance_scale": (3.5, 0, 100),
+    "nag_pag_scale": (3.0, 0, 10),
+    "nag_pag_tau": (1.5, 1, 10),
+    "nag_pag_alpha": (0.15, 0, 1),
+    "strength": (0.8, 0, 1),
+    "num_images": (1, 1, 8),
+}
 
 
 def whole(endpoint, **values):
-    """A whole request with its defaults."""
+    """A whole request with its defaults, and with whatever else, valid or not."""
     found = {field.name: field.default for field in table.ENDPOINTS[endpoint][1]}
-    return {**found, "prompt": "a cat", "image_url": "x.png", "seed": 42, **values}
+    asked = {**found, "prompt": "a cat", "image_url": "x.png", "seed": 42, **values}
+    return schema.REQUESTS[endpoint].model_construct(**asked)
 
 
 def test_names_defaults_and_ranges_are_the_promised_ones():
@@ -31,22 +39,21 @@ def test_names_defaults_and_ranges_are_the_promised_ones():
         assert (fields[name].default, fields[name].minimum, fields[name].maximum) == promised
     assert fields["width"].multiple_of == fields["height"].multiple_of == 16
     assert [name for name, field in fields.items() if field.required] == ["prompt", "image_url"]
-    assert table.LAYERS.default == tuple(f"transformer_blocks.{block}.attn" for block in (8, 12, 16))
+    assert requests.LAYERS.default == tuple(f"transformer_blocks.{block}.attn" for block in (8, 12, 16))
     assert fields["wait"].default is True and fields["seed"].nullable
 
 
-@pytest.mark.parametrize(
-    "item", [item for item in config.INPUTS if item is not config.BLOCKS], ids=lambda item: item.name
-)
+@pytest.mark.parametrize("item", [item for item in ADVANCED.inputs if item is not BLOCKS], ids=lambda item: item.name)
 def test_every_plain_input_of_the_node_has_its_field(item):
     field = next((field for field in table.TEXT_TO_IMAGE if field.name == f"nag_pag_{item.name}"), None)
-    if isinstance(getattr(item, "default", None), (bool, int, float, str)):
-        assert field.default == item.default and field.target == (config.NODE_ID, item.name)
-        for name in ("minimum", "maximum", "options"):
-            if hasattr(item, name):
-                assert getattr(field, name) == getattr(item, name)
-    else:
-        assert field is None  # a socket
+    if isinstance(item, Socket):
+        assert field is None
+        return
+    assert type(field) is type(item)
+    assert field.default == item.default and field.target == (ADVANCED.id, item.name)
+    for name in ("minimum", "maximum", "options", "whole", "does"):
+        if hasattr(item, name):
+            assert getattr(field, name) == getattr(item, name)
 
 
 @pytest.mark.parametrize("endpoint, name", list(zip(table.ENDPOINTS, graphs.PICTURES, strict=True)))
@@ -55,7 +62,10 @@ def test_the_defaults_make_the_shipped_graph(endpoint, name):
     files = {file.field: file.name for file in models.FILES}
     made, shipped = graph.build(endpoint, whole(endpoint, **files)), graphs.load_graph(name)
     shipped["5"]["inputs"]["text"] = "a cat"
-    shipped["8"]["inputs"]["blocks"] = ", ".join(table.LAYERS.default)
+    # The shipped graph has the simple node; its sister, which has all inputs, stands in its place.
+    shipped["8"] |= {"class_type": ADVANCED.id, "_meta": {"title": ADVANCED.title}}
+    shipped["8"]["inputs"] = {**ADVANCED.defaults, **shipped["8"]["inputs"]}
+    shipped["8"]["inputs"]["blocks"] = ", ".join(requests.LAYERS.default)
     if endpoint == "image-to-image":
         shipped["13"]["inputs"]["image"] = "x.png"
     assert made == shipped
@@ -65,8 +75,8 @@ def test_every_field_with_a_target_changes_its_input_and_no_link():
     plain = graph.build("image-to-image", whole("image-to-image"))
     for field in table.IMAGE_TO_IMAGE:
         if field.target:
-            value = ["3"] if field.kind == "texts" else "other" if field.kind == "text" else 1
-            value = True if field.kind == "flag" else value
+            value = ["3"] if isinstance(field, Texts) else True if isinstance(field, Flag) else "other"
+            value = 1 if isinstance(field, Number) else value
             changed = graph.build("image-to-image", whole("image-to-image", **{field.name: value}))
             differing = [
                 (node["class_type"], name)
@@ -131,8 +141,16 @@ def test_prefixes_and_diffusers_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"abc", b"\xff" * 8, b"\x02" + b"\0" * 7 + b"[]", b"\x09" + b"\0" * 7 + b'{"a": 1}  ', b"\x10" + b"\0" * 7 + b"{"]
-)  # fmt: skip
+    "data",
+    [
+        b"",
+        b"abc",
+        b"\xff" * 8,
+        b"\x02" + b"\0" * 7 + b"[]",
+        b"\x09" + b"\0" * 7 + b'{"a": 1}  ',
+        b"\x10" + b"\0" * 7 + b"{",
+    ],
+)
 def test_files_that_are_no_safetensors(tmp_path, data):
     (tmp_path / "a.safetensors").write_bytes(data)
     with pytest.raises(ValueError, match=r"a\.safetensors is not a safetensors file"):
@@ -158,21 +176,37 @@ DEV, SCHNELL = "FLUX.1 [dev]", "FLUX.1 [schnell]"
     [
         (models.FLUX, {"a.safetensors": DEV, "flux1-dev.safetensors": DEV}, "flux1-dev.safetensors"),
         (models.FLUX, {"x/flux1-dev.safetensors": DEV, "a.safetensors": DEV}, "x/flux1-dev.safetensors"),
-        (models.FLUX, {"flux1-krea-dev.safetensors": DEV, "flux1-dev-fp8.safetensors": DEV}, "flux1-dev-fp8.safetensors"),
-        (models.FLUX, {"flux1-schnell.safetensors": SCHNELL, "flux1-krea-dev.safetensors": DEV}, "flux1-krea-dev.safetensors"),
+        (
+            models.FLUX,
+            {"flux1-krea-dev.safetensors": DEV, "flux1-dev-fp8.safetensors": DEV},
+            "flux1-dev-fp8.safetensors",
+        ),
+        (
+            models.FLUX,
+            {"flux1-schnell.safetensors": SCHNELL, "flux1-krea-dev.safetensors": DEV},
+            "flux1-krea-dev.safetensors",
+        ),
         (models.FLUX, {"flux1-schnell.safetensors": SCHNELL, "sd.safetensors": "other"}, "flux1-schnell.safetensors"),
         (models.FLUX, {"flux1-fill-dev.safetensors": "FLUX.1 Fill", "flux2.safetensors": "FLUX.2"}, None),
         (models.FLUX, {"flux1-dev.pt": None, "my.safetensors": DEV}, "my.safetensors"),
         (models.FLUX, {"flux-dev.pt": None, "wan.pt": None}, "flux-dev.pt"),
         (models.CLIP_L, {"a.safetensors": "CLIP-L", "t5xxl.safetensors": "T5-XXL"}, "a.safetensors"),
-        (models.T5XXL, {"t5xxl_fp8_e4m3fn.safetensors": "T5-XXL", "t5xxl_fp16.safetensors": "T5-XXL"}, "t5xxl_fp16.safetensors"),
+        (
+            models.T5XXL,
+            {"t5xxl_fp8_e4m3fn.safetensors": "T5-XXL", "t5xxl_fp16.safetensors": "T5-XXL"},
+            "t5xxl_fp16.safetensors",
+        ),
         (models.T5XXL, {"umt5.safetensors": "other"}, None),
         (models.VAE, {"sd3_vae.safetensors": "autoencoder, 16 channels"}, None),
-        (models.VAE, {"flux_vae.safetensors": "autoencoder, 16 channels", "ae.safetensors": "autoencoder, 16 channels"}, "ae.safetensors"),
+        (
+            models.VAE,
+            {"flux_vae.safetensors": "autoencoder, 16 channels", "ae.safetensors": "autoencoder, 16 channels"},
+            "ae.safetensors",
+        ),
         (models.VAE, {"flux2-vae.safetensors": "other"}, None),
         (models.VAE, {}, None),
     ],
-)  # fmt: skip
+)
 def test_what_is_picked(tmp_path, file, named, picked):
     for name in named:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -193,16 +227,3 @@ def test_importing_the_service_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=host.REPO, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
-
-
-def test_the_layers_keep_apart():
-    """Faces never import each other; below them nothing imports a face."""
-    root = Path(host.REPO) / "nagpag" / "service"
-    for path in root.rglob("*.py"):
-        face = path.relative_to(root).parts[0]
-        others = {"server", "client"} - {face}
-        text = path.read_text()
-        if path.name == "__main__.py":
-            continue
-        for other in others:
-            assert not any(f"{dots}{other}" in text for dots in ("from .", "from ..", "import ..")), path

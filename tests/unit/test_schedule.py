@@ -5,8 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nag_pag_flux.nagpag.config import SCHEDULE, Settings
+from nag_pag_flux.nagpag.inputs.guidance import SCHEDULE
 from nag_pag_flux.nagpag.schedule import SHAPES, Renewal, progress
+from nag_pag_flux.nagpag.settings import Settings
 
 # Each shape at x = 0, 1/4, 1/2, 3/4, 1, worked out by hand.
 HALF_ROOT = math.sqrt(2) / 4

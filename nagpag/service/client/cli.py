@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...inputs import requests as table
+from ...inputs.kinds import Flag, Input, Number, Texts
 from .. import checkpoint
-from .. import request as table
-from . import SERVER_VARIABLE, BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
+from .. import request as asking
+from . import DEFAULT_SERVER, SERVER_VARIABLE, BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
 
 BAD_INPUT, NO_SERVER, FAILED, INTERRUPTED = 2, 3, 4, 130
 REPO = Path(__file__).resolve().parents[3]
@@ -77,53 +79,52 @@ def parser() -> argparse.ArgumentParser:
         prog="nagpag", description="NAG-PAG guidance for FLUX, on a ComfyUI with this pack."
     )
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for name, (_, fields) in table.ENDPOINTS.items():
+    for name, (_, fields) in asking.ENDPOINTS.items():
         command = _command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make)
         command.set_defaults(endpoint=name)
-        _add_fields(command, fields)
-        command.add_argument("--output", default=".", metavar="PATH", help="a folder, or a file's name ending in .png (default: this folder)")  # fmt: skip
-        command.add_argument("--compare", action="store_true", help="also run the same seed unguided, and write both side by side")  # fmt: skip
-        _add_server(command)
-    _add_server(_command(commands, "models", "what the server has, and what would be picked", _models))
+        for item in (*fields, table.OUTPUT, table.COMPARE, table.SERVER):
+            _add_option(command, item)
+    models = _command(commands, "models", "what the server has, and what would be picked", _models)
+    _add_option(models, table.SERVER)
     inspect = _command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
-    inspect.add_argument("checkpoint", type=Path, help="a .safetensors file")
+    inspect.add_argument(table.CHECKPOINT.name, type=Path, help=table.CHECKPOINT.does)
     demo = _command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
-    demo.add_argument("folder", nargs="?", help="where the pictures go")
+    demo.add_argument(table.FOLDER.name, nargs="?", help=table.FOLDER.does)
     return whole
 
 
 def _command(commands: Any, name: str, about: str, run: Callable) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=about, description=about)
     command.set_defaults(run=run)
-    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    _add_option(command, table.JSON)
     return command
 
 
-def _add_server(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--server", metavar="URL", help=f"default: {SERVER_VARIABLE}, else http://127.0.0.1:8188")
+def _add_option(command: argparse.ArgumentParser, item: Input) -> None:
+    """Add an input as an option; one that was not given is not sent, so that the server's own default holds."""
+    about = f"A picture's file on this machine, or: {item.does}" if item is table.IMAGE_URL else item.does
+    default = "required" if item.required else f"default: {_shown(item)}"
+    common: dict[str, Any] = {"default": None, "required": item.required}
+    common["help"] = f"{about} {item.rule()}; {default}".replace("%", "%%")
+    if item in (table.COMPARE, table.JSON):
+        common |= {"action": "store_true", "default": item.default}
+    elif isinstance(item, Flag):
+        common["action"] = argparse.BooleanOptionalAction
+    elif isinstance(item, Texts):
+        common |= {"nargs": "+", "metavar": "LAYER"}
+    else:
+        kind = (int if item.whole else float) if isinstance(item, Number) else str
+        common |= {"type": kind, "metavar": _METAVARS.get(item.name, kind.__name__.upper())}
+    command.add_argument(f"--{item.name.replace('_', '-')}", **common)
 
 
-def _add_fields(command: argparse.ArgumentParser, fields: tuple[table.Field, ...]) -> None:
-    for field in fields:
-        about = (
-            field.description
-            if field.name != "image_url"
-            else f"A picture's file on this machine, or: {field.description}"
-        )
-        default = "required" if field.required else f"default: {_shown(field.default)}"
-        common: dict[str, Any] = {"default": None, "required": field.required}
-        common["help"] = f"{about} {field.rule()}; {default}".replace("%", "%%")
-        kind = table.KINDS[field.kind]
-        if kind is bool:
-            common["action"] = argparse.BooleanOptionalAction
-        elif kind is list:
-            common |= {"nargs": "+", "metavar": "LAYER"}
-        else:
-            common |= {"type": kind, "metavar": kind.__name__.upper()}
-        command.add_argument(f"--{field.name.replace('_', '-')}", **common)
+_METAVARS = {table.OUTPUT.name: "PATH", table.SERVER.name: "URL"}
 
 
-def _shown(default: object) -> str:
+def _shown(item: Input) -> str:
+    if item is table.SERVER:
+        return f"{SERVER_VARIABLE}, else {DEFAULT_SERVER}"
+    default = item.default
     return "null" if default is None else " ".join(default) if isinstance(default, tuple) else str(default)
 
 
@@ -131,7 +132,7 @@ def _shown(default: object) -> str:
 
 
 def _make(options: argparse.Namespace) -> int:
-    target = Target.of(options.output)
+    target = Target.of(options.output or table.OUTPUT.default)
     if options.compare:
         _need_pillow()
     request = _request(options)
@@ -152,7 +153,7 @@ def _make(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
-    fields = table.ENDPOINTS[options.endpoint][1]
+    fields = asking.ENDPOINTS[options.endpoint][1]
     given = {field.name: value for field in fields if (value := getattr(options, field.name)) is not None}
     if "image_url" in given and (path := _local(given["image_url"])):
         given["image_url"] = as_url(path)
@@ -315,7 +316,8 @@ def _inspect(options: argparse.Namespace) -> int:
     print(f"family         {found.family or 'none that this pack knows'}")
     if found.double_blocks:
         print(
-            f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}\nhidden size    {found.hidden_size}"
+            f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}\nhidden size    "
+            f"{found.hidden_size}"
         )
     print(f"parameters     {found.parameters / 1e9:.3g} billion, {', '.join(found.dtypes)}")
     print(f"auto           {', '.join(map(str, found.auto))}" if found.guided else "guidance       not for this file")

@@ -8,17 +8,29 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
-ROUTES = (
-    ("POST", "/nagpag/text-to-image", "text_to_image"),
-    ("POST", "/nagpag/image-to-image", "image_to_image"),
-    ("GET", "/nagpag/jobs/{prompt_id}", "get_job"),
-    ("GET", "/nagpag/jobs/{prompt_id}/events", "job_events"),
-    ("DELETE", "/nagpag/jobs/{prompt_id}", "cancel_job"),
-    ("GET", "/nagpag/models", "get_models"),
-    ("GET", "/nagpag/schema", "get_schema"),
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _handlers() -> Any:
+    from . import handlers
+
+    return handlers
+
+
+# Method, path, and what gives the function that answers.
+ROUTES: tuple[tuple[str, str, Callable[[], Handler]], ...] = (
+    ("POST", "/nagpag/text-to-image", lambda: _handlers().text_to_image),
+    ("POST", "/nagpag/image-to-image", lambda: _handlers().image_to_image),
+    ("GET", "/nagpag/jobs/{prompt_id}", lambda: _handlers().get_job),
+    ("GET", "/nagpag/jobs/{prompt_id}/events", lambda: _handlers().job_events),
+    ("DELETE", "/nagpag/jobs/{prompt_id}", lambda: _handlers().cancel_job),
+    ("GET", "/nagpag/models", lambda: _handlers().get_models),
+    ("GET", "/nagpag/schema", lambda: _handlers().get_schema),
 )
 
 
@@ -30,15 +42,12 @@ def add_routes() -> None:
     if not importlib.util.find_spec("pydantic"):
         logging.warning("NAG-PAG: the HTTP service is off, as the package pydantic is missing; the nodes are there")
         return
-    for method, path, name in ROUTES:
-        server.routes.route(method, path)(_later(name))
+    for method, path, handler in ROUTES:
+        server.routes.route(method, path)(_later(handler))
 
 
-def _later(name: str):
-    async def handler(request: web.Request) -> web.StreamResponse:
-        from . import routes
+def _later(handler: Callable[[], Handler]) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await handler()(request)
 
-        return await getattr(routes, name)(request)
-
-    handler.__name__ = name
-    return handler
+    return answer

@@ -7,38 +7,46 @@ import functools
 import json
 import secrets
 from pathlib import Path
+from typing import Any
 
-from .. import request as table
+from ...inputs import requests as table
+from ...inputs.guidance import ADVANCED, GUIDANCE
+from ...inputs.kinds import Input
+from .. import request
+from .schema import Request
 
 SHIPPED = Path(__file__).resolve().parents[3] / "workflows" / "api"
 Graph = dict[str, dict]
 LEAST_STRENGTH = 0.01  # the sampler's schedule has steps / strength steps in all
 
 
-def build(endpoint: str, values: dict) -> Graph:
-    """The graph that makes what `values` ask: a whole request, with file names and a seed.
+def build(endpoint: str, asked: Request) -> Graph:
+    """The graph that makes what is asked: a whole request, with file names and a seed.
 
-    It is the shipped graph: the same nodes and links. Only several pictures from one picture need a node more.
+    It is the shipped graph: the same nodes and links, but for the guidance node, of which the sister that has all
+    inputs stands in its place. Only several pictures from one picture need a node more.
     """
-    name, fields = table.ENDPOINTS[endpoint]
+    name, fields = request.ENDPOINTS[endpoint]
     graph = copy.deepcopy(_shipped(name))
-    for field in fields:
-        if field.target:
-            _set(graph, *field.target, _for_the_node(field, values[field.name]))
-    return _with_batch(graph, values[table.NUM_IMAGES.name])
+    for item in fields:
+        if item.target:
+            _set(graph, *item.target, _for_the_node(item, getattr(asked, item.name)))
+    return _with_batch(graph, asked.num_images)
 
 
 @functools.cache
 def _shipped(name: str) -> Graph:
-    return json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
+    graph = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
+    guidance = node_of(graph, GUIDANCE.id)
+    guidance["class_type"], guidance["_meta"] = ADVANCED.id, {"title": ADVANCED.title}
+    guidance["inputs"] = {**ADVANCED.defaults, **guidance["inputs"]}
+    return graph
 
 
-def _for_the_node(field: table.Field, value: object) -> object:
-    if field is table.LAYERS:
-        return table.layers_as_spec(value)  # type: ignore[arg-type]
-    if field is table.STRENGTH and value:
-        return max(value, LEAST_STRENGTH)  # type: ignore[call-overload]
-    return value
+def _for_the_node(item: Input, value: Any) -> Any:
+    if item is table.LAYERS:
+        return request.layers_as_spec(value)
+    return max(value, LEAST_STRENGTH) if item is table.STRENGTH and value else value
 
 
 def _set(graph: Graph, kind: str, name: str, value: object) -> None:

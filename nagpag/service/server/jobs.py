@@ -16,8 +16,8 @@ MOST_KEPT = 1000  # finished jobs; older ones are forgotten
 
 
 @dataclass
-class Job:
-    """One queued prompt. state: what `schema.Job` tells beside the rest; ended is set when it won't change any more."""
+class QueuedPrompt:
+    """A prompt that the service queued. state: what `schema.Job` tells beside the rest; ended: it won't change any more."""
 
     prompt_id: str
     settings: dict
@@ -72,10 +72,10 @@ class Jobs:
     """All jobs of the service, by prompt id, in the order they were queued."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Job] = {}
+        self.known: dict[str, QueuedPrompt] = {}
         self.watcher: asyncio.Task | None = None
 
-    def add(self, job: Job) -> None:
+    def add(self, job: QueuedPrompt) -> None:
         """Keep this job and watch it."""
         self.known[job.prompt_id] = job
         for old in [one for one in self.known.values() if one.ended.is_set()][:-MOST_KEPT]:
@@ -83,7 +83,7 @@ class Jobs:
         if self.watcher is None or self.watcher.done():
             self.watcher = asyncio.create_task(self._watch())
 
-    def look(self) -> list[Job]:
+    def look(self) -> list[QueuedPrompt]:
         """Bring all open jobs up to date; those that are still open."""
         opened = [job for job in self.known.values() if not job.ended.is_set()]
         now = host.snapshot({job.prompt_id for job in opened})
@@ -95,7 +95,7 @@ class Jobs:
         while self.look():
             await asyncio.sleep(LOOK_SECONDS)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: QueuedPrompt) -> None:
         """Cancel this job and no other, whether it waits or runs; nothing where it has ended."""
         if not host.dequeue(job.prompt_id):
             job.cancelled = True

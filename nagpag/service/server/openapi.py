@@ -47,21 +47,24 @@ def document() -> dict:
             "/nagpag/jobs/{prompt_id}/events": {
                 "get": _of_job(
                     "The job as server-sent events, each time it changes, to its end",
-                    {"200": {"description": "Events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+                    {"200": _plain("Events", "text/event-stream", "string")},
                 )
             },
-            "/nagpag/models": {"get": {"summary": "Which model files there are, and which would be picked", "responses": {"200": _models()}}},
+            "/nagpag/models": {
+                "get": {
+                    "summary": "Which model files there are, and which would be picked",
+                    "responses": {"200": _models()},
+                }
+            },
             "/nagpag/schema": {
                 "get": {
                     "summary": "This document",
-                    "responses": {
-                        "200": {"description": "OpenAPI", "content": {"application/json": {"schema": {"type": "object"}}}}
-                    },
+                    "responses": {"200": _plain("OpenAPI", "application/json", "object")},
                 }
             },
         },
         "components": {"schemas": definitions["$defs"]},
-    }  # fmt: skip
+    }
 
 
 def _make(endpoint: str, summary: str, *kinds: str) -> dict:
@@ -80,6 +83,10 @@ def _make(endpoint: str, summary: str, *kinds: str) -> dict:
 def _of_job(summary: str, responses: dict) -> dict:
     where = {"name": "prompt_id", "in": "path", "required": True, "schema": {"type": "string"}}
     return {"summary": summary, "parameters": [where], "responses": {**responses, **_problems("no-such-job")}}
+
+
+def _plain(description: str, media: str, kind: str) -> dict:
+    return {"description": description, "content": {media: {"schema": {"type": kind}}}}
 
 
 def _models() -> dict:

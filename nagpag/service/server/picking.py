@@ -5,13 +5,14 @@ from __future__ import annotations
 from .. import models
 from . import host
 from .problems import Problem
+from .schema import Request
 
 APPROXIMATE = "taef1"  # the stock loader's name for FLUX.1's preview autoencoder; taken where it is named, never found
 
 
-def pick_all(values: dict) -> dict[str, str]:
+def pick_all(asked: Request) -> dict[str, str]:
     """The file for each kind, as named in the request or found. Raises Problem that lists what is missing."""
-    found = {file.field: values[file.field] or picked(file) for file in models.FILES}
+    found = {file.field: getattr(asked, file.field) or picked(file) for file in models.FILES}
     missing = [file for file in models.FILES if not found[file.field]]
     if missing:
         raise Problem(

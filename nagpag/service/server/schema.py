@@ -3,41 +3,61 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
+from ...inputs.kinds import Choice, Described, Flag, Input, Number, Text, Texts
 from .. import request as table
 from .problems import bad_fields, field_error
 
 # --- requests ---
 
 
-def _type(field: table.Field) -> Any:
-    if field.options:
-        kind: Any = Literal[field.options]
-    elif field.kind == "texts":
-        kind = list[str]
+class Request(BaseModel):
+    """A request, whole: every field of its endpoint has a value. What is asked does not change; a copy does."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    if TYPE_CHECKING:  # the fields come from the table; these are what the server itself reads
+        seed: int | None
+        width: int
+        height: int
+        image_url: str
+        num_images: int
+        wait: bool
+        client_id: str | None
+
+
+def _type(item: Input) -> Any:
+    if isinstance(item, Choice):
+        kind: Any = Literal[item.options]
+    elif isinstance(item, Number):
+        kind = int if item.whole else float
     else:
-        kind = table.KINDS[field.kind]
-    return kind | None if field.nullable else kind
+        kind = {Flag: bool, Text: str, Texts: list[str]}[type(item)]
+    return kind | None if item.nullable else kind
 
 
-def _bounded(field: table.Field) -> Any:
-    sized = field.kind in ("text", "texts")
-    low, high = ("min_length", "max_length") if sized else ("ge", "le")
-    limits = {low: field.minimum, high: field.maximum, "multiple_of": field.multiple_of}
-    if field.kind == "number":
-        limits["allow_inf_nan"] = False
-    default = ... if field.required else list(field.default) if isinstance(field.default, tuple) else field.default
-    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    return Annotated[_type(field), Field(description=f"{field.description} ({field.rule()})", **given)], default
+def _limits(item: Described) -> dict[str, Any]:
+    if isinstance(item, Number):
+        finite = {} if item.whole else {"allow_inf_nan": False}
+        return {"ge": item.minimum, "le": item.maximum, "multiple_of": item.multiple_of, **finite}
+    if isinstance(item, Text | Texts):
+        return {"min_length": item.least, "max_length": item.most}
+    return {}
 
 
-def _model(name: str, fields: tuple[table.Field, ...]) -> type[BaseModel]:
-    config = ConfigDict(extra="forbid", strict=True)
-    return pydantic.create_model(name, __config__=config, **{field.name: _bounded(field) for field in fields})  # type: ignore[call-overload]
+def _bounded(item: Input) -> Any:
+    default = ... if item.required else list(item.default) if isinstance(item.default, tuple) else item.default
+    given: dict[str, Any] = {name: limit for name, limit in _limits(item).items() if limit is not None}
+    return Annotated[_type(item), Field(description=f"{item.does} ({item.rule()})", **given)], default
+
+
+def _model(name: str, fields: tuple[Input, ...]) -> type[Request]:
+    made: dict[str, Any] = {item.name: _bounded(item) for item in fields}
+    return pydantic.create_model(name, __base__=Request, **made)
 
 
 REQUESTS = {
@@ -46,19 +66,20 @@ REQUESTS = {
 }
 
 
-def validate(endpoint: str, body: object) -> dict:
+def validate(endpoint: str, body: object) -> Request:
     """The request with its defaults. Raises Problem that lists every bad field."""
-    fields = {field.name: field for field in table.ENDPOINTS[endpoint][1]}
+    fields = {item.name: item for item in table.ENDPOINTS[endpoint][1]}
     try:
-        values = REQUESTS[endpoint].model_validate(body).model_dump()
+        asked = REQUESTS[endpoint].model_validate(body)
     except pydantic.ValidationError as error:
         raise bad_fields(_errors(error, fields)) from None
+    values = asked.model_dump()
     if found := table.problems_between(values):
         raise bad_fields(field_error(place, rule, _at(values, place)) for place, rule in found)
-    return values
+    return asked
 
 
-def _errors(error: pydantic.ValidationError, fields: dict[str, table.Field]) -> list[dict]:
+def _errors(error: pydantic.ValidationError, fields: dict[str, Input]) -> list[dict]:
     found = {}  # by place, as a value may break several rules of ours at once
     for one in error.errors(include_url=False, include_context=False):
         name, place = str(one["loc"][0]), "/".join(_escaped(str(part)) for part in one["loc"])
@@ -72,7 +93,7 @@ def _errors(error: pydantic.ValidationError, fields: dict[str, table.Field]) -> 
     return list(found.values())
 
 
-def _unknown(name: str, fields: dict[str, table.Field]) -> str:
+def _unknown(name: str, fields: dict[str, Input]) -> str:
     close = get_close_matches(name, fields, 1)
     return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; valid are {', '.join(fields)}"
 
@@ -99,7 +120,7 @@ class Image(BaseModel):
 
 
 class Fit(BaseModel):
-    """What was made of the picture that came in: `kept`, cut from its centre, was scaled to `to`; all (width, height)."""
+    """What was made of the picture that came in: `kept`, cut from its centre, was scaled to `to`: (width, height) each."""
 
     file: str
     size: tuple[int, int]

@@ -3,8 +3,10 @@
 import math
 
 import pytest
-from nag_pag_flux.nagpag.config import INPUTS, Choice, Flag, Number, Settings
+from nag_pag_flux.nagpag.inputs.guidance import INPUTS
+from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
 from nag_pag_flux.nagpag.schedule import Renewal, guided_at
+from nag_pag_flux.nagpag.settings import Settings
 
 NUMBERS = [item for item in INPUTS if isinstance(item, Number)]
 CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
@@ -70,12 +72,6 @@ def test_flags_are_true_or_false(flag):
     for bad in (1, "yes", None):
         with pytest.raises(ValueError, match=f"{flag.name} {bad!r} is not true or false"):
             Settings(**{flag.name: bad})
-
-
-def test_the_summary_names_what_is_not_as_usual():
-    assert Settings().summary() == "scale 3, tau 1.5, alpha 0.15, identity by 0.3"
-    assert Settings(schedule="bell", guide_unconditional=True).summary().endswith("bell, unconditional rows too")
-    assert Settings(schedule="bell", curve=lambda x: x).summary().endswith("identity by 0.3, along a curve")
 
 
 def test_whole_numbers_only_where_they_count_something():

@@ -14,10 +14,11 @@ from typing import NoReturn
 import aiohttp
 from aiohttp import web
 
-from .. import request as table
+from ...inputs import requests as table
+from .. import request as asking
 from . import graph, host, openapi, picking, pictures, schema
 from .fetch import FetchingOff, Refused
-from .jobs import LOOK_SECONDS, Job, Jobs
+from .jobs import LOOK_SECONDS, Jobs, QueuedPrompt
 from .problems import Problem, bad_fields, field_error
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -57,27 +58,34 @@ async def image_to_image(request: web.Request) -> web.StreamResponse:
 
 
 async def _make(request: web.Request, endpoint: str) -> web.Response:
-    values = await _read(request, endpoint)
-    fit = await _take_picture(values) if table.IMAGE_URL.name in values else None
-    if values["seed"] is None:
-        values["seed"] = secrets.randbelow(LARGEST_DRAWN_SEED + 1)
+    asked = _with_seed(await _read(request, endpoint))
+    fit = None
+    if table.IMAGE_URL.name in type(asked).model_fields:
+        name, fit = await _take_picture(asked)
+        asked = asked.model_copy(update={table.IMAGE_URL.name: name})
     async with _in_turn:  # first come, first queued
-        values |= await asyncio.to_thread(picking.pick_all, values)
-        prompt = graph.saved_anew(graph.build(endpoint, values))
-        prompt_id = await _queue(request, prompt, values["client_id"])
-        job = Job(prompt_id, _settings(values, prompt), graph.sampler_id(prompt), fit)
+        asked = asked.model_copy(update=await asyncio.to_thread(picking.pick_all, asked))
+        prompt = graph.saved_anew(graph.build(endpoint, asked))
+        prompt_id = await _queue(request, prompt, asked.client_id)
+        job = QueuedPrompt(prompt_id, _settings(asked, prompt), graph.sampler_id(prompt), fit)
         jobs.add(job)
-    if not values["wait"]:
-        accepted = schema.Accepted(prompt_id=prompt_id, seed=values["seed"], url=_job_url(request, job))
+    if not asked.wait:
+        accepted = schema.Accepted(prompt_id=prompt_id, seed=job.settings["seed"], url=_job_url(request, job))
         return _json(accepted, 202, {"Location": accepted.url})
     await job.ended.wait()
     return _answer(request, job)
 
 
-async def _read(request: web.Request, endpoint: str) -> dict:
+def _with_seed(asked: schema.Request) -> schema.Request:
+    if asked.seed is not None:
+        return asked
+    return asked.model_copy(update={table.SEED.name: secrets.randbelow(LARGEST_DRAWN_SEED + 1)})
+
+
+async def _read(request: web.Request, endpoint: str) -> schema.Request:
     if request.content_type != "application/json":
         raise Problem("not-json", f"Content-Type is {request.content_type[:100]!r}; it has to be application/json")
-    body = await _body(request, table.MOST_BODY[endpoint])
+    body = await _body(request, asking.MOST_BODY[endpoint])
     if len(body) <= SMALL_BODY:
         return schema.validate(endpoint, _parsed(body))
     return await asyncio.to_thread(lambda: schema.validate(endpoint, _parsed(body)))
@@ -114,22 +122,21 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name[:50]} is not a number that can be taken")
 
 
-async def _take_picture(values: dict) -> dict:
-    place = table.IMAGE_URL.name
+async def _take_picture(asked: schema.Request) -> tuple[str, dict]:
+    """The picture's name in the input folder, and what was made of it."""
+    place, url = table.IMAGE_URL.name, asked.image_url
     try:
-        name, size = await pictures.take(values[place], host.input_folder())
-        fit = {"file": name, **pictures.fit(size, (values["width"], values["height"]))}
+        name, size = await pictures.take(url, host.input_folder())
+        return name, {"file": name, **pictures.fit(size, (asked.width, asked.height))}
     except FetchingOff as error:
         raise Problem("fetching-off", str(error)) from None
     except Refused as error:
-        raise bad_fields([field_error(place, str(error), values[place])]) from None
-    values[place] = name
-    return fit
+        raise bad_fields([field_error(place, str(error), url)]) from None
 
 
-def _settings(values: dict, prompt: graph.Graph) -> dict:
+def _settings(asked: schema.Request, prompt: graph.Graph) -> dict:
     """What was used; the strength is the graph's, which has a least one."""
-    used = {name: value for name, value in values.items() if name not in ("wait", "client_id")}
+    used = asked.model_dump(exclude={table.WAIT.name, table.CLIENT_ID.name})
     if table.STRENGTH.name in used:
         used[table.STRENGTH.name] = graph.node_of(prompt, "KSampler")["inputs"]["denoise"]
     return used
@@ -190,7 +197,7 @@ def _host_refusal(found: dict) -> Problem:
 # --- jobs ---
 
 
-def _find(request: web.Request) -> Job:
+def _find(request: web.Request) -> QueuedPrompt:
     prompt_id = request.match_info["prompt_id"]
     job = jobs.known.get(prompt_id)
     if job is None:
@@ -241,7 +248,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     return stream
 
 
-def _answer(request: web.Request, job: Job) -> web.Response:
+def _answer(request: web.Request, job: QueuedPrompt) -> web.Response:
     status = job.state["status"]
     if status == "failed":
         error = job.state["error"]
@@ -252,7 +259,7 @@ def _answer(request: web.Request, job: Job) -> web.Response:
     return _json(schema.Answer(**{name: told[name] for name in schema.Answer.model_fields if name in told}))
 
 
-def _told(request: web.Request, job: Job) -> schema.Job:
+def _told(request: web.Request, job: QueuedPrompt) -> schema.Job:
     state = {name: value for name, value in job.state.items() if name != "images"}
     ended = {"settings": job.settings, "image": job.fit} if state["status"] == "done" else {}
     images = [_image(request, image) for image in job.state["images"]] if "images" in job.state else None
@@ -266,7 +273,7 @@ def _image(request: web.Request, image: dict) -> schema.Image:
     return schema.Image(**where, url=f"{request.url.origin()}/view?{urllib.parse.urlencode(where)}")
 
 
-def _job_url(request: web.Request, job: Job) -> str:
+def _job_url(request: web.Request, job: QueuedPrompt) -> str:
     return f"{request.url.origin()}/nagpag/jobs/{job.prompt_id}"
 
 

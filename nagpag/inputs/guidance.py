@@ -1,0 +1,202 @@
+"""The two nodes that guide, and every input of them."""
+
+from __future__ import annotations
+
+from ..schedule import SHAPES
+from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
+
+MODEL = Socket(
+    name="model",
+    kind="MODEL",
+    does="A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it "
+    "was.",
+)
+
+# --- what ---
+
+SCALE = Number(
+    name="scale",
+    default=3.0,
+    minimum=0.0,
+    maximum=10.0,
+    step=0.1,
+    does="How far each picture token is pushed away from the negative branch. Higher: firmer structure and "
+    "more contrast, then overcooked; lower: closer to the plain picture. 0 switches guidance off.",
+)
+ALPHA = Number(
+    name="alpha",
+    default=0.15,
+    minimum=0.0,
+    maximum=1.0,
+    step=0.01,
+    does="How much of the guided result is blended into the plain one. Higher: the change shows more; "
+    "lower: the picture stays closer to the plain one. 0 switches guidance off.",
+)
+TAU = Number(
+    name="tau",
+    default=1.5,
+    minimum=1.0,
+    maximum=10.0,
+    step=0.05,
+    does="Limit on how much a guided token may outgrow the plain one (ratio of L1 norms). Lower: calmer, fewer "
+    "burnt spots; higher: stronger but riskier. Matters where tokens hit the limit.",
+)
+
+# --- where ---
+
+BLOCKS = Text(
+    name="blocks",
+    default="auto",
+    does="Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
+    "make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single "
+    "block), 8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",
+)
+REACH = Choice(
+    name="reach",
+    default="double blocks",
+    options=("attention", "double blocks", "output"),
+    needs=(Need("reach_blocks", (0,)),),
+    does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
+    "to the last double block, or to the last block of all (output; costs most). Further: the model itself turns "
+    "the disturbance into a worse picture to avoid, so the change is more meaningful.",
+)
+REACH_BLOCKS = Number(
+    name="reach_blocks",
+    default=0,
+    minimum=0,
+    maximum=100,
+    whole=True,
+    does="Exact reach: merge the negative branch this many blocks beyond the first chosen one, instead of where "
+    "reach says. More blocks: more meaningful change, more cost. 0: follow reach.",
+)
+
+# --- against what ---
+
+NEGATIVE = Choice(
+    name="negative",
+    default="identity",
+    options=("identity", "softened", "mean", "identity + text"),
+    does="What the negative branch's attention is. identity: each token sees only itself, a strong disturbance; "
+    "softened: the same attention blurred, gentler; mean: all tokens see the same average; "
+    "identity + text: each token sees itself and the prompt, so that the prompt's content is disturbed less.",
+)
+TEMPERATURE = Number(
+    name="temperature",
+    default=2.0,
+    minimum=1.0,
+    maximum=100.0,
+    step=0.1,
+    needs=(Need("negative", ("softened",)),),
+    does="With negative softened: how much its attention is blurred. Higher: a stronger disturbance, so a stronger "
+    "change of the picture; 1: none. With the other negatives it does nothing.",
+)
+PERTURBATION = Number(
+    name="perturbation",
+    default=0.3,
+    minimum=0.0,
+    maximum=1.0,
+    step=0.05,
+    does="How much of the negative attention goes into the branch; the rest stays the plain attention. Lower: gentler, "
+    "closer to the plain picture. 0 switches guidance off.",
+)
+
+# --- when ---
+
+START_PERCENT = Number(
+    name="start_percent",
+    default=0.0,
+    minimum=0.0,
+    maximum=1.0,
+    step=0.001,
+    does="Where in the sampling guidance begins. Early steps decide the layout: raise it to keep the plain "
+    "picture's composition and change only its details.",
+)
+END_PERCENT = Number(
+    name="end_percent",
+    default=1.0,
+    minimum=0.0,
+    maximum=1.0,
+    step=0.001,
+    does="Where in the sampling guidance ends. Late steps decide the fine detail: lower it to change the "
+    "layout and leave the texture as the plain model draws it.",
+)
+SCHEDULE = Choice(
+    name="schedule",
+    default="constant",
+    options=tuple(SHAPES),
+    needs=(Need("curve", (None,)),),
+    does="How the scale changes between start_percent and end_percent: the same all along, fading out (works on the "
+    "layout, spares the texture), fading in (the other way round), or a bell (strongest in the middle). A curve wins "
+    "over it.",
+)
+CURVE = Socket(
+    name="curve",
+    kind="CURVE",
+    default=None,
+    does="A drawn strength, from a Curve Editor node, instead of schedule. From left to right: from start_percent to "
+    "end_percent of the sampling; from bottom to top: none of the scale to all of it. Where it is 0 guidance is off "
+    "and costs nothing.",
+)
+RENEW_EVERY = Number(
+    name="renew_every",
+    default=4,
+    minimum=1,
+    maximum=20,
+    whole=True,
+    needs=(Need("reach", ("double blocks", "output")), Need("reach_blocks", above=0)),
+    does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
+    "difference in between. Higher: faster, a little less exact; 1: every step. "
+    "With reach attention it does nothing, as nothing would be saved.",
+)
+
+# --- who ---
+
+GUIDE_UNCONDITIONAL = Flag(
+    name="guide_unconditional",
+    default=False,
+    does="With cfg above 1: guide the negative prompt's own prediction as well. On: guidance moves both predictions, "
+    "and "
+    "cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
+)
+
+# --- the nodes ---
+
+GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any sampler.")
+_DESCRIPTION = (
+    "Guides FLUX from within: pushes each picture token away from what it would be with a disturbed "
+    "attention, within a limit. Needs no negative prompt and no second pass of the model. "
+    "NAG (arXiv 2505.21179) with the identity branch of PAG (arXiv 2403.17377)."
+)
+_ALIASES = ("NAG", "PAG", "perturbed attention", "normalized attention guidance", "flux guidance")
+
+GUIDANCE = Node(
+    id="NAGPAGGuidance",
+    title="NAG-PAG Guidance",
+    description=_DESCRIPTION,
+    aliases=_ALIASES,
+    inputs=(MODEL, SCALE, BLOCKS, START_PERCENT, END_PERCENT),
+    outputs=(GUIDED,),
+)
+ADVANCED = Node(
+    id="NAGPAGGuidanceAdvanced",
+    title="NAG-PAG Guidance (Advanced)",
+    description=f"NAG-PAG Guidance with all that can be turned. {_DESCRIPTION}",
+    aliases=_ALIASES,
+    inputs=(
+        MODEL,
+        *(SCALE, ALPHA, TAU),
+        *(BLOCKS, REACH, REACH_BLOCKS),
+        *(NEGATIVE, TEMPERATURE, PERTURBATION),
+        *(START_PERCENT, END_PERCENT, SCHEDULE, CURVE, RENEW_EVERY),
+        GUIDE_UNCONDITIONAL,
+    ),
+    outputs=(GUIDED,),
+)
+# All that sets the method, curve aside: the plain values.
+INPUTS: tuple[Input, ...] = ADVANCED.widgets
+# The widgets of NAGPAGGuidance in workflows of before it had a sister, by position: the first six, twelve or all.
+SAVED_WIDGETS: tuple[Input, ...] = (
+    *(SCALE, BLOCKS, TAU, ALPHA, START_PERCENT, END_PERCENT),
+    *(REACH, RENEW_EVERY, NEGATIVE, TEMPERATURE, PERTURBATION, REACH_BLOCKS),
+    *(SCHEDULE, GUIDE_UNCONDITIONAL),
+)

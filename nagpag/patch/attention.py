@@ -1,0 +1,108 @@
+"""What a block's attention becomes: guided away from its negative, or, in a negative branch, disturbed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..perturbation import negative_attention
+from ..settings import Settings
+from .fallback import attempt_in_block
+from .forward import NEGATIVE, Forward, options_of, rows_of
+from .merge import guide_heads_in_place, heads_in, noting
+from .plan import Plan
+
+OVERRIDE = "optimized_attention_override"
+
+
+def with_attention(args: dict, attention: Callable) -> dict:
+    return {**args, "transformer_options": {**args["transformer_options"], OVERRIDE: attention}}
+
+
+def guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+    """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
+    settings, ranges = plan.settings, plan.chosen[position].heads
+    # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
+    scale = plan.scale(position) * settings.perturbation * forward.strength
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        attend = _attention_before(func, options)
+        z = attend(q, k, v, heads, *args, **kwargs)
+        if NEGATIVE in kwargs.get("transformer_options", {}):
+            return z
+        z = _our_own(z, options)
+        for chunk in forward.chunks:
+            own = rows_of(chunk.rows, q.shape[0])
+
+            def guide_chunk(chunk=chunk, own=own):
+                own_kwargs = {
+                    **kwargs,
+                    "mask": _own_mask(kwargs, own),
+                    "transformer_options": options_of(chunk, options),
+                }
+                z_neg = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
+                note = noting(forward, position, chunk, settings.tau)
+                guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, note)
+                forward.guided.add(position)
+
+            attempt_in_block(plan, forward, position, guide_chunk)
+        return z
+
+    return attention
+
+
+def perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+    settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        attend = _attention_before(func, options)
+        z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
+        z_neg = _negative(forward, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        z_pos = z[:, forward.picture].unflatten(-1, (heads, -1))
+        for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
+            plus.copy_(torch.lerp(plus, minus, share))
+        return z
+
+    return attention
+
+
+def _attention_before(func: Callable, options: dict) -> Callable:
+    """The attention that would run without this application: an earlier override, or the host's function."""
+    earlier = options.get(OVERRIDE)
+
+    def attend(*args, **kwargs):
+        # The options as they were, without our function; for a negative branch, with what they say of its rows.
+        given = kwargs.get("transformer_options", {})
+        own = {name: given[name] for name in (NEGATIVE, "cond_or_uncond", "uuids") if name in given}
+        kwargs["transformer_options"] = {**options, **own} if NEGATIVE in given else options
+        return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
+
+    return attend
+
+
+def _our_own(z: Tensor, options: dict) -> Tensor:
+    """What attention returned, free to be changed in place: an override may keep its tensor for a later call."""
+    return z.clone() if OVERRIDE in options else z
+
+
+def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
+    mask = kwargs.get("mask")
+    return own(mask) if mask is not None and mask.ndim > 2 else mask
+
+
+def _negative(
+    forward: Forward, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+) -> Tensor:
+    """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
+    scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+
+    def attend_masked(q, k, v, mask):
+        return attend(q, k, v, heads, **{**kwargs, "mask": mask})
+
+    return negative_attention(
+        settings.negative, q, k, v, forward.picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+    )

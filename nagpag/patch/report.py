@@ -1,0 +1,136 @@
+"""What is said of guidance in words: its settings, and at the end of a sampling what it did or why it did nothing."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor
+
+from ..blocks import block_name, blocks_name
+from ..inputs.guidance import INPUTS
+from ..settings import Settings
+from .plan import Plan
+from .run import Run
+
+log = logging.getLogger("nag_pag_flux")
+
+
+def summary(settings: Settings) -> str:
+    """The settings in a few words."""
+    part = (settings.start_percent, settings.end_percent)
+    words = [f"scale {settings.scale:g}", f"tau {settings.tau:g}", f"alpha {settings.alpha:g}", _branch(settings)]
+    if part != (0.0, 1.0):
+        words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
+    if settings.varies:
+        words.append("along a curve" if settings.curve else settings.schedule)
+    if settings.guide_unconditional:
+        words.append("unconditional rows too")
+    return ", ".join(words)
+
+
+def _branch(settings: Settings) -> str:
+    temperature = f" at temperature {settings.temperature:g}" if settings.negative == "softened" else ""
+    share = f" by {settings.perturbation:g}" if settings.perturbation != 1 else ""
+    return f"{settings.negative}{temperature}{share}"
+
+
+def plan_summary(plan: Plan) -> str:
+    """What is guided and how, in a few words."""
+    merged = "" if plan.merge is None else f", merged after {block_name(plan.merge, plan.double_blocks)}"
+    return f"{blocks_name(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
+
+
+def idle(settings: Settings) -> list[str]:
+    """What was set away from its default and does nothing beside the other settings, each in a sentence."""
+    found = []
+    for item in INPUTS:
+        value = getattr(settings, item.name)
+        if value != item.default and item.needs and not any(n.met(getattr(settings, n.name)) for n in item.needs):
+            others = " and ".join(_said(need.name, getattr(settings, need.name)) for need in item.needs)
+            found.append(f"{_said(item.name, value)} does nothing with {others}")
+    return found
+
+
+def _said(name: str, value: object) -> str:
+    return f"a {name}" if callable(value) else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def report(plan: Plan, run: Run, finished: bool) -> None:
+    """One line that says what was guided, and a warning for needed blocks that the model never called."""
+    if finished and run.forwards:
+        _warn_unreached(plan, run)
+    if run.unclear:
+        log.warning(
+            "NAG-PAG: %d of %d forwards not guided: another patch (a model function wrapper) runs the batch in parts "
+            "of "
+            "its own and does not say which rows are the prompt's. Switch it off, or set cfg to 1.0.",
+            run.unclear,
+            run.forwards,
+        )
+    blocks = run.guided_blocks(plan)
+    if not blocks:
+        log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
+        return
+    # Only a run that went well is asked for its numbers: after an error the device may not answer.
+    detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
+    names = blocks_name(plan.chosen[position] for position in blocks)
+    log.info("NAG-PAG guided %s: %s (%s).", names, detail, summary(plan.settings))
+
+
+def why_nothing(run: Run | None) -> str:
+    """Why a run guided nothing, in words."""
+    if run is None or not run.forwards:
+        return "the model was not called"
+    if run.unclear:
+        return "nobody told the prompt's rows from others, as said above"
+    if not run.tried and not run.complained:
+        return (
+            "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
+            "or no row was conditional"
+        )
+    return "it failed, as said above" if run.failed or run.complained else "no chosen block was reached"
+
+
+def _steps(plan: Plan, run: Run) -> str:
+    steps = f"{_distinct(run.guided_sigmas)} steps"
+    if plan.merge is None:
+        return steps
+    merged = block_name(plan.merge, plan.double_blocks)
+    return f"{steps}, branch merged after {merged} and computed at {_distinct(run.renewed_sigmas)} of them"
+
+
+def _distinct(sigmas: list[Tensor]) -> int:
+    return len(set(_numbers([sigma.reshape(1) for sigma in sigmas]))) if sigmas else 0
+
+
+def _numbers(tensors: list[Tensor]) -> list:
+    """The rows of all: they cross from the device together, from several devices by way of the first."""
+    return torch.cat([tensor.to(tensors[0].device) for tensor in tensors]).tolist()
+
+
+def _means(run: Run) -> str:
+    pairs = _numbers(run.statistics)
+    change, limited = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+    return f"mean change {change:.1%}, {limited:.0%} of tokens at the limit"
+
+
+def _warn_unreached(plan: Plan, run: Run) -> None:
+    taken = sorted((run.replaced & plan.needed) - run.reached)
+    silent = sorted(plan.needed - run.reached - run.replaced)
+    if taken:
+        log.warning(
+            "NAG-PAG: %s not guided: a node after NAG-PAG Guidance replaced it without "
+            "calling what was there. Put NAG-PAG Guidance after that node.",
+            _names(plan, taken),
+        )
+    if silent:
+        log.warning(
+            "NAG-PAG: %s never reached: another patch skips it or replaced the model's forward "
+            "(a block cache, a layer skip, another pack's own FLUX forward). Switch that off, or choose other blocks.",
+            _names(plan, silent),
+        )
+
+
+def _names(plan: Plan, positions: list[int]) -> str:
+    return ", ".join(block_name(position, plan.double_blocks) for position in positions)

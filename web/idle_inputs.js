@@ -1,0 +1,54 @@
+// An input that does nothing beside the other settings says so, behind its name on the node. Which input needs what of
+// which other one comes with the node's definition (nodes/schema.py).
+import { app } from "../../scripts/app.js";
+
+const NEEDS = "nag_pag_needs";
+const SAID = " (does nothing now)";
+
+function valueOf(node, name) {
+  const widget = node.widgets?.find((one) => one.name === name);
+  if (widget) return widget.value;
+  return node.inputs?.find((input) => input.name === name)?.link == null ? null : "linked";
+}
+
+function isMet(node, { name, options, above }) {
+  const value = valueOf(node, name);
+  return above == null ? options.includes(value) : value > above;
+}
+
+function say(node, needs) {
+  for (const [name, some] of Object.entries(needs)) {
+    const widget = node.widgets?.find((one) => one.name === name);
+    if (!widget) continue;
+    const label = (widget.label ?? widget.name).replace(SAID, "");
+    const said = some.some((need) => isMet(node, need)) ? label : label + SAID;
+    if (said !== (widget.label ?? widget.name)) widget.label = said;
+  }
+  node.setDirtyCanvas?.(true, true);
+}
+
+function after(object, method, then) {
+  const before = object[method];
+  object[method] = function () {
+    const result = before?.apply(this, arguments);
+    then(this);
+    return result;
+  };
+}
+
+app.registerExtension({
+  name: "nag-pag-flux.idle-inputs",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    const inputs = { ...nodeData.input?.required, ...nodeData.input?.optional };
+    const needs = Object.fromEntries(
+      Object.entries(inputs).filter(([, spec]) => spec[1]?.[NEEDS]).map(([name, spec]) => [name, spec[1][NEEDS]]),
+    );
+    if (!Object.keys(needs).length) return;
+    after(nodeType.prototype, "onNodeCreated", (node) => {
+      for (const widget of node.widgets ?? []) after(widget, "callback", () => say(node, needs));
+      say(node, needs);
+    });
+    after(nodeType.prototype, "onConfigure", (node) => say(node, needs));
+    after(nodeType.prototype, "onConnectionsChange", (node) => say(node, needs));
+  },
+});

@@ -1,0 +1,42 @@
+// Workflows that were saved before NAG-PAG Guidance had a sister open as they were: the sister, which has all inputs,
+// takes the node's place. The host's node replacement acts only on nodes that are gone; graphs sent through the API are
+// replaced in nodes/saved.py.
+import { app } from "../../scripts/app.js";
+
+const SIMPLE = "NAGPAGGuidance";
+const ADVANCED = "NAGPAGGuidanceAdvanced";
+// The widgets as the node then had them; a workflow has the first six, the first twelve or all.
+const SAVED = [
+  "scale", "blocks", "tau", "alpha", "start_percent", "end_percent",
+  "reach", "renew_every", "negative", "temperature", "perturbation", "reach_blocks",
+  "schedule", "guide_unconditional",
+];
+const FEWEST = 6;
+const titles = {};
+let widgets = {}; // of the sister, in its order: name → default
+
+function replace(node) {
+  const values = node.widgets_values;
+  if (node.type !== SIMPLE || !Array.isArray(values) || values.length < FEWEST) return;
+  const saved = Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+  node.widgets_values = Object.entries(widgets).map(([name, value]) => saved[name] ?? value);
+  node.type = ADVANCED;
+  if (node.properties?.["Node name for S&R"]) node.properties["Node name for S&R"] = ADVANCED;
+  if (node.title === titles[SIMPLE]) node.title = titles[ADVANCED];
+}
+
+app.registerExtension({
+  name: "nag-pag-flux.saved-workflows",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    titles[nodeData.name] = nodeData.display_name;
+    if (nodeData.name !== ADVANCED) return;
+    const inputs = { ...nodeData.input.required, ...nodeData.input.optional };
+    widgets = Object.fromEntries(
+      Object.entries(inputs).filter(([name]) => SAVED.includes(name)).map(([name, spec]) => [name, spec[1]?.default]),
+    );
+  },
+  beforeConfigureGraph(graph) {
+    const graphs = [graph, ...(graph?.definitions?.subgraphs ?? [])];
+    graphs.forEach((one) => (one?.nodes ?? []).forEach(replace));
+  },
+});
