@@ -84,7 +84,7 @@ PUBLISHED, PUBLISHED_DEPTH = (8, 12, 16), 19
 
 def published_blocks(depth: int) -> tuple[int, ...]:
     """The published blocks 8, 12 and 16 of 19, or those at the same place among `depth` double blocks: 3, 5, 6 of 8."""
-    return tuple(int((block + 0.5) / PUBLISHED_DEPTH * depth) for block in PUBLISHED)
+    return tuple(dict.fromkeys(int((block + 0.5) / PUBLISHED_DEPTH * depth) for block in PUBLISHED))
 
 
 def parse_blocks(

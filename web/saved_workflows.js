@@ -12,6 +12,7 @@ const SAVED = [
   "schedule", "guide_unconditional",
 ];
 const FEWEST = 6;
+const SIMPLE_HAS = ["scale", "blocks", "start_percent", "end_percent"];
 const titles = {};
 let widgets = {}; // of the sister, in its order: name → default
 
@@ -25,8 +26,22 @@ function replace(node) {
   if (node.title === titles[SIMPLE]) node.title = titles[ADVANCED];
 }
 
+function replaceInApiGraph(graph) {
+  const more = SAVED.filter((name) => !SIMPLE_HAS.includes(name)).concat("curve");
+  for (const node of Object.values(graph ?? {}))
+    if (node?.class_type === SIMPLE && more.some((name) => name in (node.inputs ?? {}))) node.class_type = ADVANCED;
+}
+
 app.registerExtension({
   name: "nag-pag-flux.saved-workflows",
+  setup() {
+    // An API graph, or a picture that holds one, is opened without asking extensions.
+    const load = app.loadApiJson;
+    app.loadApiJson = function (graph, ...rest) {
+      replaceInApiGraph(graph);
+      return load.call(this, graph, ...rest);
+    };
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     titles[nodeData.name] = nodeData.display_name;
     if (nodeData.name !== ADVANCED) return;

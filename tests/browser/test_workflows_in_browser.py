@@ -155,6 +155,8 @@ def test_the_page_knows_the_node_as_it_was():
     script = (host.REPO / "web" / "saved_workflows.js").read_text()
     names = re.findall(r'"(\w+)"', re.search(r"const SAVED = \[(.*?)\]", script, re.DOTALL)[1])
     assert names == [item.name for item in SAVED_WIDGETS] and len(VALUES) == len(names)
+    simple = re.findall(r'"(\w+)"', re.search(r"const SIMPLE_HAS = \[(.*?)\]", script, re.DOTALL)[1])
+    assert simple == list(GUIDANCE.defaults)
 
 
 def saved_workflow(count):
@@ -233,6 +235,20 @@ def test_it_opens_within_a_subgraph(page):
     assert dict(zip(ADVANCED.defaults, replaced["widgets_values"], strict=True)) == expected_of(12)
 
 
+def test_an_api_graph_of_before_opens_with_it_too(page):
+    values = dict(zip([item.name for item in SAVED_WIDGETS], VALUES, strict=True))
+    graph = {
+        "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "x", "weight_dtype": "default"}},
+        "2": {"class_type": GUIDANCE.id, "inputs": {"model": ["1", 0], **values}},
+        "3": {"class_type": GUIDANCE.id, "inputs": {"model": ["2", 0], **GUIDANCE.defaults}},
+    }
+    page.evaluate("graph => window.app.loadApiJson(graph, 'saved')", graph)
+    page.wait_for_function("window.app.graph._nodes.length === 3")
+    found = page.evaluate("async () => (await window.app.graphToPrompt()).output")
+    assert [found[number]["class_type"] for number in "123"] == ["UNETLoader", ADVANCED.id, GUIDANCE.id]
+    assert found["2"]["inputs"] == {"model": ["1", 0], **values}
+
+
 def test_a_workflow_of_now_stays_as_it_is(page):
     """A simple node has four values; neither it nor the sister is taken for an old one."""
     for name in graphs.NAMES:
@@ -240,6 +256,31 @@ def test_a_workflow_of_now_stays_as_it_is(page):
         assert {node["class_type"] for node in kept.values()} & {GUIDANCE.id, ADVANCED.id} == {
             ADVANCED.id if name == graphs.DIAGNOSTICS else GUIDANCE.id
         }
+
+
+def test_it_says_so_in_nodes_2_too(page):
+    """Nodes 2.0 draws widgets by other means; what was chosen there is heard, too."""
+    page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    try:
+        page.evaluate("""() => {
+            window.app.graph.clear();
+            const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+            node.pos = [300, 200];
+            window.app.graph.add(node);
+        }""")
+        node = page.locator(".lg-node")
+        node.get_by_text("temperature (does nothing now)").wait_for(timeout=10_000)
+        assert node.get_by_text("renew_every (does nothing now)").count() == 0
+        page.evaluate("""() => {
+            const [node] = window.app.graph._nodes;
+            const reach = node.widgets.find(one => one.name === 'reach');
+            reach.value = 'attention';
+            reach.callback(reach.value);
+        }""")
+        node.get_by_text("renew_every (does nothing now)").wait_for(timeout=10_000)
+        screenshot(page, "idle_inputs_nodes_2")
+    finally:
+        page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
 
 
 def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):

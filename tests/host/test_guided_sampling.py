@@ -3,6 +3,8 @@
 import pytest
 import torch
 from comparing import BLOCKS, assert_same_effect
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
+from nag_pag_flux.nodes.guidance import NAGPAGGuidance, NAGPAGGuidanceAdvanced
 from oracle import guided_host
 from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
 
@@ -178,3 +180,13 @@ def test_off_is_the_plain_model_to_the_bit(flux, inputs):
 def test_steps_outside_of_the_window_are_plain_to_the_bit(flux):
     model = guided(flux, start_percent=0.5, end_percent=0.5)
     assert torch.equal(sample(model, POSITIVE), sample(flux, POSITIVE))
+
+
+def test_the_simple_node_is_the_advanced_one_at_its_defaults(flux):
+    """The same latents, bit for bit, at the same settings."""
+    simple = NAGPAGGuidance.execute(model=flux, scale=2.0, blocks="1, 3", start_percent=0.1, end_percent=0.9).args[0]
+    inputs = {**ADVANCED.defaults, "scale": 2.0, "blocks": "1, 3", "start_percent": 0.1, "end_percent": 0.9}
+    advanced = NAGPAGGuidanceAdvanced.execute(model=flux, **inputs).args[0]
+    found = sample(simple, POSITIVE, steps=4)
+    assert torch.equal(found, sample(advanced, POSITIVE, steps=4))
+    assert not torch.equal(found, sample(flux, POSITIVE, steps=4))

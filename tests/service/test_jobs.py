@@ -185,7 +185,7 @@ def test_a_run_that_fails_names_node_and_message(service):
     answer = service.post(nag_pag_applied_layers=["25"])
     body = answer.json()
     assert answer.status_code == 500 and answer.headers["Content-Type"].startswith("application/problem+json")
-    assert body["node_error"]["node"] == "NAGPAGGuidance"
+    assert body["node_error"]["node"] == "NAGPAGGuidanceAdvanced"
     assert "block 25 does not exist: this model has double blocks 0 to 18" in body["node_error"]["message"]
     assert "raceback" not in answer.text and ".py" not in answer.text
     job = service.job(body["prompt_id"]).json()

@@ -1,0 +1,118 @@
+"""An input is described once: nodes, requests and options are made from the table, and a default stands nowhere else."""
+
+import ast
+import dataclasses
+
+import pytest
+from nag_pag_flux.lab import host
+from nag_pag_flux.lab.make.locales import NODES
+from nag_pag_flux.nagpag import blocks
+from nag_pag_flux.nagpag.inputs import calibration, guidance, requests
+from nag_pag_flux.nagpag.inputs.kinds import REQUIRED, Choice, Flag, Need, Number, Socket, Text, Texts, plain
+from nag_pag_flux.nagpag.service import request
+from nag_pag_flux.nagpag.settings import Settings
+
+
+def calls(folder, *names):
+    """Where a function or method of one of these names is called, file → how often."""
+    found = {}
+    for path in sorted((host.REPO / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", None))
+            if isinstance(node, ast.Call) and name in names:
+                file = path.relative_to(host.REPO).as_posix()
+                found[file] = found.get(file, 0) + 1
+    return found
+
+
+def test_widgets_options_and_fields_are_made_in_one_place_each():
+    assert calls("nodes", "Input", "Output").keys() == {"nodes/schema.py"}
+    # An option, and two arguments without dashes; all of them by the table's names.
+    assert calls("nagpag", "add_argument") == {"nagpag/service/client/cli.py": 3}
+    assert calls("nagpag/service", "Field") == {"nagpag/service/server/schema.py": 1}
+
+
+def test_settings_are_the_inputs_of_the_node():
+    fields = {field.name: field.default for field in dataclasses.fields(Settings) if field.name != "curve"}
+    assert fields == guidance.ADVANCED.defaults == {item.name: item.default for item in guidance.SAVED_WIDGETS}
+
+
+def test_the_simple_node_has_at_most_six_inputs_and_its_sister_has_them_too():
+    assert len(guidance.GUIDANCE.inputs) <= 6
+    assert set(guidance.GUIDANCE.inputs) < set(guidance.ADVANCED.inputs)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_every_input_has_a_name_of_its_own_and_says_what_it_does(node):
+    assert len({item.name for item in node.inputs}) == len(node.inputs)
+    for item in (*node.inputs, *node.outputs):
+        assert len(item.does) > 15 and item.does.endswith(".")
+    for item in node.widgets:
+        assert item.problem(item.default) is None, item
+        assert all(need.name in {other.name for other in node.inputs} for need in item.needs)
+
+
+@pytest.mark.parametrize("endpoint", request.ENDPOINTS)
+def test_every_field_has_a_valid_default_or_is_required(endpoint):
+    fields = request.ENDPOINTS[endpoint][1]
+    assert len({item.name for item in fields}) == len(fields)
+    for item in fields:
+        assert item.required or item.nullable or item.problem(item.default) is None, item
+
+
+def test_the_published_blocks_are_one_constant():
+    assert blocks.PUBLISHED == blocks.published_blocks(19) == (8, 12, 16)
+    assert blocks.published_blocks(8) == (3, 5, 6) and blocks.published_blocks(4) == (1, 2, 3)
+    assert requests.LAYERS.default == tuple(f"transformer_blocks.{block}.attn" for block in blocks.PUBLISHED)
+    for depth in range(1, 60):
+        found = blocks.published_blocks(depth)
+        assert list(found) == sorted(set(found)) and found[0] >= 0 and found[-1] < depth
+
+
+def test_calibrates_reach_is_the_nodes_own():
+    (reach,) = (item for item in calibration.CALIBRATE.inputs if item.name == "reach")
+    assert (reach.options, reach.default) == (guidance.REACH.options, guidance.REACH.default)
+
+
+# --- kinds ---
+
+COMMON = {"name": "x", "does": "Something."}
+
+
+@pytest.mark.parametrize(
+    "item, rule, good, bad",
+    [
+        (Number(**COMMON, default=1, minimum=0, maximum=2, whole=True), "a whole number from 0 to 2", (0, 2), (3, 1.5)),
+        (Number(**COMMON, default=1.0, minimum=0.5, maximum=2.0), "a number from 0.5 to 2", (0.5, 1), ("1", 2.1)),
+        (
+            Number(**COMMON, default=None, minimum=0, maximum=2**64 - 1, whole=True),
+            "a whole number from 0 to 18446744073709551615 or null",
+            (2**64 - 1,),
+            (2**64,),
+        ),
+        (Choice(**COMMON, default="a", options=("a", "b")), "one of 'a', 'b'", ("b",), ("c", 1)),
+        (Flag(**COMMON, default=False), "true or false", (True,), (1, "true")),
+        (Text(**COMMON, default="", most=9), "a text of at most 9 characters", ("",), (1, None)),
+        (Texts(**COMMON, default=("a",), least=1, most=2), "a list of 1 to 2 texts", (["a"],), ([], "a", ["a"] * 3)),
+        (Socket(**COMMON, kind="MODEL"), "MODEL", (object(),), ()),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_kind_says_what_is_valid_and_what_is_wrong(item, rule, good, bad):
+    assert item.rule() == rule
+    assert [item.problem(value) for value in good] == [None] * len(good)
+    assert [item.problem(value) for value in bad] == [f"x {value!r} is not {rule}" for value in bad]
+
+
+def test_what_has_no_default_is_required():
+    assert Text(**COMMON).required and not Text(**COMMON, default=None).required
+    assert Text(**COMMON, default=None).nullable and repr(REQUIRED) == "REQUIRED"
+
+
+def test_a_need_is_met_by_a_word_or_above_a_number():
+    assert Need("reach", ("output",)).met("output") and not Need("reach", ("output",)).met("attention")
+    assert Need("reach_blocks", above=0).met(1) and not Need("reach_blocks", above=0).met(0)
+
+
+def test_numbers_as_people_write_them():
+    assert [plain(number) for number in (1.0, 0.5, 10, 2**64 - 1)] == ["1", "0.5", "10", "18446744073709551615"]
