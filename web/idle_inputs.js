@@ -3,7 +3,7 @@
 import { app } from "../../scripts/app.js";
 
 const NEEDS = "nag_pag_needs";
-const SAID = " (does nothing now)";
+const SAID = " (no effect)";
 
 function valueOf(node, name) {
   const widget = node.widgets?.find((one) => one.name === name);

@@ -269,15 +269,15 @@ def test_it_says_so_in_nodes_2_too(page):
             window.app.graph.add(node);
         }""")
         node = page.locator(".lg-node")
-        node.get_by_text("temperature (does nothing now)").wait_for(timeout=10_000)
-        assert node.get_by_text("renew_every (does nothing now)").count() == 0
+        node.get_by_text("temperature (no effect)").wait_for(timeout=10_000)
+        assert node.get_by_text("renew_every (no effect)").count() == 0
         page.evaluate("""() => {
             const [node] = window.app.graph._nodes;
             const reach = node.widgets.find(one => one.name === 'reach');
             reach.value = 'attention';
             reach.callback(reach.value);
         }""")
-        node.get_by_text("renew_every (does nothing now)").wait_for(timeout=10_000)
+        node.get_by_text("renew_every (no effect)").wait_for(timeout=10_000)
         screenshot(page, "idle_inputs_nodes_2")
     finally:
         page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
@@ -289,7 +289,7 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
         window.app.graph.add(node);
         const widget = name => node.widgets.find(one => one.name === name);
-        const idle = one => (one.label ?? one.name).endsWith('(does nothing now)');
+        const idle = one => (one.label ?? one.name).endsWith('(no effect)');
         const shown = () => node.widgets.filter(idle).map(one => one.name);
         const found = [shown()];
         const choose = (name, value) => {
