@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +21,7 @@ EARLIER: dict[str, str] = {
     "29793a6c59c6": "817033e2cc4b",  # the CNN judge
     "223f7050cecd": "475f8c15e8e2",  # verdicts
     "488a9928e3fd": "b0f754825649",  # what is found again
-    "062e9f013839": "0f8110a07ff2",  # guided pictures
+    "b47d7b848021": "0f8110a07ff2",  # guided pictures
 }
 
 
@@ -29,6 +30,11 @@ def digest(sources: Iterable[str], also: str = "") -> str:
 
     also: what decides it beside the code, such as a recipe.
     """
+    return _digest(tuple(sources), also)
+
+
+@cache  # files are asked for by it thousands of times, and a tree takes some milliseconds
+def _digest(sources: tuple[str, ...], also: str) -> str:
     trees = [_only_what_computes(ast.parse(source)) for source in sources]
     found = hashlib.sha256("\0".join((also, *map(_written, trees))).encode()).hexdigest()[:12]
     return EARLIER.get(found, found)
