@@ -14,8 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import torch
@@ -27,55 +26,19 @@ from ..in_host import enter_host
 from . import page
 from .live_bytes import LiveBytes
 from .random_flux import FULL, Sizes, now, random_flux, step_seconds
+from .results import DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times
 
 CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, latent=32)
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
 STEPS, ROUNDS = 8, 8
 RENEWALS = (1, 2, 4, 8)
-PUBLISHED, FIRST = (8, 12, 16), 8  # of 19 double blocks
 SKIPPED = (7, 8, 9)  # the layers that SkipLayerGuidanceDiT skips by default, of both kinds
-DEFAULTS, SCALE_0, IDENTITY, SOFTENED = "the node's defaults", "scale 0", "attention, identity", "attention, softened"
 
 
-class Shares(NamedTuple):
-    """What one block takes of a plain step, as timed in this run."""
-
-    double: float
-    single: float
-
-    def of(self, doubles: float, singles: float) -> float:
-        return doubles * self.double + singles * self.single
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Something to time.
-
-    blocks: how many double and single blocks a step runs through beside the plain model's own. every: it does so at
-    every so many steps. whole: how many whole passes more. reach: None where guidance is not ours.
-    """
-
-    name: str
-    model: Any
-    blocks: tuple[int, int] = (0, 0)
-    every: int = 1
-    whole: int = 0
-    cfg: float = 1.0
-    reach: str | None = None
-
-    def renewed(self, step: int) -> bool:
-        return step % self.every == 0
-
-    def counted(self, shares: Shares, steps: int = STEPS) -> float:
-        """What counting blocks predicts for a sampling: of few steps, more are renewed than one in `every`."""
-        renewed = sum(map(self.renewed, range(steps))) / steps
-        return 1.0 + self.whole + shares.of(*self.blocks) * renewed
-
-
-def contenders(model: Any, sizes: Sizes) -> list[Contender]:
+def entries(model: Any, sizes: Sizes) -> list[Entry]:
     """Guidance at every reach, renewal and negative branch; the host's own peers; CFG."""
-    published = ", ".join(str(number * sizes.doubles // 19) for number in PUBLISHED)
-    first = str(FIRST * sizes.doubles // 19)
+    published = ", ".join(str(block) for block in published_blocks(sizes.doubles))
+    first = str(published_blocks(sizes.doubles)[0])
     return [
         _guided(model, SCALE_0, scale=0.0),
         _guided(model, DEFAULTS),
@@ -88,13 +51,18 @@ def contenders(model: Any, sizes: Sizes) -> list[Contender]:
             for reach in ("double blocks", "output")
             for every in RENEWALS
         ),
-        Contender("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
+        Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
         _skip_layers(model, sizes),
-        Contender("CFG 2", model, whole=1, cfg=2.0),
+        Entry("CFG 2", model, whole=1, cfg=2.0),
     ]
 
 
-def _guided(model: Any, name: str, **inputs: Any) -> Contender:
+def published_blocks(depth: int) -> list[int]:
+    """The blocks of the published form, 8, 12 and 16 of 19, at the same depth of a model of so many double blocks."""
+    return [number * depth // 19 for number in (8, 12, 16)]
+
+
+def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     from ...nagpag.patch import apply_guidance, find_flux, make_plan
     from ...nagpag.settings import Settings
 
@@ -104,68 +72,32 @@ def _guided(model: Any, name: str, **inputs: Any) -> Contender:
     doubles = sum(position < plan.double_blocks for position in branch)
     every = settings.renew_every if plan.renews else 1
     blocks = (doubles, len(branch) - doubles)
-    return Contender(name, apply_guidance(model, settings), blocks, every, reach=settings.reach)
+    return Entry(name, apply_guidance(model, settings), blocks, every, reach=settings.reach)
 
 
-def _skip_layers(model: Any, sizes: Sizes) -> Contender:
+def _skip_layers(model: Any, sizes: Sizes) -> Entry:
     layers = ", ".join(map(str, SKIPPED))
     patched = host_node(model, "nodes_slg", "SkipLayerGuidanceDiT", (3.0, 0.0, 1.0, layers, layers))
     fewer = tuple(-sum(layer < depth for layer in SKIPPED) for depth in (sizes.doubles, sizes.singles))
-    return Contender("ComfyUI's SkipLayerGuidanceDiT", patched, (fewer[0], fewer[1]), whole=1)
+    return Entry("ComfyUI's SkipLayerGuidanceDiT", patched, (fewer[0], fewer[1]), whole=1)
 
 
 # --- time ---
 
 
-@dataclass
-class Times:
-    """Of each contender, by name, the ratios of its steps to plain ones, one list a round; of the plain steps, seconds."""
-
-    ratios: dict[str, list[list[float]]]
-    plain: list[float]
-    shares: Shares
-
-    def at(self, contender: Contender, quantile: float = 0.5) -> float:
-        """The mean step's ratio, over the steps that renew a branch and those that don't, each at this quantile."""
-        return _mean_step(contender, self.ratios[contender.name], quantile)
-
-    def error(self, contender: Contender) -> float:
-        """The standard error of the ratio, from how the rounds differ; not a number after a single one."""
-        rounds = [_mean_step(contender, [ratios], 0.5) for ratios in self.ratios[contender.name]]
-        return statistics.stdev(rounds) / len(rounds) ** 0.5 if len(rounds) > 1 else float("nan")
-
-    def gap(self, contender: Contender) -> float:
-        """How much more than counting blocks predicts, in shares of a plain step."""
-        return self.at(contender) - contender.counted(self.shares)
-
-
-def _mean_step(contender: Contender, rounds: list[list[float]], quantile: float) -> float:
-    # A median over all steps would not see the few that renew.
-    kinds: dict[bool, list[float]] = {}
-    for ratios in rounds:
-        for step, ratio in enumerate(ratios):
-            kinds.setdefault(contender.renewed(step), []).append(ratio)
-    total = sum(len(kind) for kind in kinds.values())
-    return sum(len(kind) / total * _quantile(kind, quantile) for kind in kinds.values())
-
-
-def _quantile(values: list[float], quantile: float) -> float:
-    return float(torch.tensor(values, dtype=torch.float64).quantile(quantile))
-
-
-def time_steps(model: Any, entries: list[Contender], sizes: Sizes, rounds: int = ROUNDS, steps: int = STEPS) -> Times:
-    """Time all contenders in alternation with the plain model, each second round in the opposite order."""
-    ratios: dict[str, list[list[float]]] = {contender.name: [] for contender in entries}
+def time_steps(model: Any, timed: list[Entry], sizes: Sizes, rounds: int = ROUNDS, steps: int = STEPS) -> Times:
+    """Time all entries in alternation with the plain model, each second round in the opposite order."""
+    ratios: dict[str, list[list[float]]] = {entry.name: [] for entry in timed}
     plain, shares = [], []
     step_seconds(model, sizes, 2)  # warm
-    with tqdm(total=rounds * len(entries), unit="run", desc="timing") as bar:
+    with tqdm(total=rounds * len(timed), unit="run", desc="timing") as bar:
         for number in range(rounds):
             before = step_seconds(model, sizes, steps)
             plain += before
-            for contender in entries[:: -1 if number % 2 else 1]:
-                spent = step_seconds(contender.model, sizes, steps, contender.cfg)
+            for entry in timed[:: -1 if number % 2 else 1]:
+                spent = step_seconds(entry.model, sizes, steps, entry.cfg)
                 after = step_seconds(model, sizes, steps)
-                ratios[contender.name].append([2 * s / (b + a) for s, b, a in zip(spent, before, after, strict=True)])
+                ratios[entry.name].append([2 * s / (b + a) for s, b, a in zip(spent, before, after, strict=True)])
                 plain += after
                 before = after
                 bar.update()
@@ -210,24 +142,17 @@ def peak_bytes(model: Any, sizes: Sizes, cfg: float = 1.0) -> int:
     return live.peak
 
 
-class Graphs(NamedTuple):
-    """What torch.compile made of a sampling."""
-
-    graphs: int
-    breaks: int
-
-
-def compiled_graphs(contender: Contender, sizes: Sizes, steps: int = STEPS) -> Graphs:
+def compiled_graphs(entry: Entry, sizes: Sizes, steps: int = STEPS) -> Graphs:
     """Compile by the host's own wrapper, sample, and count; the compiler behind the graphs does not matter for that."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
     counters.clear()
-    compiled = contender.model.clone()
+    compiled = entry.model.clone()
     set_torch_compile_wrapper(compiled, backend="eager", dynamic=False)
     with _attention_of_a_gpu():
-        step_seconds(compiled, sizes, steps, contender.cfg)
+        step_seconds(compiled, sizes, steps, entry.cfg)
     return Graphs(counters["stats"]["unique_graphs"], sum(counters["graph_break"].values()))
 
 
@@ -241,15 +166,15 @@ def _attention_of_a_gpu() -> Iterator[None]:
         yield
 
 
-def synchronisations(contender: Contender, sizes: Sizes, steps: int = STEPS) -> int | None:
+def synchronisations(entry: Entry, sizes: Sizes, steps: int = STEPS) -> int | None:
     """How often a sampling makes the host wait for the GPU, by torch's own warnings; None on a CPU."""
-    if contender.model.load_device.type != "cuda":
+    if entry.model.load_device.type != "cuda":
         return None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            step_seconds(contender.model, sizes, steps, contender.cfg)
+            step_seconds(entry.model, sizes, steps, entry.cfg)
         finally:
             torch.cuda.set_sync_debug_mode("default")
     return sum("synchronizing" in str(warning.message) for warning in caught)
@@ -258,48 +183,28 @@ def synchronisations(contender: Contender, sizes: Sizes, steps: int = STEPS) -> 
 # --- all of it ---
 
 
-@dataclass
-class Results:
-    """What one device said. By contender's name; "plain" is the plain model, in all but the times."""
-
-    device: torch.device
-    sizes: Sizes
-    steps: int
-    rounds: int
-    contenders: list[Contender]
-    times: Times
-    peaks: dict[str, int]
-    graphs: dict[str, Graphs]
-    synchronisations: dict[str, int | None]
-
-    @property
-    def activation(self) -> int:
-        """Bytes of one activation of the picture's tokens, in bfloat16."""
-        return 2 * self.sizes.picture * self.sizes.hidden
-
-
 def measure(
     sizes: Sizes, device: torch.device, compiled: Sizes = COMPILED, rounds: int = ROUNDS, steps: int = STEPS
 ) -> Results:
     """Time, memory, compiled graphs and synchronisations on a device, of random models of these sizes."""
     plain = random_flux(sizes, device)
-    entries = contenders(plain, sizes)
-    times = time_steps(plain, entries, sizes, rounds, steps)
-    everyone = [Contender("plain", plain), *entries]
-    peaks = {c.name: peak_bytes(c.model, sizes, c.cfg) for c in tqdm(everyone, desc="memory")}
-    waits = {c.name: synchronisations(c, sizes, steps) for c in everyone}
+    timed = entries(plain, sizes)
+    times = time_steps(plain, timed, sizes, rounds, steps)
+    everyone = [Entry("plain", plain), *timed]
+    peaks = {e.name: peak_bytes(e.model, sizes, e.cfg) for e in tqdm(everyone, desc="memory")}
+    waits = {e.name: synchronisations(e, sizes, steps) for e in everyone}
     graphs = _graphs(compiled, device, steps)
     # The models go: what is kept are numbers and names.
-    entries = [dataclasses.replace(contender, model=None) for contender in entries]
-    return Results(device, sizes, steps, rounds, entries, times, peaks, graphs, waits)
+    timed = [dataclasses.replace(entry, model=None) for entry in timed]
+    return Results(device, sizes, steps, rounds, timed, times, peaks, graphs, waits)
 
 
 def _graphs(sizes: Sizes, device: torch.device, steps: int) -> dict[str, Graphs]:
     small = random_flux(sizes, device)
-    everyone = [Contender("plain", small), *contenders(small, sizes)]
+    everyone = [Entry("plain", small), *entries(small, sizes)]
     # One renewal stands for all: the graphs are those of a step that renews and one that does not.
-    told = [contender for contender in everyone if contender.every in (1, 4)]
-    return {c.name: compiled_graphs(c, sizes, steps) for c in tqdm(told, desc="torch.compile")}
+    told = [entry for entry in everyone if entry.every in (1, 4)]
+    return {e.name: compiled_graphs(e, sizes, steps) for e in tqdm(told, desc="torch.compile")}
 
 
 def main(arguments: list[str]) -> int:

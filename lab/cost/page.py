@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import platform
 import statistics
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from ...nagpag.blocks import auto_blocks
 from .. import host
 from ..make.markdown import table
-
-if TYPE_CHECKING:
-    from .bench import Contender, Results
+from .goals import goals
+from .results import Entry, Results
 
 PAGE = host.REPO / "docs" / "cost.md"
 GPU_PAGE = host.REPO / "docs" / "cost_gpu.md"
@@ -23,26 +20,6 @@ NOT_ON_A_GPU = (
     "Not measured yet: no GPU was at hand. On a machine with one, `make bench` also times a FLUX of FLUX.1's full size "
     "with random bfloat16 weights at 1024×1024 and writes cost_gpu.md; until then nothing here is known to hold there."
 )
-
-
-class Goal(NamedTuple):
-    """What was set out to reach: at most `limit`. value: None where this run could not measure it; who: whose it is."""
-
-    text: str
-    value: float | None
-    limit: float
-    form: str
-    who: str = ""
-
-    @property
-    def verdict(self) -> str:
-        if self.value is None:
-            return "not measured"
-        return "met" if self.value <= self.limit else "**missed**"
-
-    def row(self) -> tuple[str, str, str]:
-        shown = "" if self.value is None else self.form.format(self.value)
-        return self.text, f"{shown} ({self.who})" if self.who else shown, self.verdict
 
 
 def page(results: Results) -> str:
@@ -66,9 +43,12 @@ def page(results: Results) -> str:
 
 def _how(results: Results) -> str:
     sizes = results.sizes
-    return f"""Made by `make bench`: a FLUX of {sizes.doubles} double and {sizes.singles} single blocks, width {sizes.hidden:,}, random bfloat16 weights,
-{sizes.picture:,} picture and {sizes.text} text tokens, {results.steps} Euler steps, {results.rounds} rounds, ComfyUI {_version()}, torch {torch.__version__}, on
-{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. The rows *attention* guide blocks 8, 12 and 16, the
+    return f"""Made by `make bench`: a FLUX of {sizes.doubles} double and {sizes.singles} single blocks, \
+width {sizes.hidden:,}, random bfloat16 weights,
+{sizes.picture:,} picture and {sizes.text} text tokens, {results.steps} Euler steps, {results.rounds} rounds, \
+ComfyUI {_version()}, torch {torch.__version__}, on
+{_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
+The rows *attention* guide blocks 8, 12 and 16, the
 defaults {blocks_range(sizes.doubles)} by a branch that is renewed every 4th step; the branches of the
 longer reaches start in block 8. Random weights cost what trained ones do; they say nothing of pictures."""
 
@@ -93,53 +73,55 @@ def _version() -> str:
 # --- time and memory ---
 
 
-COST_NOTES = """*A step*: each step's time over that of the plain steps before and after it, the median, ± its standard error from how
-the rounds differ; *middle half*: from the lower to the upper quartile of steps. Where a branch is renewed now and then, the
-steps that renew it and those that don't have medians of their own, weighed by how many of each a sampling has. *Counted*: the blocks
+COST_NOTES = """*A step*: each step's time over that of the plain steps before and after it, the median, \
+± its standard error from how
+the rounds differ; *middle half*: from the lower to the upper quartile of steps. \
+Where a branch is renewed now and then, the
+steps that renew it and those that don't have medians of their own, weighed by how many of each a sampling has. \
+*Counted*: the blocks
 that the negative branch runs through, each at its share of a plain step as timed in the same run, over the steps that
-renew it. *Gap*: a step less counted, in shares of a plain step. *Memory*: what a step takes at its peak beyond the plain
-model's peak, in activations of the picture's tokens (tokens × width, bfloat16). `scale 0` is the plain model itself: its row
+renew it. *Gap*: a step less counted, in shares of a plain step. *Memory*: \
+what a step takes at its peak beyond the plain
+model's peak, in activations of the picture's tokens (tokens × width, bfloat16). \
+`scale 0` is the plain model itself: its row
 says how exact the others are. CFG and NAGuidance run both passes as one batch of two,
 which may take less than two passes one after the other."""
 
 
 def cost_table(results: Results) -> str:
-    """One row for each contender."""
+    """One row for each entry."""
     plain = statistics.median(results.times.plain)
     head = ("", "a step", "middle half", "counted", "gap", "seconds", "memory")
-    rows = [_cost_row(results, contender, plain) for contender in results.contenders]
+    rows = [_cost_row(results, entry, plain) for entry in results.entries]
     return table(head, [("plain", "1", "", "1", "", f"{plain:.3g}", ""), *rows])
 
 
-def _cost_row(results: Results, contender: Contender, plain: float) -> list[str]:
+def _cost_row(results: Results, entry: Entry, plain: float) -> list[str]:
     times = results.times
-    low, ratio, high = (times.at(contender, quantile) for quantile in (0.25, 0.5, 0.75))
+    low, ratio, high = (times.at(entry, quantile) for quantile in (0.25, 0.5, 0.75))
     return [
-        contender.name,
-        f"{ratio:.3f}× ± {times.error(contender):.3f}",
+        entry.name,
+        f"{ratio:.3f}× ± {times.error(entry):.3f}",
         f"{low:.3f} to {high:.3f}",
-        f"{contender.counted(times.shares, results.steps):.3f}×",
-        f"{times.gap(contender):+.1%}",
+        f"{entry.counted(times.shares, results.steps):.3f}×",
+        f"{times.gap(entry):+.1%}",
         f"{ratio * plain:.3g}",
-        f"{extra_memory(results, contender.name):+.2f}",
+        f"{results.extra_memory(entry.name):+.2f}",
     ]
-
-
-def extra_memory(results: Results, name: str) -> float:
-    """Peak memory beyond the plain model's, in activations of the picture's tokens."""
-    return (results.peaks[name] - results.peaks["plain"]) / results.activation
 
 
 # --- compiled graphs, and synchronisations ---
 
 
-COMPILE_NOTES = """By the host's own compile wrapper, on a small FLUX, with the attention function that the host takes on a GPU. A graph
-more than the plain model's is one compilation more in a sampling, not one at every step: a step that computes a branch and one
+COMPILE_NOTES = """By the host's own compile wrapper, on a small FLUX, \
+with the attention function that the host takes on a GPU. A graph
+more than the plain model's is one compilation more in a sampling, not one at every step: \
+a step that computes a branch and one
 that reuses its difference are two graphs, and so are two inputs of different batch size."""
 
 
 def compile_table(results: Results) -> str:
-    """Graphs and breaks of each contender; synchronisations where there is a GPU."""
+    """Graphs and breaks of each entry; synchronisations where there is a GPU."""
     rows = [
         (name, str(graphs.graphs), str(graphs.breaks), _count(results.synchronisations[name]))
         for name, graphs in results.graphs.items()
@@ -157,60 +139,3 @@ def _count(number: int | None) -> str:
 def goal_table(results: Results) -> str:
     """Each goal beside what was measured, and whether it is met."""
     return table(("goal", "measured", ""), [goal.row() for goal in goals(results)])
-
-
-def goals(results: Results) -> list[Goal]:
-    """What was set out to reach."""
-    from .bench import DEFAULTS, IDENTITY, SOFTENED
-
-    ratio = {contender.name: results.times.at(contender) for contender in results.contenders}
-    limit = 1.005 if results.device.type == "cuda" else 1.03
-    return [
-        Goal(f"reach attention, identity: at most {limit:g}×", ratio[IDENTITY], limit, "{:.3f}×"),
-        Goal("reach attention, softened on three blocks: at most 1.02×", ratio[SOFTENED], 1.02, "{:.3f}×"),
-        Goal("the node's defaults: at most 1.10×", ratio[DEFAULTS], 1.10, "{:.3f}×"),
-        *_goals_of_all(results),
-    ]
-
-
-def _goals_of_all(results: Results) -> list[Goal]:
-    """Those that all of our contenders are to meet: the worst one is shown."""
-    times, plain = results.times, results.graphs["plain"]
-    ours = {c.name: c for c in results.contenders if c.reach and c.name != "scale 0"}
-    inside = [name for name, contender in ours.items() if contender.reach == "attention"]
-    beyond = [name for name in ours if name not in inside]
-    compiled = [name for name in ours if name in results.graphs]
-    return [
-        _worst(
-            "every reach within 3 % of counted, beyond two standard errors",
-            ours,
-            lambda n: max(0.0, abs(times.gap(ours[n])) - 2 * times.error(ours[n])),
-            0.03,
-            "{:.1%}",
-        ),
-        _worst(
-            "reach attention: at most 1 activation more, and 1 % of one for the tokens' norms",
-            inside,
-            lambda n: extra_memory(results, n),
-            1.01,
-            "{:.2f}",
-        ),
-        _worst("longer reaches: at most 3 activations more", beyond, lambda n: extra_memory(results, n), 3, "{:.2f}"),
-        _worst("no graph break beyond plain's", compiled, lambda n: results.graphs[n].breaks, plain.breaks, "{:.0f}"),
-        _worst(
-            "no recompile beyond plain's", compiled, lambda n: results.graphs[n].graphs, plain.graphs, "{:.0f} graphs"
-        ),
-        _worst(
-            "no synchronisation beyond plain's",
-            ours,
-            lambda n: results.synchronisations[n],
-            results.synchronisations["plain"] or 0,
-            "{:.0f}",
-        ),
-    ]
-
-
-def _worst(text: str, names: Iterable[str], measured: Callable[[str], float | None], limit: float, form: str) -> Goal:
-    values = {name: value for name in names if (value := measured(name)) is not None}
-    who = max(values, key=values.__getitem__, default="")
-    return Goal(text, values.get(who), limit, form, who)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sizes:
-    """hidden: a multiple of 128, the size of a head. text: tokens of the prompt. latent: height and width, in latents."""
+    """hidden: a multiple of 128, the size of a head. text: tokens of the prompt. latent: its height and width."""
 
     hidden: int
     doubles: int

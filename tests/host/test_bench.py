@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from nag_pag_flux.lab.cost import bench, page
-from nag_pag_flux.lab.cost.bench import Contender, Shares, Times
+from nag_pag_flux.lab.cost import bench, goals, page
 from nag_pag_flux.lab.cost.random_flux import Sizes, random_flux, step_seconds
+from nag_pag_flux.lab.cost.results import Entry, Shares, Times
 
 TINY = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
 CPU = torch.device("cpu")
@@ -23,35 +23,35 @@ def tiny():
     return random_flux(TINY, CPU)
 
 
-def test_every_contender_has_its_rows(results):
+def test_every_entry_has_its_rows(results):
     text = page.page(results)
-    for name in ("plain", *(contender.name for contender in results.contenders)):
+    for name in ("plain", *(entry.name for entry in results.entries)):
         assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
-    assert len(results.contenders) == 17
+    assert len(results.entries) == 17
     assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
 
 
 def test_what_no_gpu_measured_is_said(results):
     assert "Not measured yet: no GPU was at hand" in page.page(results)
-    assert [goal.verdict for goal in page.goals(results)][-1] == "not measured"
+    assert [goal.verdict for goal in goals.goals(results)][-1] == "not measured"
 
 
 def test_compiled_graphs_are_those_of_plain_or_one_more(results):
     """One more where a renewed branch alternates with its kept difference; see test_compile."""
-    for contender in results.contenders:
-        if contender.reach and contender.name in results.graphs:
-            assert results.graphs[contender.name] == (2 if contender.every > 1 else 1, 0), contender.name
+    for entry in results.entries:
+        if entry.reach and entry.name in results.graphs:
+            assert results.graphs[entry.name] == (2 if entry.every > 1 else 1, 0), entry.name
 
 
 def test_a_goal_is_met_missed_or_open():
-    goals = [page.Goal("a goal", value, 1.03, "{:.3f}×", "someone") for value in (1.03, 1.031, None)]
-    assert [goal.verdict for goal in goals] == ["met", "**missed**", "not measured"]
-    assert goals[1].row() == ("a goal", "1.031× (someone)", "**missed**")
+    found = [goals.Goal("a goal", value, 1.03, "{:.3f}×", "someone") for value in (1.03, 1.031, None)]
+    assert [goal.verdict for goal in found] == ["met", "**missed**", "not measured"]
+    assert found[1].row() == ("a goal", "1.031× (someone)", "**missed**")
 
 
 def test_blocks_are_counted_as_by_hand(tiny):
     """The branch starts in block 1 of 4 and runs through 3 double and 2 single blocks."""
-    named = {contender.name: contender for contender in bench.contenders(tiny, TINY)}
+    named = {entry.name: entry for entry in bench.entries(tiny, TINY)}
     shares = Shares(0.1, 0.05)
 
     def counted(name, steps=8):
@@ -67,18 +67,18 @@ def test_blocks_are_counted_as_by_hand(tiny):
 
 
 def test_steps_that_renew_are_put_together_with_the_others():
-    contender = Contender("a branch", None, blocks=(1, 0), every=4)
+    entry = Entry("a branch", None, blocks=(1, 0), every=4)
     rounds = [[1.4, 1.0, 1.01, 1.0] * 2, [1.4, 1.0, 1.0, 9.9] * 2]  # an outlier in a quarter of the others
     times = Times({"a branch": rounds}, [], Shares(0.4, 0.0))
-    assert times.at(contender) == pytest.approx((1.4 + 3 * 1.0) / 4)
-    assert times.gap(contender) == pytest.approx(0.0)
+    assert times.at(entry) == pytest.approx((1.4 + 3 * 1.0) / 4)
+    assert times.gap(entry) == pytest.approx(0.0)
 
 
 def test_the_error_comes_from_how_rounds_differ():
-    contender = Contender("any", None)
+    entry = Entry("any", None)
     times = Times({"any": [[1.0] * 4, [1.1] * 4]}, [], Shares(0.0, 0.0))
-    assert times.at(contender) == pytest.approx(1.05) and times.error(contender) == pytest.approx(0.05)
-    assert math.isnan(Times({"any": [[1.0] * 4]}, [], Shares(0.0, 0.0)).error(contender))
+    assert times.at(entry) == pytest.approx(1.05) and times.error(entry) == pytest.approx(0.05)
+    assert math.isnan(Times({"any": [[1.0] * 4]}, [], Shares(0.0, 0.0)).error(entry))
 
 
 def test_blocks_take_their_share_of_a_step(tiny):

@@ -1,0 +1,116 @@
+"""What is timed, and what a device said of it."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from .random_flux import Sizes
+
+# Rows that goals are about.
+DEFAULTS, SCALE_0, IDENTITY, SOFTENED = "the node's defaults", "scale 0", "attention, identity", "attention, softened"
+
+
+class Shares(NamedTuple):
+    """What one block takes of a plain step, as timed in this run."""
+
+    double: float
+    single: float
+
+    def of(self, doubles: float, singles: float) -> float:
+        return doubles * self.double + singles * self.single
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something to time.
+
+    blocks: how many double and single blocks a step runs through beside the plain model's own. every: it does so at
+    every so many steps. whole: how many whole passes more. reach: None where guidance is not ours.
+    """
+
+    name: str
+    model: Any
+    blocks: tuple[int, int] = (0, 0)
+    every: int = 1
+    whole: int = 0
+    cfg: float = 1.0
+    reach: str | None = None
+
+    def renewed(self, step: int) -> bool:
+        return step % self.every == 0
+
+    def counted(self, shares: Shares, steps: int) -> float:
+        """What counting blocks predicts for a sampling: of few steps, more are renewed than one in `every`."""
+        renewed = sum(map(self.renewed, range(steps))) / steps
+        return 1.0 + self.whole + shares.of(*self.blocks) * renewed
+
+
+@dataclass
+class Times:
+    """Of each entry, by name, the ratios of its steps to plain ones, one list a round; seconds of the plain steps."""
+
+    ratios: dict[str, list[list[float]]]
+    plain: list[float]
+    shares: Shares
+
+    def at(self, entry: Entry, quantile: float = 0.5) -> float:
+        """The mean step's ratio, over the steps that renew a branch and those that don't, each at this quantile."""
+        return _mean_step(entry, self.ratios[entry.name], quantile)
+
+    def error(self, entry: Entry) -> float:
+        """The standard error of the ratio, from how the rounds differ; not a number after a single one."""
+        rounds = [_mean_step(entry, [ratios], 0.5) for ratios in self.ratios[entry.name]]
+        return statistics.stdev(rounds) / len(rounds) ** 0.5 if len(rounds) > 1 else float("nan")
+
+    def gap(self, entry: Entry) -> float:
+        """How much more than counting blocks predicts, in shares of a plain step."""
+        return self.at(entry) - entry.counted(self.shares, len(self.ratios[entry.name][0]))
+
+
+def _mean_step(entry: Entry, rounds: list[list[float]], quantile: float) -> float:
+    # A median over all steps would not see the few that renew.
+    kinds: dict[bool, list[float]] = {}
+    for ratios in rounds:
+        for step, ratio in enumerate(ratios):
+            kinds.setdefault(entry.renewed(step), []).append(ratio)
+    total = sum(len(kind) for kind in kinds.values())
+    return sum(len(kind) / total * _quantile(kind, quantile) for kind in kinds.values())
+
+
+def _quantile(values: list[float], quantile: float) -> float:
+    return float(torch.tensor(values, dtype=torch.float64).quantile(quantile))
+
+
+class Graphs(NamedTuple):
+    """What torch.compile made of a sampling."""
+
+    graphs: int
+    breaks: int
+
+
+@dataclass
+class Results:
+    """What one device said. By entry's name; "plain" is the plain model, in all but the times."""
+
+    device: torch.device
+    sizes: Sizes
+    steps: int
+    rounds: int
+    entries: list[Entry]
+    times: Times
+    peaks: dict[str, int]
+    graphs: dict[str, Graphs]
+    synchronisations: dict[str, int | None]
+
+    @property
+    def activation(self) -> int:
+        """Bytes of one activation of the picture's tokens, in bfloat16."""
+        return 2 * self.sizes.picture * self.sizes.hidden
+
+    def extra_memory(self, name: str) -> float:
+        """Peak memory beyond the plain model's, in activations of the picture's tokens."""
+        return (self.peaks[name] - self.peaks["plain"]) / self.activation
