@@ -19,7 +19,7 @@ COMMANDS = {
     "autoencoder": "toy.autoencoder",
     "evidence": "evidence.report",
     "choosing": "evidence.choosing",
-    "calibrate": "evidence.alignment",
+    "calibrate": "evidence.calibration",
     "judge_cnn": "evidence.judge_cnn",
     "bench": "cost.bench",
     "make_workflows": "make.workflows",

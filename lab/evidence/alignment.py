@@ -1,7 +1,6 @@
-"""Which guidance does a model itself ask for? Signals that need no judge, beside the judges' gains: docs/calibration.md
+"""Alignment: does guidance point from what a model predicts to what is true? Beside it, what the judges say.
 
-python3 lab/host.py run -- lab/run.py calibrate: alignment on two of the trained models, recovery on those whose pictures of the
-choosing set are kept (make evidence makes them). What is measured is kept in the cache, so that a run resumes.
+What is measured is kept in the cache, so that a run resumes.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ from tqdm import tqdm
 from ...nagpag.measure import Measured
 from .. import host
 from ..toy import shapes
-from . import choosing, runs, sampling
+from . import gains, runs, sampling
 from .contenders import DOUBLES, Contender, cfg, nagpag, plain
-from .runs import CHOOSING, PART, Subject
+from .runs import CHOOSING, PART_SIZE, Subject
 from .signals import align, mean, together
 
 PICTURES, SCENES, NOISE = 32, 5_000, 6_000  # how many held-out renders, and the seeds of their scenes and noise
 SIGMAS = (0.9, 0.7, 0.4)  # of alignment
-SEEDS = range(6)  # of the models that recovery is looked at on
-# The judges' gains are those of choosing.blocks_round. Its branches to the output are renewed every 4th step; here
+# The judges' gains are those of rounds.blocks_round. Its branches to the output are renewed every 4th step; here
 # every prediction is by itself, so that all are renewed at each.
 STRENGTHS: dict[str, dict[str, Any]] = {
     "attention": {"scale": 3.0, "tau": 1.5, "alpha": 0.1, "perturbation": 1.0},
@@ -81,7 +79,7 @@ def settings() -> list[Setting]:
 # --- pictures and the model ---
 
 
-class Bench:
+class Rig:
     """A trained model in the host, held-out renders with their captions, and what the plain model makes of them.
 
     In float32: guidance this weak is not much larger than the rounding of bfloat16, which direction and residual share.
@@ -114,10 +112,10 @@ class Bench:
 # --- signals and gains ---
 
 
-def alignment(bench: Bench, contender: Contender) -> dict[str, Measured]:
+def alignment(rig: Rig, contender: Contender) -> dict[str, Measured]:
     """Does guidance point to the truth? Over all sigmas."""
-    guided, truth = bench.predict(contender, bench.renders, bench.captions, SIGMAS)
-    pairs = zip(guided, bench.plain_prediction, strict=True)
+    guided, truth = rig.predict(contender, rig.renders, rig.captions, SIGMAS)
+    pairs = zip(guided, rig.plain_prediction, strict=True)
     found = together([align(one - other, truth - other) for one, other in pairs])
     return {"cosine": mean(found.cosines), "weight": found.weight, "closer": mean(found.closer)}
 
@@ -127,10 +125,10 @@ def measure(path: Path, wanted: list[Setting]) -> Numbers:
     kept = _kept(path)
     found: dict[str, dict] = json.loads(kept.read_text()) if kept.exists() else {}
     missing = [setting for setting in wanted if setting.key not in found]
-    bench = Bench(path) if missing else None
+    rig = Rig(path) if missing else None
     for setting in tqdm(missing, desc=f"{path.stem}, alignment", unit="setting"):
-        assert bench is not None
-        numbers = alignment(bench, setting.contender(renew_every=1))
+        assert rig is not None
+        numbers = alignment(rig, setting.contender(renew_every=1))
         found[setting.key] = {name: asdict(measured) for name, measured in numbers.items()}
         _write(kept, json.dumps(found))
     return {s: {name: Measured(**numbers) for name, numbers in found[s.key].items()} for s in wanted}
@@ -151,20 +149,20 @@ def _kept(path: Path) -> Path:
     return host.cache_dir() / f"calibration-{digest}" / f"{path.stem}-alignment.json"
 
 
-def gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
+def judged_gains(subject: Subject, wanted: list[Setting]) -> dict[Setting, Measured]:
     """What the judges say of those settings whose pictures are in the cache; none are sampled."""
-    found = {setting: choosing.gain_if_made([subject], setting.judged, CHOOSING, PART) for setting in wanted}
+    found = {setting: gains.gain_if_made([subject], setting.judged, CHOOSING, PART_SIZE) for setting in wanted}
     return {setting: gain for setting, gain in found.items() if gain is not None}
 
 
 def half_gains(subject: Subject, judged: list[Setting]) -> tuple[dict[Setting, float], dict[Setting, float]]:
     """The gains on the first and on the second half of the prompts: how far do gains agree with themselves?"""
     halves: tuple[dict[Setting, float], dict[Setting, float]] = ({}, {})
-    before = runs.scores(subject, plain(), CHOOSING, PART)
+    before = runs.scores(subject, plain(), CHOOSING, PART_SIZE)
     for setting in judged:
-        after = runs.scores(subject, setting.judged, CHOOSING, PART)
+        after = runs.scores(subject, setting.judged, CHOOSING, PART_SIZE)
         change = (after.cnn_right + after.template_right - before.cnn_right - before.template_right).double() / 2
-        for half, rows in zip(halves, (slice(0, PART // 2), slice(PART // 2, PART)), strict=True):
+        for half, rows in zip(halves, (slice(0, PART_SIZE // 2), slice(PART_SIZE // 2, PART_SIZE)), strict=True):
             half[setting] = float(change[rows].sum() / before.objects[rows].sum())
     return halves
 
@@ -180,6 +178,11 @@ class Model(NamedTuple):
     def signal(self, name: str) -> dict[Setting, float]:
         return {setting: numbers[name].value for setting, numbers in self.numbers.items() if setting != CFG}
 
+    def first_choice(self, name: str) -> Setting:
+        """The judged setting that this signal puts first."""
+        values = self.signal(name)
+        return max(self.judged(), key=values.__getitem__)
+
     def judged(self, reach: str = "") -> dict[Setting, float]:
         """Gains of the node's own settings, of one reach or of both; CFG would be a far point that all agree on."""
         kept = {s: gain.value for s, gain in self.gains.items() if s != CFG}
@@ -188,23 +191,6 @@ class Model(NamedTuple):
 
 def model(subject: Subject, numbers: Numbers) -> Model:
     """Signals and gains together."""
-    judged = gains(subject, settings())
+    judged = judged_gains(subject, settings())
     halves = half_gains(subject, list(judged)) if judged else ({}, {})
     return Model(str(subject), numbers, judged, halves)
-
-
-def main(arguments: list[str]) -> int:
-    """Measure alignment on the named models and recovery on all; print the page and write it with its plots. Such as 0 1."""
-    subjects = [runs.subject_of(word) for word in arguments or ["0", "1"]]
-    torch.set_num_threads(1)
-    from . import calibration_page, recovery_page
-
-    models = [model(subject, measure(subject.file, settings())) for subject in subjects]
-    found = [one for seed in SEEDS if (one := recovery_page.look(Subject(seed)))]
-    if not found:
-        raise SystemExit("no pictures of the choosing set are kept: lab/run.py choosing candidates makes them")
-    calibration_page.PAGE.write_text(calibration_page.page(models, found))
-    calibration_page.draw(models, calibration_page.PLOT)
-    recovery_page.draw(found, recovery_page.PLOT)
-    print(calibration_page.PAGE.read_text())
-    return 0

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable
-from pathlib import Path
 
 from ...nagpag.measure import Measured
 from .. import host
 from ..make.markdown import table
-from . import alignment, recovery_page
-from .alignment import SIGNALS, STRENGTHS, Model, Setting
+from . import recovery_page
+from .alignment import PICTURES, SIGMAS, SIGNALS, STRENGTHS, Model, Setting
+from .recovery import Found
+from .runs import PART_SIZE
 from .signals import rank_agreement
 
-PAGE, PLOT = host.REPO / "docs" / "calibration.md", host.REPO / "docs" / "calibration.png"
+PAGE = host.REPO / "docs" / "calibration.md"
 LEAST = 3  # settings for a rank agreement
 
 
-def page(models: list[Model], found: list[recovery_page.Found]) -> str:
+def page(models: list[Model], found: list[Found]) -> str:
     """The whole page as Markdown."""
     parts = [
         "# Calibration without a judge",
-        INTRODUCTION.format(judged=alignment.PART),
+        INTRODUCTION.format(judged=PART_SIZE),
         recovery_page.section(found),
         "# The other signal: alignment",
-        ALIGNMENT.format(pictures=alignment.PICTURES, sigmas=_list(alignment.SIGMAS)),
+        ALIGNMENT.format(pictures=PICTURES, sigmas=_list(SIGMAS)),
         "## Does it rank blocks as the judges do?",
         agreement_table(models),
         AGREEMENT_NOTES,
@@ -93,16 +94,10 @@ def choice_table(models: list[Model]) -> str:
         return [name, *(f"{model.gains[setting]} ({setting})" for model, setting in chosen)]
 
     judged = [model for model in models if model.judged()]
-    rows = [row(name, ((model, first_choice(model, name)) for model in judged)) for name in SIGNALS]
+    rows = [row(name, ((model, model.first_choice(name)) for model in judged)) for name in SIGNALS]
     rows.append(row("*the judges' own best*", ((m, max(m.judged(), key=m.judged().__getitem__)) for m in judged)))
     rows.append(["*mean of all settings*", *(f"{statistics.mean(m.judged().values()):+.3f}" for m in judged)])
     return table(["", *(model.name for model in judged)], rows)
-
-
-def first_choice(model: Model, name: str) -> Setting:
-    """The judged setting that this signal puts first."""
-    values = model.signal(name)
-    return max(model.judged(), key=values.__getitem__)
 
 
 def reading(models: list[Model]) -> str:
@@ -121,50 +116,6 @@ def _verdict(found: list[Measured]) -> str:
     if not helps and not harms:
         return "no agreement beyond error bars on any model."
     return f"agrees beyond error bars on {helps} of {len(found)} models, disagrees beyond them on {harms}."
-
-
-# --- plot ---
-
-
-def draw(models: list[Model], path: Path) -> None:
-    """Gain against each signal, a panel a signal, a colour a model, a marker a reach."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    shown = SIGNALS
-    rows = -(-len(shown) // 3)
-    size = (11, 0.5 + 3.4 * rows)
-    figure, axes = plt.subplots(rows, 3, figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axis, (name, words) in zip(axes.flat, shown.items(), strict=False):
-        for (i, model), (reach, marker) in (
-            (m, r) for m in enumerate(models) for r in zip(STRENGTHS, "os", strict=True)
-        ):
-            points = [(model.numbers[s][name], model.gains[s]) for s in model.judged(reach)]
-            x, y = ([point[k].value for point in points] for k in (0, 1))
-            axis.errorbar(
-                *(x, y),
-                xerr=[point[0].error for point in points],
-                yerr=[point[1].error for point in points],
-                fmt=marker,
-                color=f"C{i}",
-                ecolor=(f"C{i}", 0.25),
-                markersize=5,
-                markerfacecolor=f"C{i}" if marker == "o" else "white",
-                label=f"{model.name}, {reach}",
-            )
-        axis.axhline(0, color="0.8", zorder=0)
-        axis.axvline(0, color="0.8", zorder=0)
-        axis.set_xlabel(words, fontsize=9)
-    for axis in axes[:, 0]:
-        axis.set_ylabel("judges' gain in objects right", fontsize=9)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    for axis in axes.flat[len(shown) :]:
-        axis.axis("off")
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 INTRODUCTION = """\

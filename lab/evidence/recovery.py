@@ -1,10 +1,12 @@
 """What the plain model finds again in the judged pictures, by the measure of NAG-PAG Calibrate; kept beside them.
 
-Here the pictures are those of the judges, kept as bytes; the node looks at its samples as they are.
+And what that says of settings, beside what the judges say. Here the pictures are those of the judges, kept as bytes; the node looks at its samples as they are.
 """
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -16,50 +18,52 @@ from ...nagpag.measure import Measured
 from .. import host
 from ..in_host import enter_host
 from ..toy import digests, shapes
-from . import choosing, runs, sampling
+from . import gains, rounds, runs, sampling
 from .contenders import Contender, plain
-from .runs import CHOOSING, PART, Job, Subject
+from .runs import CHOOSING, PART_SIZE, Part, Subject
 
 SIGMA, NOISE, BATCH = 0.7, 77, 32
+FEW = 32  # pictures, a quarter of a part: would they do?
+GENTLE = -0.05  # the judges' gain above which a setting is no plain harm
 
 
 def settings() -> list[Contender]:
     """What is looked at: the candidates and their neighbours, of which some harm."""
-    found = {contender.key: contender for contender in (*choosing.candidates(), *choosing.neighbours())}
+    found = {contender.key: contender for contender in (*rounds.candidates(), *rounds.neighbours())}
     return list(found.values())
 
 
-def changes(subject: Subject, contenders: list[Contender], count: int = PART) -> dict[Contender, Measured]:
+def changes(subject: Subject, contenders: list[Contender], count: int = PART_SIZE) -> dict[Contender, Measured]:
     """The change of what is recovered, of those contenders whose pictures of the choosing set are there.
 
-    count: of the first so many pictures, at most PART.
+    count: of the first so many pictures, at most PART_SIZE.
     """
-    before = _job(subject, plain())
-    there = {c: job for c in contenders if (job := _job(subject, c)).file.exists() and before.file.exists()}
+    before = _part(subject, plain())
+    there = {c: part for c in contenders if (part := _part(subject, c)).file.exists() and before.file.exists()}
     bar = tqdm(there.items(), desc=f"{subject}, recovery", unit="setting", mininterval=10, delay=5)
-    return {contender: change(_first(job, count), _first(before, count)) for contender, job in bar}
+    return {contender: change(_first(part, count), _first(before, count)) for contender, part in bar}
 
 
 def own_if_made(subject: Subject) -> Contender | None:
     """Of the neighbours the one that the model itself puts first; None where pictures are missing."""
-    found = changes(subject, choosing.neighbours())
-    return max(found, key=lambda c: found[c].value) if len(found) == len(choosing.neighbours()) else None
+    found = changes(subject, rounds.neighbours())
+    return first(found) if len(found) == len(rounds.neighbours()) else None
 
 
-def _first(job: Job, count: int) -> Losses:
-    return Losses(*(tensor[:count] for tensor in losses(job)))
+def _first(part: Part, count: int) -> Losses:
+    return Losses(*(tensor[:count] for tensor in losses(part)))
 
 
-def _job(subject: Subject, contender: Contender) -> Job:
-    (job,) = runs.jobs([subject], [contender], CHOOSING, PART)
-    return job
+def _part(subject: Subject, contender: Contender) -> Part:
+    (part,) = runs.parts([subject], [contender], CHOOSING, PART_SIZE)
+    return part
 
 
-def losses(job: Job) -> Losses:
-    """What the plain model makes of a job's pictures, noised to SIGMA, with their captions and without."""
-    kept = job.file.with_suffix(f".recovery-{SIGMA:g}-{NOISE}-{measure_digest()}")
+def losses(part: Part) -> Losses:
+    """What the plain model makes of a part's pictures, noised to SIGMA, with their captions and without."""
+    kept = part.file.with_suffix(f".recovery-{SIGMA:g}-{NOISE}-{measure_digest()}")
     if not kept.exists():
-        runs.save(_losses(job)._asdict(), kept)
+        runs.save(_losses(part)._asdict(), kept)
     return Losses(**load_file(kept))
 
 
@@ -75,22 +79,73 @@ def measure_digest() -> str:
     return digests.digest(measure_sources())
 
 
-def _losses(job: Job) -> Losses:
+def _losses(part: Part) -> Losses:
     enter_host()
     from ...nagpag.calibration.probe import predict
 
     torch.set_num_threads(1)
-    model = sampling.load(job.subject.file)
-    small = runs.pictures_of(job)
+    model = sampling.load(part.subject.file)
+    small = runs.pictures_of(part)
     truth = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
     latents = model.model.latent_format.process_out(truth)  # the host takes them as a VAE gives them
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(NOISE))
-    captions = [scene.caption for scene in job.asked.rows(job.part)[0]]
+    captions = [scene.caption for scene in part.prompts.rows(part.number)[0]]
 
     def of(texts: list[str]) -> torch.Tensor:
-        rows = [slice(start, start + BATCH) for start in range(0, PART, BATCH)]
+        rows = [slice(start, start + BATCH) for start in range(0, PART_SIZE, BATCH)]
         sigma = torch.tensor([SIGMA])
         found = (predict(model, sampling.conditioning(texts[r]), latents[r], noise[r], sigma) for r in rows)
         return torch.cat([loss(*pair)[0] for pair in found])
 
-    return Losses(of(captions), of([""] * PART))
+    return Losses(of(captions), of([""] * PART_SIZE))
+
+
+# --- beside what the judges say ---
+
+
+@dataclass(frozen=True)
+class Found:
+    """One model: changes of recovery by all pictures and by a few, and the judges' gains, of the same settings."""
+
+    name: str
+    changes: dict[Contender, Measured]
+    few: dict[Contender, Measured]
+    gains: dict[Contender, Measured]
+
+    def judged(self) -> dict[Contender, float]:
+        return {contender: gain.value for contender, gain in self.gains.items()}
+
+    def gentle(self) -> dict[Contender, float]:
+        """Gains without those of settings that plainly harm."""
+        return {contender: gain for contender, gain in self.judged().items() if gain > GENTLE}
+
+
+def look(subject: Subject) -> Found | None:
+    """What recovery and the judges say of a model's pictures; None where there are hardly any."""
+    found = changes(subject, settings())
+    few = changes(subject, [*found], FEW)
+    judged = {c: gain for c in found if (gain := gains.gain_if_made([subject], c, CHOOSING, PART_SIZE))}
+    return Found(str(subject), found, few, judged) if len(judged) > 2 else None
+
+
+def first(found: dict[Contender, Measured]) -> Contender:
+    """What a model puts first."""
+    return max(found, key=lambda contender: found[contender].value)
+
+
+def beyond(one: Found, found: list[Found]) -> tuple[dict[Contender, float], dict[Contender, float]]:
+    """Changes of recovery and gains of one model, less what they are on the mean of the others: what is its own."""
+    pairs = ((one.changes, [other.changes for other in found]), (one.gains, [other.gains for other in found]))
+    changed, gained = ({c: own[c].value - mean for c, mean in others(own, all_).items()} for own, all_ in pairs)
+    return changed, gained
+
+
+def others(own: dict[Contender, Measured], all_models: list[dict[Contender, Measured]]) -> dict[Contender, float]:
+    """The mean of each setting over the other models that were looked at under it."""
+    rest = [other for other in all_models if other is not own]
+    found = {c: [other[c].value for other in rest if c in other] for c in own}
+    return {contender: statistics.mean(v) for contender, v in found.items() if v}
+
+
+def values(measured: dict[Contender, Measured]) -> dict[Contender, float]:
+    return {contender: one.value for contender, one in measured.items()}

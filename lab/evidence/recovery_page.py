@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
-from pathlib import Path
 
-from ...nagpag.measure import Measured
-from .. import host
 from ..make.markdown import table
-from . import choosing, recovery
 from .contenders import Contender
-from .runs import CHOOSING, PART, Subject
+from .recovery import FEW, GENTLE, SIGMA, Found, beyond, first, others, values
+from .runs import PART_SIZE
 from .signals import rank_agreement
-
-PLOT = host.REPO / "docs" / "recovery.png"
-FEW = 32  # pictures, as many as the node draws by default
-GENTLE = -0.05  # the judges' gain above which a setting is no plain harm
-
-
-@dataclass(frozen=True)
-class Found:
-    """One model: changes of recovery by all pictures and by a few, and the judges' gains, of the same settings."""
-
-    name: str
-    changes: dict[Contender, Measured]
-    few: dict[Contender, Measured]
-    gains: dict[Contender, Measured]
-
-    def judged(self) -> dict[Contender, float]:
-        return {contender: gain.value for contender, gain in self.gains.items()}
-
-    def gentle(self) -> dict[Contender, float]:
-        """Gains without those of settings that plainly harm."""
-        return {contender: gain for contender, gain in self.judged().items() if gain > GENTLE}
-
-
-def look(subject: Subject) -> Found | None:
-    """What recovery and the judges say of a model's pictures; None where there are hardly any."""
-    changes = recovery.changes(subject, recovery.settings())
-    few = recovery.changes(subject, [*changes], FEW)
-    gains = {c: gain for c in changes if (gain := choosing.gain_if_made([subject], c, CHOOSING, PART))}
-    return Found(str(subject), changes, few, gains) if len(gains) > 2 else None
 
 
 def section(found: list[Found]) -> str:
     """The section as Markdown."""
     return "\n\n".join(
         [
-            INTRODUCTION.format(sigma=recovery.SIGMA, pictures=PART),
+            INTRODUCTION.format(sigma=SIGMA, pictures=PART_SIZE),
             agreement_table(found),
             *([verdict(found)] if found else []),
             NOTES.format(few=FEW, gentle=-GENTLE),
@@ -69,10 +36,10 @@ def agreement_table(found: list[Found]) -> str:
 
     def row(one: Found) -> list[str]:
         agreements = (
-            rank_agreement(_values(one.changes), one.judged()),
-            rank_agreement(_values(one.changes), one.gentle()),
-            rank_agreement(_values(one.few), one.judged()),
-            rank_agreement(_others(one.gains, [other.gains for other in found]), one.judged()) if several else None,
+            rank_agreement(values(one.changes), one.judged()),
+            rank_agreement(values(one.changes), one.gentle()),
+            rank_agreement(values(one.few), one.judged()),
+            rank_agreement(others(one.gains, [other.gains for other in found]), one.judged()) if several else None,
             rank_agreement(*beyond(one, found)) if several else None,
         )
         return [one.name, str(len(one.gains)), *(f"{a.value:+.2f} ± {a.error:.2f}" if a else "–" for a in agreements)]
@@ -83,7 +50,7 @@ def agreement_table(found: list[Found]) -> str:
 
 def verdict(found: list[Found]) -> str:
     """In words, by the rule that two standard errors count."""
-    agreements = [rank_agreement(_values(one.changes), one.judged()) for one in found]
+    agreements = [rank_agreement(values(one.changes), one.judged()) for one in found]
     picks = [one.gains[first(one.changes)].value for one in found]
     few = [one.gains[first(one.few)].value for one in found]
     means = [statistics.mean(one.judged().values()) for one in found]
@@ -96,29 +63,6 @@ def verdict(found: list[Found]) -> str:
         f"setting {statistics.mean(means):+.3f}. It sees harm beyond two errors in {both} of {sum(g.harms for _, g in pairs)} that "
         f"the judges see harm in, and in {sum(c.harms for c, _ in pairs)} in all."
     )
-
-
-def first(changes: dict[Contender, Measured]) -> Contender:
-    """What a model puts first."""
-    return max(changes, key=lambda contender: changes[contender].value)
-
-
-def beyond(one: Found, found: list[Found]) -> tuple[dict[Contender, float], dict[Contender, float]]:
-    """Changes of recovery and gains of one model, less what they are on the mean of the others: what is its own."""
-    pairs = ((one.changes, [other.changes for other in found]), (one.gains, [other.gains for other in found]))
-    changes, gains = ({c: own[c].value - mean for c, mean in _others(own, all_).items()} for own, all_ in pairs)
-    return changes, gains
-
-
-def _others(own: dict[Contender, Measured], all_models: list[dict[Contender, Measured]]) -> dict[Contender, float]:
-    """The mean of each setting over the other models that were looked at under it."""
-    rest = [other for other in all_models if other is not own]
-    values = {c: [other[c].value for other in rest if c in other] for c in own}
-    return {contender: statistics.mean(v) for contender, v in values.items() if v}
-
-
-def _values(measured: dict[Contender, Measured]) -> dict[Contender, float]:
-    return {contender: one.value for contender, one in measured.items()}
 
 
 def choice_table(found: list[Found]) -> str:
@@ -149,29 +93,6 @@ def all_table(found: list[Found]) -> str:
 
     ranked = sorted(settings, key=lambda c: -first[c].value if c in first else 1.0)
     return table(("recovery / gain", *(one.name for one in found)), map(row, ranked))
-
-
-def draw(found: list[Found], path: Path) -> None:
-    """Gain against recovery, a panel a model."""
-    from matplotlib.figure import Figure
-
-    columns = min(3, len(found))
-    rows = -(-len(found) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.2 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for ax, one in zip(axes.flat, found, strict=False):
-        pairs = [(one.changes[contender], gain) for contender, gain in one.gains.items()]
-        x, y = ([pair[k].value for pair in pairs] for k in (0, 1))
-        errors = {"xerr": [pair[0].error for pair in pairs], "yerr": [pair[1].error for pair in pairs]}
-        ax.errorbar(x, y, **errors, fmt="o", markersize=4, ecolor=("C0", 0.3))
-        ax.axhline(0, color="0.8", zorder=0)
-        ax.axvline(0, color="0.8", zorder=0)
-        ax.set_title(one.name, fontsize=10)
-    for ax in axes.flat[len(found) :]:
-        ax.axis("off")
-    figure.supxlabel("change of recovery (one standard error)", fontsize=10)
-    figure.supylabel("judges' gain in objects right", fontsize=10)
-    figure.savefig(path, dpi=110)
 
 
 INTRODUCTION = """\

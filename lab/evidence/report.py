@@ -1,7 +1,7 @@
 """What guidance does, measured: make evidence, which writes docs/evidence.md and its plots.
 
-Settings were chosen on one set of prompts and noise and some of the models (`choosing`); here they meet another set, and
-models that were not looked at.
+Settings were chosen on one set of prompts and noise and some of the models (`choosing`); here they meet another set,
+and models that were not looked at.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from . import choosing, page, runs
+from . import choosing, halving, page, plots, results, runs
 from .contenders import Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
+from .rounds import ROUNDS
 from .runs import MOST, REPORTING, Subject
 
 # Settings were chosen on the late states of the first four seeds; the last two were not looked at before.
@@ -20,9 +21,10 @@ EARLY = (Subject(4, early=True), Subject(5, early=True))  # of the same two; not
 SUBJECTS = (*CHOSEN_ON, *HELD_OUT, *EARLY)
 COUNT, OTHERS = 1_024, 512  # pictures of NAG-PAG and its like by each of HELD_OUT; of peers, and by each other model
 
+PUBLISHED_BLOCKS = "3, 5, 6"  # at the depth of 8, 12 and 16 of 19
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
-    "blocks": "3, 5, 6",  # at the depth of 8, 12 and 16 of 19
+    "blocks": PUBLISHED_BLOCKS,
     "scale": 3.0,
     "tau": 2.5,
     "alpha": 0.25,
@@ -45,7 +47,7 @@ def reported() -> list[Contender]:
 def own() -> list[Contender]:
     """Whom it compares on the models that settings were not chosen on: NAG-PAG in other forms."""
     return [
-        nagpag("NAG-PAG, the HTTP defaults", blocks="3, 5, 6"),
+        nagpag("NAG-PAG, the HTTP defaults", blocks=PUBLISHED_BLOCKS),
         nagpag("NAG-PAG in the attention", reach="attention", alpha=0.25, perturbation=0.1, renew_every=1),
     ]
 
@@ -66,9 +68,9 @@ def peers() -> list[Contender]:
 
 
 def main(arguments: list[str]) -> int:
-    """Make the pictures, judge them and write the page. Without a count also the rounds in which settings were chosen."""
+    """Make the pictures, judge them, write the page. Without a count also the rounds in which settings were chosen."""
     parser = argparse.ArgumentParser(prog="evidence", description=main.__doc__)
-    parts = range(runs.PART, MOST + 1, runs.PART)
+    parts = range(runs.PART_SIZE, MOST + 1, runs.PART_SIZE)
     of_count = (
         f"pictures of each by each late model not chosen on (default {COUNT}; of peers and by the other models at most "
         f"{OTHERS}); with fewer the page is printed, not written"
@@ -79,34 +81,35 @@ def main(arguments: list[str]) -> int:
     if missing := [subject for subject in SUBJECTS if not subject.file.exists()]:
         parser.error(f"not trained yet: {'; '.join(map(str, missing))}. make lab trains them")
     count = asked.count or COUNT
-    counts = page.Counts(count, min(count, OTHERS))
+    counts = results.Counts(count, min(count, OTHERS))
     if not asked.made:
         if asked.count is None:
             _choose(counts)
         _make(counts)
-    text = page.page([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), [*own(), *peers()], counts)
+    found = results.gather([*CHOSEN_ON], [*HELD_OUT], [*EARLY], reported(), [*own(), *peers()], counts)
+    text = page.page(found)
     print(text)
     if count >= COUNT:
         page.OUTPUT.write_text(text)
-        page.draw([*HELD_OUT], [*reported(), *own(), *peers()], counts)
+        plots.draw(found)
     return 0
 
 
-def _choose(counts: page.Counts) -> None:
+def _choose(counts: results.Counts) -> None:
     """The rounds in which settings were chosen for all models, and the searches for each late one."""
-    for name in choosing.ROUNDS:
+    for name in ROUNDS:
         print(f"choosing: {name}", flush=True)
         choosing.main([name])
     for subject in SUBJECTS:
         if not subject.early:
-            choosing.own(subject)
+            halving.own(subject)
             count = counts.held_out if subject in HELD_OUT else counts.others
-            found = [*dict.fromkeys(c for c in page.own_settings(subject) if c)]
+            found = [*dict.fromkeys(c for c in results.own_settings(subject) if c)]
             print(f"{subject} by itself: {'; '.join(c.name for c in found)}", flush=True)
-            runs.make_pictures(runs.jobs([subject], found, REPORTING, count))
+            runs.make_pictures(runs.parts([subject], found, REPORTING, count))
 
 
-def _make(counts: page.Counts) -> None:
+def _make(counts: results.Counts) -> None:
     rest = [subject for subject in SUBJECTS if subject not in HELD_OUT]
     for subjects, contenders, count in (
         (HELD_OUT, [plain(), *reported(), *own()], counts.held_out),
@@ -115,4 +118,4 @@ def _make(counts: page.Counts) -> None:
     ):
         for contender in contenders:
             print(f"{contender.name} ({contender.passes:.2f} passes)", flush=True)
-            runs.make_pictures(runs.jobs([*subjects], [contender], REPORTING, count))
+            runs.make_pictures(runs.parts([*subjects], [contender], REPORTING, count))

@@ -1,4 +1,4 @@
-"""Pictures for the evidence: every contender on the same prompts and noise, kept in the cache, so that a run resumes."""
+"""Pictures for the evidence: every contender on the same prompts and noise, kept, so that a run resumes; their scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from . import judge_cnn, judge_lessons, judge_templates, judges, sampling
 from .contenders import Contender
 
 SHIPPED = small_models.TRAINED / training.SHAPES_FILE
-PART = 128  # pictures in one file
+PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
 MOST = 1_024
 
@@ -58,41 +58,47 @@ def subject_of(word: str) -> Subject:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptSet:
     """A set of prompts and noise: settings are chosen on one and reported on another."""
 
     name: str
     seed: int
 
+    @property
+    def key(self) -> str:
+        """Its part of the names that kept pictures have."""
+        # Spelled out: many hours of pictures are kept under it, from when the class was called so and this was its repr.
+        return f"Asked(name={self.name!r}, seed={self.seed!r})"
+
     @cache  # noqa: B019  there are two of them
     def scenes(self) -> list[shapes.Scene]:
         return shapes.random_scenes(MOST // NOISES, torch.Generator().manual_seed(self.seed))
 
-    def rows(self, part: int) -> tuple[list[shapes.Scene], list[int]]:
-        """Scenes and noise seeds of one part."""
-        rows = range(part * PART, (part + 1) * PART)
+    def rows(self, number: int) -> tuple[list[shapes.Scene], list[int]]:
+        """Scenes and noise seeds of the part of this number."""
+        rows = range(number * PART_SIZE, (number + 1) * PART_SIZE)
         return [self.scenes()[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
 
 
-CHOOSING, REPORTING = Asked("choosing", 3_000), Asked("reporting", 4_000)
+CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000)
 
 
 @dataclass(frozen=True)
-class Job:
-    """One part of one contender's pictures by one model."""
+class Part:
+    """PART_SIZE pictures of one contender by one model, in a file of their own."""
 
     subject: Subject
     contender: Contender
-    asked: Asked
-    part: int
+    prompts: PromptSet
+    number: int
 
     @property
     def file(self) -> Path:
         checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
         code = code_digest() if self.contender.settings else "host"
-        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.asked} {code}"
+        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.prompts.key} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
-        return folder() / f"{name}-{self.part}.safetensors"
+        return folder() / f"{name}-{self.number}.safetensors"
 
 
 def folder() -> Path:
@@ -119,20 +125,20 @@ def code_digest() -> str:
     return digests.digest(code_sources())
 
 
-def made(wanted: list[Job]) -> bool:
+def made(wanted: list[Part]) -> bool:
     """Whether all of it is there."""
-    return all(job.file.exists() for job in wanted)
+    return all(part.file.exists() for part in wanted)
 
 
-def jobs(subjects: list[Subject], contenders: list[Contender], asked: Asked, count: int) -> list[Job]:
+def parts(subjects: list[Subject], contenders: list[Contender], prompts: PromptSet, count: int) -> list[Part]:
     """All parts of `count` pictures of each contender by each model."""
-    parts = range(count // PART)
-    return [Job(s, contender, asked, part) for s in subjects for part in parts for contender in contenders]
+    numbers = range(count // PART_SIZE)
+    return [Part(s, contender, prompts, number) for s in subjects for number in numbers for contender in contenders]
 
 
-def make_pictures(wanted: list[Job], workers: int = os.cpu_count() or 1) -> None:
+def make_pictures(wanted: list[Part], workers: int = os.cpu_count() or 1) -> None:
     """Make what is missing of it, side by side, with a progress bar."""
-    missing = [job for job in wanted if not job.file.exists()]
+    missing = [part for part in wanted if not part.file.exists()]
     if not missing:
         return
     enter_host()
@@ -140,21 +146,21 @@ def make_pictures(wanted: list[Job], workers: int = os.cpu_count() or 1) -> None
     torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
         done = pool.map(make_part, missing)
-        for _ in tqdm(done, total=len(missing), desc="pictures", unit=f"×{PART}", mininterval=10):
+        for _ in tqdm(done, total=len(missing), desc="pictures", unit=f"×{PART_SIZE}", mininterval=10):
             pass
 
 
-def make_part(job: Job) -> None:
+def make_part(part: Part) -> None:
     """Sample one part and write it as the bytes that a PNG would hold."""
     enter_host()
     torch.set_num_threads(1)
-    model = job.contender.patch(sampling.load(job.subject.file))
-    scenes, seeds = job.asked.rows(job.part)
-    size = job.contender.batch
-    batches = [slice(start, start + size) for start in range(0, PART, size)]
-    pictures = [sampling.sample(model, scenes[rows], seeds[rows], job.contender.cfg) for rows in batches]
-    job.file.parent.mkdir(parents=True, exist_ok=True)
-    save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, job.file)
+    model = part.contender.patch(sampling.load(part.subject.file))
+    scenes, seeds = part.prompts.rows(part.number)
+    size = part.contender.batch
+    batches = [slice(start, start + size) for start in range(0, PART_SIZE, size)]
+    pictures = [sampling.sample(model, scenes[rows], seeds[rows], part.contender.cfg) for rows in batches]
+    part.file.parent.mkdir(parents=True, exist_ok=True)
+    save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, part.file)
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -164,23 +170,23 @@ def save(tensors: dict[str, Tensor], path: Path) -> None:
     unfinished.rename(path)
 
 
-def pictures_of(job: Job) -> Tensor:
-    """(PART, 3, 32, 32), RGB in [0, 1]."""
-    return load_file(job.file)["pictures"].float() / 255
+def pictures_of(part: Part) -> Tensor:
+    """(PART_SIZE, 3, 32, 32), RGB in [0, 1]."""
+    return load_file(part.file)["pictures"].float() / 255
 
 
 @cache
-def scores(subject: Subject, contender: Contender, asked: Asked, count: int) -> judges.Scores:
+def scores(subject: Subject, contender: Contender, prompts: PromptSet, count: int) -> judges.Scores:
     """What the judges say of `count` pictures; they have to be there."""
-    parts = [_scores_of_part(job) for job in jobs([subject], [contender], asked, count)]
+    found = [_scores_of_part(part) for part in parts([subject], [contender], prompts, count)]
     fields = (field.name for field in dataclasses.fields(judges.Scores))
-    return judges.Scores(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
+    return judges.Scores(**{name: torch.cat([getattr(one, name) for one in found]) for name in fields})
 
 
-def _scores_of_part(job: Job) -> judges.Scores:
-    kept = job.file.with_name(f"{job.file.stem}-{judges_digest()}.scores")
+def _scores_of_part(part: Part) -> judges.Scores:
+    kept = part.file.with_name(f"{part.file.stem}-{judges_digest()}.scores")
     if not kept.exists():
-        found = judges.score(pictures_of(job), job.asked.rows(job.part)[0])
+        found = judges.score(pictures_of(part), part.prompts.rows(part.number)[0])
         save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
     return judges.Scores(**load_file(kept))
 

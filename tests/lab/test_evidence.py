@@ -6,7 +6,20 @@ import re
 
 import pytest
 import torch
-from nag_pag_flux.lab.evidence import choosing, contenders, halving, page, paired, report, runs, sampling
+from nag_pag_flux.lab.evidence import (
+    choosing,
+    contenders,
+    gains,
+    halving,
+    page,
+    plots,
+    recovery,
+    report,
+    results,
+    rounds,
+    runs,
+    sampling,
+)
 from nag_pag_flux.lab.evidence.runs import CHOOSING, REPORTING, Subject
 from nag_pag_flux.nagpag import blocks as blocks_module
 from nag_pag_flux.nagpag.measure import Measured
@@ -18,7 +31,7 @@ def test_a_gain_is_the_change_of_the_share_with_the_error_of_paired_prompts():
     generator = torch.Generator().manual_seed(1)
     plain = torch.randint(0, 3, (4_096,), generator=generator).float()
     change = torch.randint(-1, 2, (4_096,), generator=generator).float()
-    gain = paired.ratio_gain(plain + change, plain, torch.full_like(plain, 2), group=1)
+    gain = gains.ratio_gain(plain + change, plain, torch.full_like(plain, 2), group=1)
     assert gain.value == pytest.approx(float(change.mean()) / 2, abs=1e-9)
     assert gain.error == pytest.approx(float(change.std()) / 2 / math.sqrt(4_096), rel=0.1)
 
@@ -26,7 +39,7 @@ def test_a_gain_is_the_change_of_the_share_with_the_error_of_paired_prompts():
 def test_pictures_of_one_prompt_are_resampled_together():
     change = torch.randn(256, generator=torch.Generator().manual_seed(2)).repeat_interleave(4)
     nothing, one = torch.zeros_like(change), torch.ones_like(change)
-    together, alone = (paired.ratio_gain(change, nothing, one, group).error for group in (4, 1))
+    together, alone = (gains.ratio_gain(change, nothing, one, group).error for group in (4, 1))
     assert together / alone == pytest.approx(2, rel=0.15)
 
 
@@ -78,18 +91,25 @@ def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
 
 def test_pictures_of_another_code_are_other_files_and_those_without_guidance_are_not(monkeypatch):
     def files():
-        found = runs.jobs([Subject(0)], [contenders.nagpag(), contenders.plain()], CHOOSING, runs.PART)
-        return [job.file for job in found]
+        found = runs.parts([Subject(0)], [contenders.nagpag(), contenders.plain()], CHOOSING, runs.PART_SIZE)
+        return [part.file for part in found]
 
     guided, plain = files()
     monkeypatch.setattr(runs, "code_digest", lambda: "another")
     assert guided != files()[0] and plain == files()[1]
 
 
+def test_pictures_are_kept_under_the_names_that_they_were_made_under():
+    """Hours of sampling lie under these; what a class or a field is called here is no part of them."""
+    found = runs.parts([Subject(0)], [contenders.plain(), contenders.nagpag()], CHOOSING, runs.PART_SIZE)
+    names = [part.file.name for part in found]
+    assert names == ["74bc52288b60df06d65d-0.safetensors", "06e06270c43644add149-0.safetensors"]
+
+
 def test_sets_of_prompts_and_noise_have_nothing_in_common():
     chosen, reported = CHOOSING.rows(0), REPORTING.rows(0)
     assert not set(chosen[1]) & set(reported[1]) and chosen[0] != reported[0]
-    assert len({scene.caption for scene in chosen[0]}) >= runs.PART / runs.NOISES * 0.9
+    assert len({scene.caption for scene in chosen[0]}) >= runs.PART_SIZE / runs.NOISES * 0.9
     assert CHOOSING.rows(1)[1][0] == chosen[1][-1] + 1
 
 
@@ -120,8 +140,8 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 
 # --- the quick form ---
 
-COUNT = runs.PART
-COUNTS = page.Counts(COUNT, COUNT)
+COUNT = runs.PART_SIZE
+COUNTS = results.Counts(COUNT, COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +157,13 @@ def quick(tmp_path_factory):
 
 def _quick():
     compared = [contenders.nagpag("as published", **report.AS_PUBLISHED)]
-    wanted = runs.jobs([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
+    wanted = runs.parts([Subject(0)], [contenders.plain(), *compared], REPORTING, COUNT)
     runs.make_pictures(wanted)
     yield compared
+
+
+def gathered(contenders, *others):
+    return results.gather([], [Subject(0)], [], contenders, [*others], COUNTS)
 
 
 def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
@@ -150,18 +174,18 @@ def test_the_shipped_model_draws_what_it_is_asked_for_but_not_always(quick):
 
 def test_the_published_form_harms_it_by_both_judges(quick):
     for judge in ("cnn", "template"):
-        assert choosing.gain([Subject(0)], quick[0], REPORTING, COUNT, judge).harms
+        assert gains.gain([Subject(0)], quick[0], REPORTING, COUNT, judge).harms
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    text = page.page([], [Subject(0)], [], quick, [], COUNTS)
+    text = page.page(gathered(quick))
     (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
     assert "| harms | 0 of 1 | 1 of 1 | – |" in row  # there is no model that settings were chosen on
     assert "| seed 0 |" in text and "| real renders |" in text
 
 
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):
-    asked = choosing.ROUNDS["neighbours"]
+    asked = rounds.ROUNDS["neighbours"]
     rows = choosing.table(asked).splitlines()[2:]
     assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 6 for row in rows)
 
@@ -169,9 +193,9 @@ def test_a_round_without_pictures_is_a_table_of_dashes(quick):
 def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
     """On pictures that are not made: by a judge that likes a higher alpha."""
     made = []
-    monkeypatch.setattr(choosing, "make", lambda subjects, contenders, count: made.append((count, len(contenders))))
-    monkeypatch.setattr(choosing, "gain", lambda subjects, c, asked, count: Measured(c.settings["alpha"], 0.01))
-    found = choosing.find([contenders.nagpag(alpha=alpha / 10) for alpha in range(1, 9)], [Subject(0)])
+    monkeypatch.setattr(halving, "make", lambda subjects, contenders, count: made.append((count, len(contenders))))
+    monkeypatch.setattr(gains, "gain", lambda subjects, c, prompts, count: Measured(c.settings["alpha"], 0.01))
+    found = halving.find([contenders.nagpag(alpha=alpha / 10) for alpha in range(1, 9)], [Subject(0)])
     assert made == [(128, 8), (256, 2)]
     assert [contender.settings["alpha"] for contender, _ in found][:3] == [0.8, 0.7, 0.6]
 
@@ -179,46 +203,46 @@ def test_the_search_among_contenders_makes_what_it_asks_for(monkeypatch):
 def test_each_model_may_have_settings_of_its_own(quick, monkeypatch):
     """On pictures that are not made: seed 0 likes few blocks, the other many."""
 
-    def gain(subjects, contender, asked, count, judge="both"):
+    def gain(subjects, contender, prompts, count, judge="both"):
         blocks = len(blocks_module.parse_blocks(contender.settings["blocks"], 8, 4))
         return Measured(-blocks if subjects == [Subject(0)] else blocks, 0.01)
 
-    assert choosing.own_if_made(Subject(0)) is None
-    asked = {Subject(0): COUNT}
-    assert "| seed 0 | – | – | – |" in page._own(asked, contenders.nagpag())
-    monkeypatch.setattr(choosing, "gain", gain)
-    monkeypatch.setattr(choosing, "was_made", lambda *whatever: True)
-    few, many = (choosing.own_if_made(Subject(seed)) for seed in (0, 1))
+    assert halving.own_if_made(Subject(0)) is None
+    found = results.gather([], [Subject(0)], [], [contenders.nagpag()], [], COUNTS)
+    assert "| seed 0 | – | – | – |" in page._own(found)
+    monkeypatch.setattr(gains, "gain", gain)
+    monkeypatch.setattr(gains, "was_made", lambda *whatever: True)
+    few, many = (halving.own_if_made(Subject(seed)) for seed in (0, 1))
     assert few.settings["blocks"] == "7" and many.settings["blocks"] == "all"
-    monkeypatch.setattr(page.recovery, "own_if_made", lambda subject: many)
+    monkeypatch.setattr(recovery, "own_if_made", lambda subject: many)
     row = f"| seed 0 | -1.000 ± 0.010 ({few.name}) | -8.000 ± 0.010 ({many.name}) | -5.000 ± 0.010 |"
-    assert row in page._own(asked, contenders.nagpag())
+    assert row in page._own(found)
 
 
 def test_what_was_not_made_is_named_not_guessed(quick):
-    text = page.page([], [Subject(0)], [], quick, [contenders.cfg(7.0)], COUNTS)
+    text = page.page(gathered(quick, contenders.cfg(7.0)))
     assert "Not measured yet: CFG 7." in text and "| CFG 7 |" not in text
 
 
 def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "PICTURES", tmp_path)
-    monkeypatch.setattr(page, "_whole", lambda name: True)
-    monkeypatch.setattr(page, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
-    monkeypatch.setattr(page, "clamped_share", lambda subject, contender: 0.5)
-    page.draw([Subject(0)], [*quick, contenders.cfg(7.0)], COUNTS)
-    text = page.page([], [Subject(0)], [], quick, [], COUNTS)
+    monkeypatch.setattr(plots, "FOLDER", tmp_path)
+    monkeypatch.setattr(rounds.Round, "made", lambda self: True)
+    monkeypatch.setattr(plots, "_gain", lambda subjects, contender: Measured(0.1, 0.01))
+    monkeypatch.setattr(plots, "clamped_share", lambda subject, contender: 0.5)
+    plots.draw(gathered(quick, contenders.cfg(7.0)))
+    text = page.page(gathered(quick))
     assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", text))
 
 
 def test_the_share_of_tokens_at_the_limit():
     def share(**inputs):
-        return page.clamped_share(Subject(0), contenders.nagpag(**inputs), pictures=2)
+        return plots.clamped_share(Subject(0), contenders.nagpag(**inputs), pictures=2)
 
     assert share(scale=0.1, tau=10.0) == 0 and share(scale=10.0, tau=1.0, perturbation=1.0) > 0.9
 
 
 def test_the_plots_are_of_the_defaults():
-    assert choosing._branch(**choosing._CHOSEN).key == contenders.nagpag(blocks="3-7").key
+    assert rounds._branch(**rounds._CHOSEN).key == contenders.nagpag(blocks="3-7").key
     assert contenders.nagpag().key == contenders.nagpag(blocks="3, 4, 5, 6, 7").key
 
 
@@ -230,9 +254,9 @@ def test_a_count_that_can_not_be_is_refused_before_any_work(arguments, capsys):
 
 
 def test_pictures_are_made_once(quick):
-    (job, *_) = runs.jobs([Subject(0)], quick, REPORTING, COUNT)
-    before = job.file.stat().st_mtime_ns
-    runs.make_pictures([job])
-    assert job.file.stat().st_mtime_ns == before
-    other = dataclasses.replace(job, contender=contenders.plain())
-    assert other.file != job.file
+    (part, *_) = runs.parts([Subject(0)], quick, REPORTING, COUNT)
+    before = part.file.stat().st_mtime_ns
+    runs.make_pictures([part])
+    assert part.file.stat().st_mtime_ns == before
+    other = dataclasses.replace(part, contender=contenders.plain())
+    assert other.file != part.file
