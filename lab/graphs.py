@@ -46,7 +46,7 @@ def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
 
 
 def for_trained_model(graph: Graph, text: str, **inputs) -> Graph:
-    """The same graph for the shipped FLUX that draws coloured shapes, at the size and in the words it was trained on."""
+    """The same graph for the shipped FLUX that draws coloured shapes, at the size and in the words of its training."""
     flux = small_models.SHAPES_FILE.partition("/")[2]
     return for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
 

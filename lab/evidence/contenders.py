@@ -112,8 +112,8 @@ def _node(model: Any, values: dict[str, Any]) -> Any:
 def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5, batch: int = 8) -> Contender:
     """ComfyUI's own NAGuidance against the empty prompt; its scale is the paper's s + 1.
 
-    It works where the host runs both prompts in one batch. Where that has no room in memory the host runs them one after the
-    other, and the node does nothing without a word, so that few pictures are sampled at once.
+    It works where the host runs both prompts in one batch. Where that has no room in memory the host runs them one
+    after the other, and the node does nothing without a word, so that few pictures are sampled at once.
     """
     name = f"ComfyUI's NAGuidance, scale {scale:g}, alpha {alpha:g}, tau {tau:g}"
     patch = partial(host_node, module="nodes_nag", node="NAGuidance", inputs=(scale, alpha, tau))

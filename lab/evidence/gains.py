@@ -1,4 +1,4 @@
-"""What guidance gains: objects right against no guidance, on the same prompts and noise, with errors over the prompts."""
+"""What guidance gains: objects right against no guidance, on the same prompts and noise; errors over the prompts."""
 
 from __future__ import annotations
 

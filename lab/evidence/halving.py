@@ -21,10 +21,10 @@ def search(
 ) -> list[tuple[Candidate, Measured]]:
     """Candidates and their gains, best first, as far as each was followed (Jamieson and Talwalkar, arXiv 1502.07943).
 
-    gains_of: the gain of each candidate on that many pictures, for instance of a model's own samples under a judge of the
-    user's; it is called once for each of `counts`, with the share `keep` of the candidates that did best before (at
-    least one). Candidates that dropped out stand behind those that did not. The best one's gain is too good by
-    selection: measure it anew on fresh prompts and noise before you believe it.
+    gains_of: the gain of each candidate on that many pictures; it is called once for each of `counts`, with the share
+    `keep` of the candidates that did best before (at least one). Candidates that dropped out stand behind those that
+    did not. The best one's gain is too good by selection: measure it anew on fresh prompts and noise before you believe
+    it.
     Raises ValueError without candidates or counts, or where keep is not in (0, 1].
     """
     if not candidates or not counts or not 0 < keep <= 1:

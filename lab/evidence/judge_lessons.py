@@ -1,4 +1,4 @@
-"""What the CNN judge learns from: quadrants of renders, and of renders spoilt in the ways that generated pictures fail."""
+"""What the CNN judge learns from: quadrants of renders, and of renders spoilt as generated pictures fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An analytic judge of one quadrant of a small picture: which of the renderer's shapes explains it best, in which colour.
+"""An analytic judge of one quadrant of a small picture: which of the renderer's shapes explains it best, which colour.
 
 Nothing here is learned and nothing knows of the CNN. A template is how much of each small pixel a shape covers; two
 colours, of the shape and of its ground, are fitted to it by least squares, in closed form.
@@ -120,7 +120,7 @@ def _fit(quadrants: Tensor) -> Fit:
 
 
 def _best_of_each_shape(share: Tensor, all_templates: Templates) -> tuple[Tensor, Tensor]:
-    """Of shares (n, templates), whose shapes lie in order: the largest of each shape and which template, (n, SHAPES)."""
+    """Of shares (n, templates), whose shapes lie in order: the largest of each shape, and its template, (n, SHAPES)."""
     per_shape = len(all_templates.shape) // len(shapes.SHAPES)
     best_share, best = share.unflatten(1, (-1, per_shape)).max(2)
     return best_share, best + per_shape * torch.arange(len(shapes.SHAPES))

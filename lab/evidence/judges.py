@@ -1,4 +1,4 @@
-"""What a picture of coloured shapes is worth: two judges that know nothing of each other, and plain measures beside them.
+"""What a picture of coloured shapes is worth: two judges that know nothing of each other, and plain measures.
 
 All of it looks at small pictures, (n, 3, 32, 32) RGB, as `shapes.from_latent` gives them. A latent holds exactly the
 means of 4×4 pixels of a 128×128 picture, so nothing that a model says is lost by judging there. They are bounded to

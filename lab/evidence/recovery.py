@@ -1,6 +1,7 @@
 """What the plain model finds again in the judged pictures, by the measure of NAG-PAG Calibrate; kept beside them.
 
-And what that says of settings, beside what the judges say. Here the pictures are those of the judges, kept as bytes; the node looks at its samples as they are.
+The pictures are those of the judges, kept as bytes; the node looks at its samples as they are. Then what recovery says
+of settings, beside what the judges say of them.
 """
 
 from __future__ import annotations

@@ -59,9 +59,9 @@ def verdict(found: list[Found]) -> str:
     return (
         f"Recovery ranks the settings as the judges do, beyond two errors, on {sum(a.helps for a in agreements)} of "
         f"{len(found)} models, and the other way round on {sum(a.harms for a in agreements)}. What it puts first gains "
-        f"{statistics.mean(picks):+.3f} on the average of the models ({statistics.mean(few):+.3f} by {FEW} pictures), the mean "
-        f"setting {statistics.mean(means):+.3f}. It sees harm beyond two errors in {both} of {sum(g.harms for _, g in pairs)} that "
-        f"the judges see harm in, and in {sum(c.harms for c, _ in pairs)} in all."
+        f"{statistics.mean(picks):+.3f} on the average of the models ({statistics.mean(few):+.3f} by {FEW} pictures), "
+        f"the mean setting {statistics.mean(means):+.3f}. It sees harm beyond two errors in {both} of "
+        f"{sum(g.harms for _, g in pairs)} that the judges see harm in, and in {sum(c.harms for c, _ in pairs)} in all."
     )
 
 
@@ -98,25 +98,35 @@ def all_table(found: list[Found]) -> str:
 INTRODUCTION = """\
 ## Recovery
 
-Pictures are drawn with and without guidance, noised again to sigma {sigma}, and the *plain* model denoises them, once with
-their own prompt and once with the empty one (nagpag/recovery.py). By how much worse the empty prompt fits, as a share of
+Pictures are drawn with and without guidance, noised again to sigma {sigma}, \
+and the *plain* model denoises them, once with
+their own prompt and once with the empty one (nagpag/recovery.py). \
+By how much worse the empty prompt fits, as a share of
 the loss with the own prompt, says how surely the model finds the prompt again in the picture; what counts is the change
-by guidance. {pictures} pictures of the choosing set for each setting, those that the judges saw: all of the rounds *candidates* and
+by guidance. {pictures} pictures of the choosing set for each setting, those that the judges saw: \
+all of the rounds *candidates* and
 *neighbours* (docs/evidence.md)."""
 
 NOTES = """\
 The errors are the spread over resampled settings; many of these are near kin, so that they are too small. *Without
-plain harm*: of the settings whose gain is above −{gentle:g} alone, so that the ranks are not those of a few bad ones. *By {few} pictures*:
-recovery by the first {few} pictures, against the gain by all. *The other models' gains*: what would be known of a setting without any look at this model; most of what makes a setting good or bad
-carries over. *Beyond the others'*: recovery and gain less their mean on the other models, that is, what is this model's own.
+plain harm*: of the settings whose gain is above −{gentle:g} alone, so that the ranks are not those of a few bad ones. \
+*By {few} pictures*:
+recovery by the first {few} pictures, against the gain by all. *The other models' gains*: \
+what would be known of a setting without any look at this model; most of what makes a setting good or bad
+carries over. *Beyond the others'*: recovery and gain less their mean on the other models, that is, \
+what is this model's own.
 
-The measure was chosen among seven of its kind (near misses instead of the empty prompt, other units) on seeds 0 to 2, where it
-ranked best; seeds 3 to 5 had no part in that. That comparison was done by hand and is not kept. The pictures were kept as bytes,
-so that what guidance does beyond black and white is not in them; in the node it is. The node's own default candidates are other
+The measure was chosen among seven of its kind (near misses instead of the empty prompt, other units) \
+on seeds 0 to 2, where it
+ranked best; seeds 3 to 5 had no part in that. That comparison was done by hand and is not kept. \
+The pictures were kept as bytes,
+so that what guidance does beyond black and white is not in them; in the node it is. \
+The node's own default candidates are other
 settings than these, but for one."""
 
 CAUTION = """\
 The first choice is too good by selection, as is the judges' own best, which is chosen by what it is measured on;
-docs/evidence.md has the gain of the first choice of the neighbours on other prompts and noise, *settings of each model's own*. Recovery knows only what
+docs/evidence.md has the gain of the first choice of the neighbours on other prompts and noise, \
+*settings of each model's own*. Recovery knows only what
 the prompt says: beauty, or faults that no word of the prompt is about, it can't see. Guidance that overdoes the prompt
 may look good to it: CFG was not tried. Where a change lies within its errors, its sign says little."""

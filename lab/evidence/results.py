@@ -1,4 +1,4 @@
-"""What came of the comparison: whose pictures there are, what each contender gains by them, what the judges say of it."""
+"""What came of the comparison: whose pictures there are, what each contender gains by them, what the judges say."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Results:
         return [(contender, by_both(self.both_states, contender, self.counts.others)) for contender in made]
 
     def own(self, subject: Subject) -> list[tuple[Contender | None, Measured | None]]:
-        """What the settings gain that were found for one model by itself, see `own_settings`; last, the default ones."""
+        """What the settings gain that were found for one model by itself (`own_settings`); last, the default ones."""
         found = [*own_settings(subject), self.default]
         return [(c, self._gain(subject, c, self.models[subject]) if c else None) for c in found]
 

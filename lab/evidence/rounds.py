@@ -75,8 +75,8 @@ def candidates() -> list[Contender]:
 
 
 def neighbours() -> list[Contender]:
-    """What lies around the best of them: a branch with all later blocks perturbed, one from the last double block on, and
-    perturbations so gentle that hardly a token is at its limit."""
+    """What lies around the best of them: a branch with all later blocks perturbed, one from the last double block on,
+    and perturbations so gentle that hardly a token is at its limit."""
     return [
         _branch(blocks="4-7"),
         _branch(blocks="4-7", alpha=0.15),

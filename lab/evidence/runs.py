@@ -1,4 +1,4 @@
-"""Pictures for the evidence: every contender on the same prompts and noise, kept, so that a run resumes; their scores."""
+"""Pictures for the evidence and their scores: each contender on the same prompts and noise; kept, so a run resumes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PromptSet:
     @property
     def key(self) -> str:
         """Its part of the names that kept pictures have."""
-        # Spelled out: many hours of pictures are kept under it, from when the class was called so and this was its repr.
+        # Spelled out: hours of pictures are kept under it, from when the class was called so and this was its repr.
         return f"Asked(name={self.name!r}, seed={self.seed!r})"
 
     @cache  # noqa: B019  there are two of them
@@ -107,7 +107,7 @@ def folder() -> Path:
 
 
 def code_sources() -> list[str]:
-    """What decides guided pictures beside a contender's settings: not what is said of them, nor which models there are."""
+    """What decides guided pictures beside a contender's settings: not what is said of them, nor which models exist."""
     pack = host.REPO / "nagpag"
     method = ("blocks", "guidance", "perturbation", "schedule", "settings")
     hooks = ("__init__", "plan", "run", "forward", "wrappers", "block", "attention", "branch", "merge")

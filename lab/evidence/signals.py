@@ -1,7 +1,8 @@
 """Calibration without a judge: what the model itself says of a guidance setting, measured on pictures with captions.
 
-Alignment, a number a picture: does guidance point from what the model predicts to what is true? And the rank agreement of a
-signal with what judges say: is it worth anything? The other signal, recovery, is the pack's own (nagpag/recovery.py).
+Alignment, a number a picture: does guidance point from what the model predicts to what is true? And the rank agreement
+of a signal with what judges say: is it worth anything? The other signal, recovery, is the pack's own
+(nagpag/calibration/recovery.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make lab/trained, the small models that are shipped, and the other seeds that the evidence wants: all of `make lab`."""
+"""Make lab/trained, the small models that are shipped, and the other seeds of the evidence: all of `make lab`."""
 
 from __future__ import annotations
 
@@ -115,10 +115,6 @@ def metadata(path: Path) -> dict[str, str]:
 def card() -> str:
     """The model card, from what the shipped files and the recipe say."""
     flux, decoder, recipe = metadata(FLUX), metadata(DECODER), training.RECIPE
-    weights = load_file(FLUX)
-    parts = {name.split(".")[1] for name in weights if name.startswith("double_blocks.")}
-    singles = {name.split(".")[1] for name in weights if name.startswith("single_blocks.")}
-    hidden = weights["img_in.weight"].shape[0]
     return f"""# A small FLUX that draws coloured shapes
 
 Trained from nothing by this repo on pictures that it draws itself. It is **not** FLUX.1, shares no weights with it and
@@ -127,8 +123,7 @@ whose every mistake can be counted.
 
 | file | what | bytes | recipe | seed |
 |---|---|---|---|---|
-| {FLUX.name} | FLUX for the stock UNETLoader: hidden {hidden}, heads {hidden // 128}, double blocks {len(parts)}, single blocks {len(singles)}, {sum(map(torch.Tensor.numel, weights.values())) / 1e6:.1f} M parameters, bf16 | {FLUX.stat().st_size} | {flux["recipe"]} | {flux["seed"]}, step {flux["step"]} |
-| {DECODER.name} | decoder for the stock VAELoader's `taef1` (TAESD's layers), fp16 | {DECODER.stat().st_size} | {decoder["recipe"]} | {decoder["seed"]} |
+{_rows(flux, decoder)}
 
 The encoder is not trained and not shipped: lab/autoencoder.py writes it down. The text encoder is a CLIP-L of seeded
 random weights whose layers add nothing (lab/small_models.py), so a prompt reaches FLUX as a list of its words.
@@ -154,8 +149,26 @@ decides the weights; a test holds them to the code. Another kind of CPU may sum 
 
 **Known failures.** It is stopped while structure still fails, as a test bed has to: shapes that are torn, doubled, of a
 wrong kind or mixed with each other, thin ones most of all; now and then an object that is missing. The decoder has seen
-only such pictures and turns others into flat patches; on renders it has not seen it reaches {decoder["psnr_noise_0.0"]} dB
+only such pictures and turns others into flat patches; \
+on renders it has not seen it reaches {decoder["psnr_noise_0.0"]} dB
 PSNR, {decoder["psnr_noise_0.1"]} dB with noise of 0.1 in the latent.
 
-**Data and licence.** Only pictures and captions that lab/shapes.py makes; no other data, no other weights. {LICENSE}, as the repo.
+**Data and licence.** Only pictures and captions that lab/shapes.py makes; no other data, no other weights. \
+{LICENSE}, as the repo.
 """
+
+
+def _rows(flux: dict[str, str], decoder: dict[str, str]) -> str:
+    """The card's table of files. flux, decoder: what they say of themselves."""
+    weights = load_file(FLUX)
+    doubles, singles = (
+        len({name.split(".")[1] for name in weights if name.startswith(f"{kind}_blocks.")})
+        for kind in ("double", "single")
+    )
+    hidden, parameters = weights["img_in.weight"].shape[0], sum(map(torch.Tensor.numel, weights.values()))
+    return f"""\
+| {FLUX.name} | FLUX for the stock UNETLoader: hidden {hidden}, heads {hidden // 128}, \
+double blocks {doubles}, single blocks {singles}, {parameters / 1e6:.1f} M parameters, bf16 | \
+{FLUX.stat().st_size} | {flux["recipe"]} | {flux["seed"]}, step {flux["step"]} |
+| {DECODER.name} | decoder for the stock VAELoader's `taef1` (TAESD's layers), fp16 | \
+{DECODER.stat().st_size} | {decoder["recipe"]} | {decoder["seed"]} |"""

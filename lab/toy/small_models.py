@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import host
 from . import autoencoder, digests
 
-TRAINED = host.REPO / "lab" / "trained"  # what is shipped; made by lab/make_trained.py
+TRAINED = host.REPO / "lab" / "trained"  # what is shipped; `shipping` makes it
 
 FLUX_FILE = "diffusion_models/flux_small.safetensors"
 CLIP_FILE = "text_encoders/clip_l_small.safetensors"

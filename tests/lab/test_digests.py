@@ -63,7 +63,7 @@ def test_another_number_or_operation_anywhere_is_another_name(kind):
 
 
 def _computes(source, old, new):
-    """Whether the change touches more than what is only said, by a reading of its own: the code's own numbers and signs."""
+    """Whether the change touches more than what is only said, by a reading of its own: the code's numbers and signs."""
 
     def numbers_and_signs(text):
         tree = ast.parse(text)

@@ -1,4 +1,4 @@
-"""The evidence: its arithmetic against ways that are worked out by hand, and a quick form of it on the shipped model."""
+"""The evidence: its arithmetic against ways worked out by hand, and a quick form of it on the shipped model."""
 
 import dataclasses
 import math
