@@ -103,9 +103,8 @@ def _lock() -> Iterator[None]:
     cache_dir().mkdir(parents=True, exist_ok=True)
     with (cache_dir() / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for left in cache_dir().glob(
-            "making-*"
-        ):  # of a process that was killed: whoever holds the lock makes nothing yet
+        # Left by a process that was killed: whoever holds the lock makes nothing yet.
+        for left in cache_dir().glob("making-*"):
             shutil.rmtree(left)
         yield
 

@@ -21,7 +21,7 @@ from ...nagpag.settings import Settings
 from ..toy.flux import DEFAULT_SIZES
 from .sampling import BATCH, STEPS
 
-# Multiplications of one block of FLUX.1 at 1024×1024, in the proportion that design.md counts; 19 double, 38 single.
+# Multiplications of all of FLUX.1's blocks of a kind at 1024×1024, in proportion: 170 a double one, 141 a single one.
 DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
 PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = DEFAULT_SIZES.double_blocks, DEFAULT_SIZES.single_blocks

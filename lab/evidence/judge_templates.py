@@ -29,7 +29,7 @@ ENOUGH = {"disc": 0.91, "square": 0.91, "triangle": 0.88, "ring": 0.82, "cross":
 
 @dataclass(frozen=True)
 class Templates:
-    """Covers of every shape at every centre and radius.
+    """Covers of every shape at every centre, radius and aspect.
 
     directions (templates, SIDE²): without their means and of unit length. length and mean (templates,): what was taken
     away. shape (templates,): index into SHAPES.

@@ -45,7 +45,7 @@ def blocks_round() -> list[Contender]:
 
 
 def forms_round() -> list[Contender]:
-    """All blocks together, in the attention: how strong, how limited, and which negative."""
+    """All blocks together, or many, in the attention: how strong, how limited, and which negative."""
     return [
         *(_free(blocks="all", alpha=alpha) for alpha in (0.05, 0.1, 0.2)),
         *(_free(blocks="all", negative=negative) for negative in ("softened", "mean", "identity + text")),
@@ -94,6 +94,16 @@ def neighbours() -> list[Contender]:
     ]
 
 
+def peers_round() -> list[Contender]:
+    """The others, each in a few places and strengths: classic PAG in every double block, ComfyUI's own nodes."""
+    return [
+        *(pag(block, 0.3) for block in range(DOUBLES)),
+        pag(6, 1.0),
+        *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
+        *(skip_layer(block) for block in (1, 3, 5, 7)),
+    ]
+
+
 # --- around the defaults that came of it, for the plots ---
 
 _CHOSEN: dict[str, Any] = {"blocks": "3-7", "alpha": 0.15, "perturbation": 0.3}
@@ -125,14 +135,7 @@ def reach_round() -> list[Contender]:
     ]
 
 
-def peers_round() -> list[Contender]:
-    """The others, each in a few places and strengths: classic PAG in every double block, ComfyUI's own nodes."""
-    return [
-        *(pag(block, 0.3) for block in range(DOUBLES)),
-        pag(6, 1.0),
-        *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
-        *(skip_layer(block) for block in (1, 3, 5, 7)),
-    ]
+# --- the rounds ---
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class Round:
         return all(gains.was_made(self.subjects, contender, CHOOSING, COUNT) for contender in self.contenders())
 
 
-COUNT = 128
+COUNT = 128  # pictures of each contender by each model
 SEARCHED, KEEP = (COUNT, 256), 1 / 4  # how far the search follows its candidates
 ROUNDS = {
     "blocks": Round(blocks_round, (0, 1)),

@@ -26,7 +26,7 @@ from .contenders import Contender
 SHIPPED = small_models.TRAINED / training.SHAPES_FILE
 PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
-MOST = 1_024
+MOST = 1_024  # pictures of one contender by one model
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .. import host
 from . import autoencoder, shapes, training
 from .small_models import TRAINED
 
-SEEDS, SHIPPED = (0, 1, 2, 3), 0
+SEEDS, SHIPPED = (0, 1, 2, 3, 4, 5), 0  # those that the evidence asks for
 MOST_BYTES = 16_000_000
 FLUX, DECODER, CARD = TRAINED / training.SHAPES_FILE, TRAINED / autoencoder.DECODER_FILE, TRAINED / "MODEL_CARD.md"
 LICENSE = "Apache-2.0"

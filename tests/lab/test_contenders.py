@@ -36,7 +36,7 @@ def test_naguidance_does_something_in_batches_of_its_size():
 
 
 def counted_passes(model, contender):
-    """Rows through each block in a whole sampling, weighed as FLUX.1's: 19 blocks of 170, 38 of 141 (design.md)."""
+    """Rows through each block in a whole sampling, weighed as FLUX.1's: 19 blocks of 170, 38 of 141."""
     flux, rows = model.model.diffusion_model, {"double_blocks": 0, "single_blocks": 0}
     handles = []
     for kind in rows:

@@ -71,7 +71,7 @@ def test_a_search_that_can_find_nothing_says_what_it_lacks(candidates, counts, k
     "inputs, passes",
     [
         ({"blocks": "2", "reach": "attention"}, 1.0),
-        # FLUX.1: 19 double blocks of weight 170 and 38 single ones of 141 (design.md), 8 of 8 and 4 of 4 here.
+        # FLUX.1: 19 double blocks of weight 170 and 38 single ones of 141, 8 of 8 and 4 of 4 here.
         ({"blocks": "0", "reach": "output", "renew_every": 1}, 2.0),
         ({"blocks": "4", "reach": "double blocks", "renew_every": 1}, 1 + 3230 / 8588 / 2),
         ({"blocks": "4", "reach": "double blocks", "renew_every": 5}, 1 + 3230 / 8588 / 2 * 3 / 12),
