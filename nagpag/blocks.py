@@ -279,8 +279,7 @@ def merge_position(
     if reach_blocks and chosen[0] + reach_blocks > last:
         raise ValueError(
             f"reach_blocks {reach_blocks} leads beyond the last block: from {block_name(chosen[0], double_blocks)}, "
-            f"this "
-            f"model's {double_blocks} double and {single_blocks} single blocks leave at most {last - chosen[0]}"
+            f"this model's {double_blocks} double and {single_blocks} single blocks leave at most {last - chosen[0]}"
         )
     if reach_blocks:
         return chosen[0] + reach_blocks

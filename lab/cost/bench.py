@@ -20,6 +20,7 @@ from unittest import mock
 import torch
 from tqdm import tqdm
 
+from ...nagpag.blocks import published_blocks
 from .. import host
 from ..evidence.contenders import host_node
 from ..in_host import enter_host
@@ -37,7 +38,7 @@ SKIPPED = (7, 8, 9)  # the layers that SkipLayerGuidanceDiT skips by default, of
 
 def entries(model: Any, sizes: Sizes) -> list[Entry]:
     """Guidance at every reach, renewal and negative branch; the host's own peers; CFG."""
-    published = ", ".join(str(block) for block in published_blocks(sizes.doubles))
+    published = ", ".join(map(str, published_blocks(sizes.doubles)))
     first = str(published_blocks(sizes.doubles)[0])
     return [
         _guided(model, SCALE_0, scale=0.0),
@@ -55,11 +56,6 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
         _skip_layers(model, sizes),
         Entry("CFG 2", model, whole=1, cfg=2.0),
     ]
-
-
-def published_blocks(depth: int) -> list[int]:
-    """The blocks of the published form, 8, 12 and 16 of 19, at the same depth of a model of so many double blocks."""
-    return [number * depth // 19 for number in (8, 12, 16)]
 
 
 def _guided(model: Any, name: str, **inputs: Any) -> Entry:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ...nagpag.blocks import published_blocks
 from . import choosing, halving, page, plots, results, runs
-from .contenders import Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
+from .contenders import DOUBLES, Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
 from .rounds import ROUNDS
 from .runs import MOST, REPORTING, Subject
 
@@ -21,7 +22,7 @@ EARLY = (Subject(4, early=True), Subject(5, early=True))  # of the same two; not
 SUBJECTS = (*CHOSEN_ON, *HELD_OUT, *EARLY)
 COUNT, OTHERS = 1_024, 512  # pictures of NAG-PAG and its like by each of HELD_OUT; of peers, and by each other model
 
-PUBLISHED_BLOCKS = "3, 5, 6"  # at the depth of 8, 12 and 16 of 19
+PUBLISHED_BLOCKS = ", ".join(map(str, published_blocks(DOUBLES)))  # 3, 5, 6
 AS_PUBLISHED: dict[str, Any] = {
     "reach": "attention",
     "blocks": PUBLISHED_BLOCKS,

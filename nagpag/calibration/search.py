@@ -83,8 +83,7 @@ class Series:
         if self.number < len(self.prompts):
             raise ValueError(
                 f"NAG-PAG Calibrate: {self.pictures} pictures, {len(self.latent)} at once, are {self.number} batches "
-                f"of a "
-                f"prompt each, and there are {len(self.prompts)} prompts; raise pictures to "
+                f"of a prompt each, and there are {len(self.prompts)} prompts; raise pictures to "
                 f"{len(self.prompts) * len(self.latent)} or lower the latent's batch size"
             )
 

@@ -60,9 +60,8 @@ CALIBRATE = Node(
     id="NAGPAGCalibrate",
     title="NAG-PAG Calibrate",
     description="Looks for the blocks and the alpha that suit a model: draws your prompts under each candidate, "
-    "noises the "
-    "pictures again and asks the plain model how surely it finds the prompts in them, beside the empty prompt. Draws "
-    "at "
+    "noises the pictures again and asks the plain model how surely it finds the prompts in them, beside the empty "
+    "prompt. Draws at "
     "cfg 1. Takes a sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
     aliases=("NAG", "PAG", "calibrate guidance", "find blocks", "tune guidance", "block search"),
     inputs=(
@@ -71,15 +70,13 @@ CALIBRATE = Node(
             name="positive",
             kind="CONDITIONING",
             does="The prompts to draw. Join several with Conditioning (Combine): each counts as a prompt of its own, "
-            "and "
-            "a dozen different ones say more than one. Whole ones: no areas, masks or timestep ranges.",
+            "and a dozen different ones say more than one. Whole ones: no areas, masks or timestep ranges.",
         ),
         Socket(
             name="empty",
             kind="CONDITIONING",
             does="The empty prompt: CLIP Text Encode without text. Its text alone counts; guidance and reference "
-            "pictures "
-            "are those of the prompts.",
+            "pictures are those of the prompts.",
         ),
         Socket(
             name="latent_image",
@@ -91,8 +88,7 @@ CALIBRATE = Node(
             REACH,
             needs=(),
             does="Of all candidates; set the same in NAG-PAG Guidance, and leave its other inputs at their defaults, "
-            "as "
-            "they are here.",
+            "as they are here.",
         ),
         *(PICTURES, STEPS, SEED, SIGMA),
     ),

@@ -11,8 +11,8 @@ INSPECT = Node(
     id="NAGPAGInspect",
     title="NAG-PAG Inspect Model",
     description="Says what NAG-PAG can do with this model before you patch it: its family, blocks, heads and weights, "
-    "what "
-    "a block spec would guide and cost, which other patches are on it, and what may get in the way. Changes nothing.",
+    "what a block spec would guide and cost, which other patches are on it, and what may get in the way. Changes "
+    "nothing.",
     aliases=("NAG", "PAG", "model info", "show blocks", "flux structure", "attention heads"),
     inputs=(
         Socket(
@@ -53,8 +53,7 @@ PLOT = Node(
     id="NAGPAGPlot",
     title="NAG-PAG Plot",
     description="Draws what guidance did while sampling: the change by step and block and over the picture, the "
-    "strength, "
-    "the share of tokens at the limit. Needs matplotlib in ComfyUI's Python.",
+    "strength, the share of tokens at the limit. Needs matplotlib in ComfyUI's Python.",
     aliases=("NAG", "PAG", "guidance plot", "diagnostics", "heat map", "guidance statistics"),
     inputs=(
         Socket(

@@ -155,8 +155,7 @@ GUIDE_UNCONDITIONAL = Flag(
     name="guide_unconditional",
     default=False,
     does="With cfg above 1: guide the negative prompt's own prediction as well. On: guidance moves both predictions, "
-    "and "
-    "cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
+    "and cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
 )
 
 # --- the nodes ---

@@ -63,8 +63,7 @@ def report(plan: Plan, run: Run, finished: bool) -> None:
     if run.unclear:
         log.warning(
             "NAG-PAG: %d of %d forwards not guided: another patch (a model function wrapper) runs the batch in parts "
-            "of "
-            "its own and does not say which rows are the prompt's. Switch it off, or set cfg to 1.0.",
+            "of its own and does not say which rows are the prompt's. Switch it off, or set cfg to 1.0.",
             run.unclear,
             run.forwards,
         )

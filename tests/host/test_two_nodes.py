@@ -33,7 +33,7 @@ def test_a_later_node_does_not_guide_an_earlier_ones_negative_branch(flux, later
 
 @pytest.mark.parametrize("later", ["identity", "softened"])
 def test_two_nodes_on_the_same_block_with_extra_attention_calls(flux, later):
-    """The later node's attention is called first; the earlier one guides what comes of it, away from plain attention."""
+    """The later node's attention is called first; the earlier one guides what comes of it, away from the plain one."""
     first = guided(flux, blocks="2", negative="softened", temperature=3.0, scale=2.0)
     ours = sample(guided(first, blocks="2", negative=later, temperature=5.0, scale=1.0), POSITIVE, steps=2)
     plain, tokens = layers.attention, picture_tokens()

@@ -1,4 +1,4 @@
-"""The house: who may know whom, no circles, and nothing too long to be read. Imports are taken as the code states them."""
+"""The house: who may know whom, no circles, and nothing too long to be read. Imports are as the code states them."""
 
 import ast
 import subprocess

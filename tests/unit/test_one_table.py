@@ -1,4 +1,4 @@
-"""An input is described once: nodes, requests and options are made from the table, and a default stands nowhere else."""
+"""An input is described once: nodes, requests and options are made from it, and a default stands nowhere else."""
 
 import ast
 import dataclasses

@@ -17,7 +17,7 @@ MOST_KEPT = 1000  # finished jobs; older ones are forgotten
 
 @dataclass
 class QueuedPrompt:
-    """A prompt that the service queued. state: what `schema.Job` tells beside the rest; ended: it won't change any more."""
+    """A prompt that the service queued. state: what `schema.Job` tells beside the rest; ended: it won't change."""
 
     prompt_id: str
     settings: dict

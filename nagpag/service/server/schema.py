@@ -120,7 +120,7 @@ class Image(BaseModel):
 
 
 class Fit(BaseModel):
-    """What was made of the picture that came in: `kept`, cut from its centre, was scaled to `to`: (width, height) each."""
+    """What was made of the picture that came in: `kept`, cut from its centre, was scaled to `to`: (width, height)."""
 
     file: str
     size: tuple[int, int]
