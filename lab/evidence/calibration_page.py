@@ -126,7 +126,7 @@ it ranks settings much as
 the judges do. The other, alignment, does not.
 
 **Gain** is the change in the share of objects right, the mean of two judges, on {judged} pictures of the choosing set
-(lab/choosing.py)."""
+(lab/evidence/choosing.py)."""
 
 ALIGNMENT = """\
 {pictures} held-out renders with their captions are noised to sigma {sigmas}. What the model predicts

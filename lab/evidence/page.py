@@ -149,7 +149,7 @@ def _own(results: Results) -> str:
     return f"""## Settings of each model's own
 For each late model by itself, the best of the {len(rounds.neighbours())} settings in the round *neighbours* below, \
 by the choosing set: by the judges (a search by
-successive halving, lab/search.py), and by the model alone, without a judge (*recovery*: \
+successive halving, lab/evidence/halving.py), and by the model alone, without a judge (*recovery*: \
 the measure of NAG-PAG Calibrate, whose own candidates are others, see
 [calibration](calibration.md)). Here they meet the prompts and noise of the table. Change in the share of objects right,
 mean of both judges.
@@ -174,7 +174,8 @@ def _chosen() -> str:
 On the choosing set (other prompts and noise than above), change in the share of objects right, \
 mean of both judges, {COUNT}
 pictures by each model; – where none were made. Of the neighbours, a search by successive halving
-(lab/search.py) followed the best further. The best of many is too good by selection; what counts is the table above.
+(lab/evidence/halving.py) followed the best further. \
+The best of many is too good by selection; what counts is the table above.
 Inputs that are not named: scale 3, tau 1.5, alpha 0.1, the whole perturbation (1), identity; *attention*: \
 reach attention; *branch*: reach
 double blocks, renewed every 4th step."""

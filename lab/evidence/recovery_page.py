@@ -100,7 +100,7 @@ INTRODUCTION = """\
 
 Pictures are drawn with and without guidance, noised again to sigma {sigma}, \
 and the *plain* model denoises them, once with
-their own prompt and once with the empty one (nagpag/recovery.py). \
+their own prompt and once with the empty one (nagpag/calibration/recovery.py). \
 By how much worse the empty prompt fits, as a share of
 the loss with the own prompt, says how surely the model finds the prompt again in the picture; what counts is the change
 by guidance. {pictures} pictures of the choosing set for each setting, those that the judges saw: \

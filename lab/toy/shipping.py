@@ -125,9 +125,10 @@ whose every mistake can be counted.
 |---|---|---|---|---|
 {_rows(flux, decoder)}
 
-The encoder is not trained and not shipped: lab/autoencoder.py writes it down. The text encoder is a CLIP-L of seeded
-random weights whose layers add nothing (lab/small_models.py), so a prompt reaches FLUX as a list of its words.
-`lab/small_models.py` puts all of them into one `models` folder.
+The encoder is not trained and not shipped: lab/toy/autoencoder.py writes it down. \
+The text encoder is a CLIP-L of seeded
+random weights whose layers add nothing (lab/toy/small_models.py), so a prompt reaches FLUX as a list of its words.
+`lab/toy/small_models.py` puts all of them into one `models` folder.
 
 **Prompts.** One or two objects and a background, each object in a place of its own:
 "a red ring top left, a blue cross bottom right, on grey".
@@ -153,7 +154,7 @@ only such pictures and turns others into flat patches; \
 on renders it has not seen it reaches {decoder["psnr_noise_0.0"]} dB
 PSNR, {decoder["psnr_noise_0.1"]} dB with noise of 0.1 in the latent.
 
-**Data and licence.** Only pictures and captions that lab/shapes.py makes; no other data, no other weights. \
+**Data and licence.** Only pictures and captions that lab/toy/shapes.py makes; no other data, no other weights. \
 {LICENSE}, as the repo.
 """
 

@@ -1,6 +1,7 @@
 """README, help page and translations say what the table says that the node is made from."""
 
 import json
+import re
 
 import pytest
 from nag_pag_flux.lab import host
@@ -84,3 +85,15 @@ def test_the_measured_table_is_that_of_the_evidence():
     measured = [row for row in cells("docs/evidence.md") if len(row) == 13]
     shown = [row for row in cells("README.md") if len(row) == 8 and "±" in row[3]]
     assert len(shown) > 8 and [row for row in shown if row not in [one[:8] for one in measured]] == []
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/api.md", "docs/calibration.md", "docs/cost.md", "docs/evidence.md"]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "lab/trained/MODEL_CARD.md"])
+def test_every_file_that_a_page_names_is_there(page):
+    named = re.findall(
+        r"(?<![\w/.])(?:lab|nagpag|nodes|web|tests|workflows|docs)/[\w./-]*\.\w+", (host.REPO / page).read_text()
+    )
+    # Only who has a GPU makes that one.
+    assert [name for name in named if not (host.REPO / name).exists()] in ([], ["docs/cost_gpu.md"])
