@@ -246,7 +246,7 @@ def test_an_api_graph_of_before_opens_with_it_too(page):
     page.wait_for_function("window.app.graph._nodes.length === 3")
     found = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert [found[number]["class_type"] for number in "123"] == ["UNETLoader", ADVANCED.id, GUIDANCE.id]
-    assert found["2"]["inputs"] == {"model": ["1", 0], **values}
+    assert found["2"]["inputs"] == {**ADVANCED.defaults, **values, "model": ["1", 0]}
 
 
 def test_a_workflow_of_now_stays_as_it_is(page):

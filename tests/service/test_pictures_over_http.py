@@ -16,10 +16,10 @@ TEXT, IMAGE = graphs.PICTURES
 PUBLISHED = {"blocks": "8, 12, 16"}
 
 
-def by_hand(service, name, **inputs):
-    """The shipped graph, run without the service; its pictures' pixels."""
+def by_hand(service, name, node=None, **inputs):
+    """The shipped graph, run without the service, with these inputs of the guidance node; its pictures' pixels."""
     graph = graphs.for_small_models(graphs.load_graph(name), 64, 64, steps=2, text="a cat", **inputs)
-    return [pixels(data) for data in run_graph(service.server, graph)]
+    return [pixels(data) for data in run_graph(service.server, graphs.with_guidance(graph, **node or {}))]
 
 
 def pictures(answer):
@@ -53,7 +53,7 @@ def test_every_setting_reaches_its_node(service):
     sampler = {"seed": 8, "steps": 2, "sampler_name": "heun", "scheduler": "beta", "cfg": 1.0, "denoise": 1.0}
     assert {name: by_kind["KSampler"][name] for name in sampler} == sampler
     assert by_kind["FluxGuidance"]["guidance"] == 2.0
-    hand = by_hand(service, TEXT, seed=8, guidance=2.0, sampler_name="heun", scheduler="beta", **node)
+    hand = by_hand(service, TEXT, node, seed=8, guidance=2.0, sampler_name="heun", scheduler="beta")
     assert np.array_equal(pictures(answer), hand)
 
 
