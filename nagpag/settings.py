@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .inputs.guidance import (
     ALPHA,
     BLOCKS,
     END_PERCENT,
     GUIDE_UNCONDITIONAL,
+    INPUTS,
     NEGATIVE,
+    NEGATIVE_PROMPT,
     PERTURBATION,
     REACH,
     REACH_BLOCKS,
@@ -31,7 +34,8 @@ class Settings:
 
     blocks: a block spec as `blocks.parse_blocks` reads it. start_percent, end_percent: the guided part of
     the sampling, as in ComfyUI's own nodes. curve: what multiplies the scale, in [0, 1], at each progress in [0, 1]
-    between the two; None to follow schedule. Raises ValueError that lists every value out of its range.
+    between the two; None to follow schedule. negative_conditioning: a CONDITIONING for the branch, None for none of the
+    node's own. Raises ValueError that lists every value out of its range.
     """
 
     scale: float = SCALE.default
@@ -48,14 +52,22 @@ class Settings:
     reach_blocks: int = REACH_BLOCKS.default
     schedule: str = SCHEDULE.default
     guide_unconditional: bool = GUIDE_UNCONDITIONAL.default
+    negative_prompt: str = NEGATIVE_PROMPT.default
     curve: Callable[[float], float] | None = None
+    negative_conditioning: Any = None
 
     def __post_init__(self) -> None:
-        problems = [problem for item in SAVED_WIDGETS if (problem := item.problem(getattr(self, item.name)))]
+        items = dict.fromkeys((*SAVED_WIDGETS, *INPUTS))
+        problems = [problem for item in items if (problem := item.problem(getattr(self, item.name)))]
         if not problems and self.start_percent > self.end_percent:
             problems.append(
                 f"start_percent {self.start_percent:g} is after end_percent {self.end_percent:g}: "
                 "guidance would never be on; start_percent must be at most end_percent"
+            )
+        if not problems and self.carries_negative and self.reach == "attention" and self.reach_blocks == 0:
+            problems.append(
+                "a negative prompt needs a branch that runs on, and reach is 'attention'; with it work reach "
+                f"{' and '.join(repr(option) for option in REACH.options[1:])}, and reach_blocks above 0"
             )
         if problems:
             raise ValueError("NAG-PAG: " + "; ".join(problems))
@@ -63,7 +75,14 @@ class Settings:
     @property
     def off(self) -> bool:
         """True where the method leaves the model as it is, bit for bit."""
-        return self.scale == 0 or self.alpha == 0 or self.perturbation == 0
+        if self.scale == 0 or self.alpha == 0:
+            return True
+        return self.perturbation == 0 and not self.carries_negative
+
+    @property
+    def carries_negative(self) -> bool:
+        """True where the branch carries a negative prompt's text, if there is one."""
+        return self.negative_prompt != "off" or self.negative_conditioning is not None
 
     @property
     def varies(self) -> bool:

@@ -37,12 +37,15 @@ class NAGPAGGuidance(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(cls, model: io.Model.Type, curve: object = None, **inputs: Any) -> io.NodeOutput:
+    def execute(
+        cls, model: io.Model.Type, curve: object = None, negative_conditioning: list | None = None, **inputs: Any
+    ) -> io.NodeOutput:
         from ..nagpag.patch import apply_guidance
         from ..nagpag.patch.curve import read_curve
         from ..nagpag.patch.report import idle
 
-        settings = Settings(**inputs, curve=None if curve is None else read_curve(curve))
+        strength = None if curve is None else read_curve(curve)
+        settings = Settings(**inputs, curve=strength, negative_conditioning=negative_conditioning)
         for sentence in idle(settings):
             log.info("NAG-PAG: %s.", sentence)
         return io.NodeOutput(apply_guidance(model, settings))

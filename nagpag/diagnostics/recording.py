@@ -94,7 +94,7 @@ def _guidance(plan: Plan, run: Run | None) -> Guidance:
     positions = plan.blocks if plan.merge is None else (plan.merge,)
     names = tuple(block_name(position, plan.double_blocks) for position in positions)
     settings = {f.name: getattr(plan.settings, f.name) for f in dataclasses.fields(plan.settings)}
-    settings["curve"] = plan.settings.curve is not None
+    settings |= {name: getattr(plan.settings, name) is not None for name in ("curve", "negative_conditioning")}
     return Guidance(plan_summary(plan), settings, names, _problem(plan, run))
 
 
@@ -102,9 +102,9 @@ def _problem(plan: Plan, run: Run | None) -> str:
     if plan.settings.off:
         zero = next(name for name in ("scale", "alpha", "perturbation") if getattr(plan.settings, name) == 0)
         return f"guidance is switched off: {zero} is 0"
-    if not plan.chosen:
+    if not plan.acts:
         return "guidance is switched off: every chosen block has scale 0"
-    if run is None or not run.guided_blocks(plan):
+    if run is None or not run.guided:
         return f"guided nothing: {why_nothing(run)}"
     missing = [block_name(p, plan.double_blocks) for p in sorted(plan.needed - run.reached)]
     failed = [block_name(p, plan.double_blocks) for p in sorted(run.failed)]

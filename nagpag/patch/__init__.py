@@ -42,7 +42,7 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     options[PLANS] = (*options.get(PLANS, ()), plan)
-    if settings.off or not plan.chosen:
+    if not plan.acts:
         return patched
     for position in plan.positions:
         _replace_block(patched, plan, position)
@@ -58,9 +58,10 @@ def make_plan(flux: Any, settings: Settings) -> Plan:
     doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
     blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
     chosen = with_strength(blocks, doubles)
-    if settings.off or not chosen:
-        return Plan(settings, chosen, None, doubles, flux.patch_size)
-    merge = merge_position(tuple(chosen), doubles, singles, settings.reach, settings.reach_blocks)
+    plan = Plan(settings, chosen, None, doubles, flux.patch_size)
+    if not plan.acts:
+        return plan
+    merge = merge_position(tuple(chosen) or (0,), doubles, singles, settings.reach, settings.reach_blocks)
     if merge is not None:
         _say_what_lies_beyond([block for place, block in chosen.items() if place > merge], merge, doubles)
         chosen = {place: block for place, block in chosen.items() if place <= merge}

@@ -42,7 +42,7 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
                     "mask": _own_mask(kwargs, own),
                     "transformer_options": options_of(chunk, options),
                 }
-                z_neg = _negative(forward, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+                z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
                 z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
                 note = noting(forward, position, chunk, settings.tau)
                 guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, note)
@@ -54,15 +54,15 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     return attention
 
 
-def perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = _attention_before(func, options)
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
-        z_neg = _negative(forward, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
-        z_pos = z[:, forward.picture].unflatten(-1, (heads, -1))
+        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
             plus.copy_(torch.lerp(plus, minus, share))
         return z
@@ -95,7 +95,7 @@ def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
 
 
 def _negative(
-    forward: Forward, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+    picture: slice, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
 ) -> Tensor:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
@@ -104,5 +104,5 @@ def _negative(
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
     return negative_attention(
-        settings.negative, q, k, v, forward.picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from .attention import perturbed_attention, with_attention
@@ -14,14 +15,14 @@ from .plan import Plan
 
 
 def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every chunk's branch through a double block; in the first one it begins as a copy of the positive stream."""
+    """Run every chunk's branch through a double block; it begins as a copy of the positive stream, or of its picture."""
     for chunk in forward.chunks:
         if chunk.difference is not None:
             continue
         own = rows_of(chunk.rows, forward.batch)
-        if position == plan.blocks[0]:
+        if position == forward.start:
             # The one copy: blocks add in place, and the positive stream needs its own.
-            chunk.img, chunk.txt = own(args["img"]).clone(), own(args["txt"]).clone()
+            chunk.img, chunk.txt = own(args["img"]).clone(), _first_text(chunk, own(args["txt"]))
         if chunk.img is None:
             continue
         out = call(_negative_args(plan, forward, position, chunk, args, own))
@@ -36,7 +37,7 @@ def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, ca
         if chunk.difference is not None:
             continue
         own = rows_of(chunk.rows, forward.batch)
-        if position == plan.blocks[0]:
+        if position == forward.start:
             chunk.joined = own(args["img"]).clone()
         elif chunk.img is not None and chunk.txt is not None:
             chunk.joined, chunk.img, chunk.txt = _joined(chunk.img, chunk.txt), None, None
@@ -44,8 +45,13 @@ def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, ca
             continue
         chunk.joined = call(_negative_args(plan, forward, position, chunk, args, own))["img"]
         if position != plan.merge:
-            picture_on = chunk.joined[:, forward.picture.start :]
+            picture_on = chunk.joined[:, forward.picture_of(chunk).start :]
             _add_control(forward, "output", position - plan.double_blocks, picture_on, own)
+
+
+def _first_text(chunk: Chunk, txt: Tensor) -> Tensor:
+    """The text that the branch begins with: the negative prompt's, or the prompt's own."""
+    return txt.clone() if chunk.text is None else repeat_to_batch_size(chunk.text.txt, txt.shape[0]).clone()
 
 
 def _joined(img: Tensor, txt: Tensor) -> Tensor:
@@ -61,9 +67,27 @@ def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, ar
     own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
     own_args["transformer_options"] = options
     own_args |= {"img": chunk.img, "txt": chunk.txt} if "txt" in args else {"img": chunk.joined}
-    if position in plan.blocks:
-        return with_attention(own_args, perturbed_attention(plan, forward, position, options))
+    if chunk.text is not None:
+        _carry(forward, chunk, own_args)
+    if position in plan.blocks and plan.perturbation(position) > 0:
+        attention = perturbed_attention(plan, position, own_args["transformer_options"], forward.picture_of(chunk))
+        return with_attention(own_args, attention)
     return own_args
+
+
+def _carry(forward: Forward, chunk: Chunk, own_args: dict) -> None:
+    """Give the block what goes with the negative prompt's text: positions, mask, modulation, where its picture begins."""
+    text, tokens = chunk.text, forward.picture.start
+    assert text is not None
+    if own_args.get("pe") is not None:
+        of_picture = own_args["pe"][:, :, tokens:]
+        own_args["pe"] = torch.cat((text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:]), of_picture), 2)
+    own_args["attn_mask"] = text.mask
+    if chunk.shift is not None:
+        own_args["vec"] = own_args["vec"] + chunk.shift
+    options = own_args["transformer_options"]
+    if "img_slice" in options:
+        options["img_slice"] = [text.tokens, options["img_slice"][1] - tokens + text.tokens]
 
 
 def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Callable) -> None:
@@ -87,7 +111,7 @@ def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, pi
         if chunk.difference is not None:
             h_neg = h_pos + chunk.difference
         elif negative is not None:
-            h_neg = negative[:, picture]
+            h_neg = negative[:, picture if chunk.joined is None else forward.picture_of(chunk)]
             if plan.renews:
                 chunk.renewed = h_neg - h_pos
         else:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .run import Run
+from .run import NegativeText, Run
 
 # Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
 NEGATIVE = "nag_pag_negative"
@@ -22,7 +22,8 @@ class Chunk:
     index: its place among the forward's conditions, None where the rows are those of all. difference: h⁻ − h⁺ kept from
     an earlier step, where it stands in for the branch. The negative stream between blocks: img and txt, (rows, image or
     text tokens, hidden), between double blocks; joined, (rows, text and image tokens, hidden), between single ones.
-    renewed: the new difference, to be kept.
+    renewed: the new difference, to be kept. text: of the negative prompt that the stream carries, None where it carries
+    the prompt's own; shift: what that adds to the modulation vector, (1 or rows, hidden).
     """
 
     rows: slice
@@ -33,6 +34,8 @@ class Chunk:
     txt: Tensor | None = None
     joined: Tensor | None = None
     renewed: Tensor | None = None
+    text: NegativeText | None = None
+    shift: Tensor | None = None
 
     def end_branch(self) -> None:
         """The branch has been merged, or is given up."""
@@ -41,7 +44,7 @@ class Chunk:
     def free(self) -> None:
         """The forward has ended: keep no tensor."""
         self.end_branch()
-        self.difference = self.renewed = None
+        self.difference = self.renewed = self.text = self.shift = None
 
 
 class Merge(NamedTuple):
@@ -64,6 +67,7 @@ class Forward:
     chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
     grid: the picture being made, (height, width) in tokens; they come first among the image tokens. recorded: whether
     every merge is measured for a record; else statistics has the two numbers of the log line.
+    start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
     would be compiled in, anew at each step. txt_tokens: as a block says it, None before.
@@ -76,6 +80,7 @@ class Forward:
     control: Any
     run: Run
     recorded: bool
+    start: int | None = None
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None
@@ -95,6 +100,12 @@ class Forward:
         if self.txt_tokens is None:
             raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
         return slice(self.txt_tokens, self.txt_tokens + self.tokens)
+
+    def picture_of(self, chunk: Chunk) -> slice:
+        """The picture's tokens in a sequence that begins with the text that this chunk's branch carries."""
+        if chunk.text is None:
+            return self.picture
+        return slice(chunk.text.tokens, chunk.text.tokens + self.tokens)
 
 
 def rows_of(rows: slice, batch: int) -> Callable:

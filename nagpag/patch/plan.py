@@ -40,6 +40,11 @@ class Plan:
         return f"{self.key}_run"
 
     @property
+    def negative_key(self) -> str:
+        """Under which name a guider's conditions hold the node's own negative prompt."""
+        return f"{self.key}_negative"
+
+    @property
     def forward_key(self) -> str:
         """Where a forward's options hold the forward."""
         return f"{self.key}_forward"
@@ -69,9 +74,19 @@ class Plan:
         return min(1.0, self.settings.perturbation * share)
 
     @property
+    def acts(self) -> bool:
+        """True where it changes anything."""
+        return not self.settings.off and (bool(self.chosen) or self.settings.carries_negative)
+
+    @property
+    def start(self) -> int:
+        """Where the branch, or guidance, starts: with the text of a negative prompt in the first block."""
+        return 0 if self.settings.carries_negative else self.blocks[0]
+
+    @property
     def positions(self) -> tuple[int, ...]:
         """The blocks that are replaced: the chosen ones, or all that the branch runs through."""
-        return self.blocks if self.merge is None else tuple(range(self.blocks[0], self.merge + 1))
+        return self.blocks if self.merge is None else tuple(range(self.start, self.merge + 1))
 
     @property
     def needed(self) -> set[int]:

@@ -24,6 +24,8 @@ def summary(settings: Settings) -> str:
         words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
     if settings.varies:
         words.append("along a curve" if settings.curve else settings.schedule)
+    if settings.carries_negative:
+        words.append("against a negative prompt")
     if settings.guide_unconditional:
         words.append("unconditional rows too")
     return ", ".join(words)
@@ -67,14 +69,18 @@ def report(plan: Plan, run: Run, finished: bool) -> None:
             run.unclear,
             run.forwards,
         )
-    blocks = run.guided_blocks(plan)
-    if not blocks:
+    if not run.guided:
         log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
-    names = blocks_name(plan.chosen[position] for position in blocks)
-    log.info("NAG-PAG guided %s: %s (%s).", names, detail, summary(plan.settings))
+    log.info("NAG-PAG guided %s: %s (%s).", _what(plan, run), detail, summary(plan.settings))
+
+
+def _what(plan: Plan, run: Run) -> str:
+    """What guided: blocks, and a negative prompt."""
+    blocks = blocks_name(plan.chosen[position] for position in run.guided_blocks(plan))
+    return " and ".join(part for part in ("by a negative prompt" if run.negative else "", blocks) if part)
 
 
 def why_nothing(run: Run | None) -> str:

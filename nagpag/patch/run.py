@@ -12,12 +12,34 @@ from .plan import Plan
 
 
 @dataclass(eq=False)
+class NegativeText:
+    """A negative prompt as the blocks take it.
+
+    txt: (1 or rows, text tokens, hidden), after the model's own projection. pe: the text's rotary positions, (1, 1, text
+    tokens, …). pooled: its part of the modulation vector, (1 or rows, hidden), None where the family has none.
+    mask: its attention mask, None where it has none.
+    """
+
+    txt: Tensor
+    pe: Tensor
+    pooled: Tensor | None
+    mask: Tensor | None
+
+    @property
+    def tokens(self) -> int:
+        """How many text tokens it has."""
+        return self.txt.shape[1]
+
+
+@dataclass(eq=False)
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
 
     prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
     rows nobody told apart.
+    negative: the negative prompt that the branch carries, as the host has worked it out; text: what the blocks take of it,
+    made from the tensor text_of. heard_negative: what is odd about it was said.
     differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
     repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
     """
@@ -29,6 +51,10 @@ class Run:
     unclear: int = 0
     tried: bool = False
     complained: bool = False
+    negative: dict | None = None
+    heard_negative: bool = False
+    text: NegativeText | None = None
+    text_of: Tensor | None = None
     guided: set[int] = field(default_factory=set)
     differences: dict[Hashable, Tensor] = field(default_factory=dict)
     seen: set[Hashable] = field(default_factory=set)
@@ -43,5 +69,7 @@ class Run:
 
     def guided_blocks(self, plan: Plan) -> list[int]:
         """The chosen blocks in which guidance worked, by position; of a longer reach, those that its branch passed."""
-        reached = self.guided if plan.merge is None else self.reached if plan.merge in self.guided else set()
-        return sorted(reached & set(plan.blocks))
+        if plan.merge is None:
+            return sorted(self.guided & set(plan.blocks))
+        passed = self.reached if plan.settings.perturbation > 0 else set()
+        return sorted(passed & set(plan.blocks)) if plan.merge in self.guided else []

@@ -14,6 +14,7 @@ from ..schedule import Renewal, guided_at, progress
 from ..settings import Settings
 from .fallback import attempt
 from .forward import Chunk, Forward
+from .negative import add_conditions, hear_conditions, negative_text, shift_of
 from .plan import RECORDINGS, Plan, replacements
 from .report import report
 from .run import Run
@@ -28,6 +29,7 @@ def outer_sample(plan: Plan) -> Callable:
         run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(executor.class_obj, "conds", {})))
         # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
         executor.class_obj.model_options["transformer_options"][plan.run_key] = run
+        add_conditions(plan, executor.class_obj.conds)
         finished = False
         try:
             samples = executor(*args, **kwargs)
@@ -58,6 +60,8 @@ def predict_noise(plan: Plan) -> Callable:
         run = model_options.get("transformer_options", {}).get(plan.run_key)
         if run is not None:
             run.seen.clear()
+            if plan.settings.carries_negative:
+                attempt(lambda: hear_conditions(plan, run, executor.class_obj.conds), lambda e: _leave_alone(run, e))
         return executor(x, timestep, model_options, seed)
 
     return wrapper
@@ -86,8 +90,9 @@ def apply_model(plan: Plan) -> Callable:
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         run = transformer_options.get(plan.run_key) or Run(Renewal(plan.settings.renew_every))
-        model_sampling, leave = executor.class_obj.model_sampling, lambda error: _leave_alone(run, error)
-        forward = attempt(lambda: _begin(plan, run, model_sampling, x, control, transformer_options), leave)
+        model, leave = executor.class_obj, lambda error: _leave_alone(run, error)
+        given = {"control": control, "y": kwargs.get("y"), "transformer_options": transformer_options}
+        forward = attempt(lambda: _begin(plan, run, model, x, **given), leave)
         if forward is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         try:
@@ -109,22 +114,37 @@ def _leave_alone(run: Run, error: Exception) -> None:
     run.complained = True
 
 
-def _begin(plan: Plan, run: Run, model_sampling: Any, x: Tensor, control: Any, transformer_options: dict) -> Forward:
+def _begin(
+    plan: Plan, run: Run, model: Any, x: Tensor, control: Any, y: Tensor | None, transformer_options: dict
+) -> Forward:
     sigmas = transformer_options.get("sigmas")
     sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    y = 1.0 if sigma is None else _strength(plan.settings, model_sampling.percent_to_sigma, sigma)
-    chunks = tuple(_chunks(plan, run, transformer_options, x)) if y > 0 else ()
-    if plan.renews and y == 0:
+    share = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
+    chunks = tuple(_chunks(plan, run, transformer_options, x)) if share > 0 else ()
+    if plan.renews and share == 0:
         run.renewal.pause()
         run.differences.clear()
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
+    if plan.settings.carries_negative:
+        _hand_out_text(run, chunks, model, x, y)
     height, width = x.shape[-2:]
     grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
     # A fill on the device: nothing is copied there, and nothing waits.
-    strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
+    strength = torch.full((), share, dtype=torch.float32, device=x.device) if plan.settings.varies else share
     recorded = bool(transformer_options.get(RECORDINGS))
-    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, y, strength)
+    start = 0 if run.negative else next(iter(plan.chosen), None)
+    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, start, share, strength)
+
+
+def _hand_out_text(run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, y: Tensor | None) -> None:
+    """Give each chunk whose branch is computed the negative prompt's text. y: pooled vectors of the prompts, by row."""
+    computed = [chunk for chunk in chunks if chunk.difference is None]
+    text = negative_text(run, model, x.device) if computed else None
+    for chunk in computed:
+        chunk.text = text
+        if text is not None:
+            chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows])
 
 
 def _sigma_matters(plan: Plan) -> bool:

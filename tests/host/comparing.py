@@ -1,6 +1,7 @@
 """What is compared with an oracle: samplings by the node, on the small FLUX of conftest.py."""
 
-from sampling import guided, prompt, sample
+import torch
+from sampling import guided, picture_tokens, prompt, sample
 from two_streams import two_stream_host
 
 POSITIVE = prompt(1)
@@ -41,3 +42,23 @@ def every_third(sigmas, every=3):
         return order.index(sigma) % every != 0
 
     return reuse
+
+
+def residuals(model):
+    """A control object of the host's kind that adds fixed residuals after double block 1, 2 and single block 0."""
+    from comfy.controlnet import ControlBase
+
+    class Fixed(ControlBase):
+        def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+            generator = torch.Generator().manual_seed(0)
+            shape = (x_noisy.shape[0], picture_tokens(*x_noisy.shape[-2:]), 256)
+            adds = [0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
+            return {"input": [None, adds[0], adds[1]], "output": [adds[2]]}
+
+        def copy(self):
+            return Fixed()
+
+        def get_models(self):
+            return []
+
+    return Fixed()

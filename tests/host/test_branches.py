@@ -7,7 +7,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comparing import DOUBLES, LAST, LAST_DOUBLE, check_branch, every_third
+from comparing import DOUBLES, LAST, LAST_DOUBLE, check_branch, every_third, residuals
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from sampling import guided, latent, picture_tokens, prompt, sample
 from two_streams import Branch
@@ -126,26 +126,6 @@ class TestCompany:
     @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral"])
     def test_samplers(self, flux64, reach, sampler):
         check_branch(flux64, branch_for(reach), inputs_for(reach), sampler=sampler)
-
-
-def residuals(model):
-    """A control object of the host's kind that adds fixed residuals after double block 1, 2 and single block 0."""
-    from comfy.controlnet import ControlBase
-
-    class Fixed(ControlBase):
-        def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
-            generator = torch.Generator().manual_seed(0)
-            shape = (x_noisy.shape[0], picture_tokens(*x_noisy.shape[-2:]), 256)
-            adds = [0.3 * torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(3)]
-            return {"input": [None, adds[0], adds[1]], "output": [adds[2]]}
-
-        def copy(self):
-            return Fixed()
-
-        def get_models(self):
-            return []
-
-    return Fixed()
 
 
 # --- renewal ---

@@ -64,6 +64,16 @@ def test_renewal_costs_one_recompile(flux):
     assert graphs_and_breaks() == (2, {})
 
 
+@pytest.mark.parametrize("every, graphs", [(1, 1), (3, 2)])
+def test_a_negative_prompt_costs_no_graph_more(flux, every, graphs):
+    inputs = {"reach": "double blocks", "negative_prompt": "sampler's", "renew_every": every, "blocks": "2, 3"}
+    sampling = {"positive": POSITIVE, "negative": prompt(2, tokens=14), "steps": 8}
+    expected = sample(guided(flux, **inputs), **sampling)
+    ours = sample(compiled(guided(flux, **inputs)), **sampling)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert graphs_and_breaks() == (graphs, {})
+
+
 @pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize(
     "inputs",

@@ -9,6 +9,7 @@ import torch
 from comfy.ldm.chroma.model import Chroma
 from comfy.ldm.flux.model import Flux
 from oracle import guided_host
+from own_forward import OwnForward
 from sampling import guided, prompt
 
 SIZES = {"context_in_dim": 64, "hidden_size": 256, "num_heads": 2, "depth": 4, "depth_single_blocks": 2}
@@ -108,3 +109,27 @@ def test_a_branch_is_the_same_whether_or_not_the_host_splits_the_work(request, m
     apart = sample(guided(model, blocks="1", reach=reach), **extra)
     effect = (apart - sample(model, **extra)).abs().max()
     assert effect > 1e-3 and (together - apart).abs().max() <= 1e-3 * effect
+
+
+NEGATIVES = [("flux2", 96, {}), ("flux2", 96, REFERENCE), ("chroma", 24, {})]
+
+
+@pytest.mark.parametrize("name, tokens, extra", NEGATIVES)
+@pytest.mark.parametrize("reach, merge", [("double blocks", 3), ("output", 5)])
+@pytest.mark.parametrize("length", [9, 13])
+def test_a_negative_prompt_is_carried_as_its_own_forward_would(request, name, tokens, extra, reach, merge, length):
+    """FLUX.2's text has positions of its own, and neither family has a pooled vector."""
+    model, negative = request.getfixturevalue(name), prompt(3, tokens=length)
+    start = torch.zeros(2, model.model.latent_format.latent_channels, 8, 12)
+    noise = comfy.sample.prepare_noise(start, 7)
+
+    def sampled(model):
+        return comfy.sample.sample(
+            *(model, noise, 2, 1.0, "euler", "simple", prompt(1, **extra), negative, start), disable_pbar=True, seed=7
+        )
+
+    inputs = {"scale": 3.0, "tau": 1.5, "alpha": 0.15, "perturbation": 0.0, "reach": reach, "renew_every": 1}
+    ours, plain = sampled(guided(model, negative_prompt="sampler's", **inputs)), sampled(model)
+    expected = sampled(OwnForward(model, negative, merge, tokens).patched(model))
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-3 and (ours - expected).abs().max() <= 1e-3 * effect

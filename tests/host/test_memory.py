@@ -45,6 +45,16 @@ def test_a_branch_needs_three_at_most(flux, plain_peak, reach, renew_every):
     assert peak(model) - plain_peak <= 3.05 * ACTIVATION
 
 
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+@pytest.mark.parametrize("renew_every", [1, 2])
+def test_a_negative_prompt_needs_its_text_beside(flux, plain_peak, reach, renew_every):
+    """The text, projected and as it came, and its positions."""
+    tokens = 14
+    model = guided(flux, reach=reach, blocks="1", renew_every=renew_every, negative_conditioning=prompt(2, tokens))
+    text = tokens * 4 * (256 + 64 + 128 * 2) + TOKENS * 4 * 64 * 4
+    assert peak(model) - plain_peak <= 3.05 * ACTIVATION + text
+
+
 def test_identity_and_text_needs_few_rows_at_a_time(flux, plain_peak):
     from nag_pag_flux.nagpag.perturbation import PIECE_BYTES
 

@@ -1,0 +1,142 @@
+"""The negative prompt that a branch may carry: found where the sampler has it, and made into what the blocks take.
+
+ComfyUI hands the guider the sampler's negative conditioning at cfg 1, too, and only leaves out its forward. A block
+takes of a prompt its text tokens, their positions, an attention mask, and a part of the modulation.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from comfy.sampler_helpers import convert_cond
+from torch import Tensor
+
+from .plan import Plan
+from .run import NegativeText, Run
+
+log = logging.getLogger("nag_pag_flux")
+
+# What makes a condition hold for a part of the picture or of the sampling only.
+PARTIAL = ("area", "mask", "start_percent", "end_percent")
+WIRE = (
+    "wire a negative prompt to the sampler (CLIP Text Encode; an empty one will do), "
+    "or to negative_conditioning of NAG-PAG Guidance (Advanced)"
+)
+
+
+# --- finding it ---
+
+
+def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
+    """Before a sampling: have the host work out a negative prompt of the node's own with the others. Raises ValueError."""
+    own = plan.settings.negative_conditioning
+    if own is not None:
+        conds[plan.negative_key] = convert_cond(own)
+    if plan.settings.carries_negative:
+        _check(conds.get(_name(plan)) or [])
+
+
+def _name(plan: Plan) -> str:
+    return "negative" if plan.settings.negative_conditioning is None else plan.negative_key
+
+
+def _check(listed: list[dict]) -> None:
+    """Refuse what one branch can't stand for, before any step is done."""
+    if len(listed) > 1:
+        raise ValueError(
+            f"NAG-PAG: negative_prompt carries one negative prompt, and there are {len(listed)} "
+            "(Conditioning Combine, areas); give it one, or switch negative_prompt off"
+        )
+    if partial := [key for cond in listed for key in PARTIAL if cond.get(key) is not None]:
+        raise ValueError(
+            f"NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only ({', '.join(partial)}); "
+            "give a whole one, or switch negative_prompt off"
+        )
+
+
+def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
+    """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it."""
+    listed = conds.get(_name(plan)) or []
+    run.negative = listed[0].get("model_conds") if listed else None
+    if not run.heard_negative:
+        run.heard_negative = True
+        if said := _odd(run.negative, conds.get("positive") or []):
+            log.warning("NAG-PAG: %s.", said)
+
+
+def _odd(negative: dict | None, positive: list[dict]) -> str:
+    context = _tensor(negative, "c_crossattn")
+    if context is None:
+        return f"negative_prompt has nothing to carry, so guidance does without: this sampler has no negative prompt; {WIRE}"
+    if not context.any():
+        return (
+            "the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode without text) "
+            "does more"
+        )
+    own = [_tensor(cond.get("model_conds"), "c_crossattn") for cond in positive]
+    if any(other is not None and other.shape == context.shape and torch.equal(other, context) for other in own):
+        return "the negative prompt is the prompt itself: nothing is pushed away but what else disturbs the branch"
+    return ""
+
+
+def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
+    found = (model_conds or {}).get(name)
+    return None if found is None else found.cond
+
+
+# --- making it into what the blocks take ---
+
+
+def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | None:
+    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs."""
+    context = _tensor(run.negative, "c_crossattn")
+    if context is None:
+        return None
+    if run.text is None or run.text_of is not context or getattr(model.current_patcher, "hook_patches", None):
+        run.text, run.text_of = _projected(model, run.negative, context, device), context
+    return run.text
+
+
+def _projected(model: Any, model_conds: dict | None, context: Tensor, device: torch.device) -> NegativeText:
+    flux, dtype = model.diffusion_model, inference_dtype(model)
+    with torch.no_grad():
+        txt = context.to(device, dtype)
+        if getattr(flux, "txt_norm", None) is not None:
+            txt = flux.txt_norm(txt)
+        txt = flux.txt_in(txt)
+        pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
+        mask = _tensor(model_conds, "attention_mask")
+        return NegativeText(txt, _positions(flux, txt), pooled, None if mask is None else mask.to(device))
+
+
+def inference_dtype(model: Any) -> torch.dtype:
+    """What the host casts a model's inputs to."""
+    if hasattr(model, "get_dtype_inference"):
+        return model.get_dtype_inference()
+    return model.manual_cast_dtype or model.get_dtype()
+
+
+def shift_of(text: NegativeText, flux: Any, y: Tensor | None) -> Tensor | None:
+    """What the negative prompt's pooled vector adds to the modulation beyond the prompt's own y, (rows, hidden)."""
+    with torch.no_grad():
+        own = pooled_part(flux, y, text.txt)
+    return None if own is None or text.pooled is None else text.pooled - own
+
+
+def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
+    """What a prompt's pooled vector adds to the modulation vector, (rows, hidden); None where the family has none."""
+    if getattr(flux, "vector_in", None) is None:
+        return None
+    width = flux.params.vec_in_dim
+    y = like.new_zeros(1, width) if y is None else y.to(like.device, like.dtype)
+    return flux.vector_in(y[:, :width])
+
+
+def _positions(flux: Any, txt: Tensor) -> Tensor:
+    """Rotary positions of text tokens, as the host's forward makes their ids."""
+    ids = torch.zeros(1, txt.shape[1], len(flux.params.axes_dim), device=txt.device, dtype=torch.float32)
+    for axis in getattr(flux.params, "txt_ids_dims", None) or ():
+        ids[:, :, axis] = torch.arange(txt.shape[1], device=txt.device, dtype=torch.float32)
+    return flux.pe_embedder(ids)

@@ -1,0 +1,319 @@
+"""A branch that carries a negative prompt, against the host's own forward on that prompt."""
+
+import gc
+import json
+import logging
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comparing import DOUBLES, LAST, LAST_DOUBLE, POSITIVE, residuals
+from own_forward import OwnForward
+from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
+from two_streams import Branch
+
+DEFAULTS = {"scale": 3.0, "tau": 1.5, "alpha": 0.15, "perturbation": 0.0, "blocks": "1-3"}
+NEGATIVES = {"equal": prompt(2), "shorter": prompt(2, tokens=4), "longer": prompt(2, tokens=14)}
+
+
+def check(model, inputs, merge, negative, tokens=None, branch=None, tolerance=1e-5, **sampling):
+    """Sample plain, by the node and by the oracle."""
+    inputs = {"renew_every": 1, "negative_prompt": "sampler's", **DEFAULTS, **inputs}
+    strengths = tuple(inputs[name] for name in ("scale", "tau", "alpha"))
+    sampling = {"positive": POSITIVE, "negative": negative, **sampling}
+    tokens = tokens or picture_tokens()
+    oracle = OwnForward(model, negative, merge, tokens, strengths, branch, inputs["renew_every"])
+    plain, ours = sample(model, **sampling), sample(guided(model, **inputs), **sampling)
+    expected = sample(oracle.patched(model), **sampling)
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-4
+    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
+    return oracle
+
+
+@pytest.mark.parametrize("length", NEGATIVES)
+@pytest.mark.parametrize(
+    "inputs, merge",
+    [
+        ({"reach": "double blocks"}, LAST_DOUBLE),
+        ({"reach": "output"}, LAST),
+        ({"reach": "attention", "reach_blocks": 1}, 2),
+        ({"reach": "attention", "reach_blocks": 3}, DOUBLES),
+    ],
+    ids=str,
+)
+def test_every_reach_and_length(flux64, inputs, merge, length):
+    check(flux64, inputs, merge, NEGATIVES[length])
+
+
+@pytest.mark.parametrize("strengths", [{"tau": 10.0, "alpha": 1.0, "scale": 1.0}, {"tau": 1.0, "alpha": 1.0}])
+def test_with_and_without_the_limit(flux64, strengths):
+    check(flux64, {"reach": "double blocks", **strengths}, LAST_DOUBLE, NEGATIVES["longer"])
+
+
+@pytest.mark.parametrize("kind", ["identity", "softened", "mean", "identity + text"])
+@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
+def test_a_disturbed_attention_on_top_of_it(flux64, kind, reach, merge):
+    branch = Branch((1, 3), merge, picture_tokens(), kind, 3.0, 0.4)
+    inputs = {"blocks": "1, 3", "negative": kind, "temperature": 3.0, "perturbation": 0.4, "reach": reach}
+    check(flux64, inputs, merge, NEGATIVES["longer"], branch=branch)
+
+
+def test_single_blocks_may_be_disturbed_too(flux64):
+    branch = Branch((1, DOUBLES), LAST, picture_tokens(), "identity", 2.0, 1.0)
+    check(
+        flux64, {"blocks": "1, s0", "perturbation": 1.0, "reach": "output"}, LAST, NEGATIVES["shorter"], branch=branch
+    )
+
+
+@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
+@pytest.mark.parametrize("every", [2, 3])
+def test_renewal(flux64, reach, merge, every):
+    oracle = check(flux64, {"reach": reach, "renew_every": every}, merge, NEGATIVES["longer"], steps=6)
+    assert oracle.computed == 6 // every
+
+
+@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
+class TestWhatTheHostCanDo:
+    def test_batches(self, flux64, reach, merge):
+        check(flux64, {"reach": reach}, merge, NEGATIVES["longer"], size=(3, 8, 12))
+
+    @pytest.mark.parametrize("length", NEGATIVES)
+    def test_cfg(self, flux64, reach, merge, length):
+        check(flux64, {"reach": reach}, merge, NEGATIVES[length], cfg=3.0, size=(2, 8, 12))
+
+    def test_two_prompts_with_areas(self, flux64, reach, merge):
+        left, right = prompt(1, area=(8, 6, 0, 0)), prompt(3, tokens=12, area=(8, 6, 0, 6))
+        sampling = {"positive": left + right, "tokens": picture_tokens(8, 6)}
+        check(flux64, {"reach": reach}, merge, NEGATIVES["shorter"], **sampling)
+
+    def test_references(self, flux64, reach, merge):
+        """The branch keeps the prompt's reference pictures; only the picture being made is merged."""
+        positive = prompt(1, reference_latents=[latent(height=6, width=8)])
+        check(flux64, {"reach": reach}, merge, NEGATIVES["longer"], positive=positive, size=(2, 8, 12))
+
+    def test_masks(self, flux64, reach, merge):
+        """Each prompt has its own, or none."""
+
+        def masked(seed, tokens):
+            length, generator = tokens + picture_tokens(), torch.Generator().manual_seed(seed)
+            mask = torch.randn(1, length, length, generator=generator)
+            return prompt(seed, tokens=tokens, attention_mask=mask, attention_mask_img_shape=(4, 6))
+
+        for positive, negative in ((masked(1, 9), masked(2, 14)), (POSITIVE, masked(2, 14)), (masked(1, 9), prompt(2))):
+            check(flux64, {"reach": reach}, merge, negative, positive=positive)
+
+    @pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m"])
+    def test_samplers(self, flux64, reach, merge, sampler):
+        check(flux64, {"reach": reach}, merge, NEGATIVES["longer"], sampler=sampler)
+
+    def test_a_part_of_the_sampling(self, flux64, reach, merge):
+        ours = guided(flux64, **{**DEFAULTS, "negative_prompt": "sampler's", "reach": reach, "end_percent": 0.0})
+        sampling = {"positive": POSITIVE, "negative": prompt(2), "steps": 4}
+        assert not torch.equal(sample(ours, **sampling), sample(flux64, **sampling))
+
+
+def test_the_prompt_as_its_own_negative_is_the_plain_model(flux64, caplog):
+    ours = guided(flux64, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    found, plain = (sample(model, POSITIVE, negative=prompt(1)) for model in (ours, flux64))
+    assert (found - plain).abs().max() < 1e-6
+    assert "the negative prompt is the prompt itself" in caplog.text
+
+
+def test_off_is_what_it_was_whatever_the_negative(flux):
+    inputs = {"reach": "double blocks", "negative_prompt": "off"}
+    one, other = (sample(guided(flux, **inputs), POSITIVE, negative=prompt(n)) for n in (2, 3))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+def test_another_negative_prompt_is_another_picture(flux, reach):
+    inputs = {**DEFAULTS, "reach": reach, "negative_prompt": "sampler's"}
+    one, other = (sample(guided(flux, **inputs), POSITIVE, negative=prompt(n)) for n in (2, 3))
+    assert not torch.equal(one, other)
+
+
+# --- a negative prompt of the node's own ---
+
+
+def basic(model, positive=POSITIVE):
+    """As SamplerCustomAdvanced with a BasicGuider samples."""
+    from comfy_extras.nodes_custom_sampler import Guider_Basic
+
+    guider = Guider_Basic(model)
+    guider.set_conds(positive)
+    empty = torch.zeros(1, 16, 8, 12)
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
+    sampler = comfy.samplers.sampler_object("euler")
+    return guider.sample(comfy.sample.prepare_noise(empty, 7), empty, sampler, sigmas, disable_pbar=True, seed=7)
+
+
+@pytest.mark.parametrize("choice", ["off", "sampler's"])
+def test_its_own_wins_over_the_samplers(flux, choice):
+    inputs = {**DEFAULTS, "reach": "double blocks"}
+    own = guided(flux, **inputs, negative_prompt=choice, negative_conditioning=prompt(2, tokens=5))
+    theirs = guided(flux, **inputs, negative_prompt="sampler's")
+    found = sample(own, POSITIVE, negative=prompt(3))
+    assert torch.equal(found, sample(theirs, POSITIVE, negative=prompt(2, tokens=5)))
+    assert not torch.equal(found, sample(theirs, POSITIVE, negative=prompt(3)))
+
+
+def test_its_own_works_with_a_guider_that_has_none(flux):
+    inputs = {**DEFAULTS, "reach": "double blocks"}
+    found = basic(guided(flux, **inputs, negative_conditioning=prompt(2)))
+    expected = sample(guided(flux, **inputs, negative_prompt="sampler's"), POSITIVE, negative=prompt(2))
+    assert torch.equal(found, expected)
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_without_any_it_guides_as_off_and_says_what_to_wire(flux, caplog):
+    inputs = {"reach": "double blocks", "perturbation": 1.0}
+    found = basic(guided(flux, **inputs, negative_prompt="sampler's"))
+    (said,) = warnings(caplog)
+    assert "this sampler has no negative prompt" in said and "wire a negative prompt to the sampler" in said
+    assert torch.equal(found, basic(guided(flux, **inputs)))
+
+
+def test_zeros_are_said_to_be_weak(flux, caplog):
+    zeros = [[torch.zeros(1, 9, 64), {"pooled_output": torch.zeros(1, 32), "guidance": 3.5}]]
+    sample(guided(flux, **{**DEFAULTS, "reach": "output", "negative_prompt": "sampler's"}), POSITIVE, negative=zeros)
+    (said,) = warnings(caplog)
+    assert "all zeros (ConditioningZeroOut)" in said
+
+
+@pytest.mark.parametrize(
+    "negative, said",
+    [
+        (prompt(2) + prompt(3), "carries one negative prompt, and there are 2"),
+        (prompt(2, area=(8, 6, 0, 0)), "a part of the picture or of the sampling only (area)"),
+        (prompt(2, start_percent=0.5), "only (start_percent)"),
+    ],
+)
+def test_what_one_branch_cannot_stand_for_is_refused_before_sampling(flux, negative, said):
+    steps = []
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    with pytest.raises(ValueError) as caught:
+        sample(ours, POSITIVE, negative=negative, callback=lambda *args: steps.append(args))
+    assert said in str(caught.value) and not steps
+
+
+def test_reach_attention_is_refused_with_those_that_work(flux):
+    with pytest.raises(ValueError, match="reach is 'attention'; with it work reach 'double blocks' and 'output'"):
+        guided(flux, reach="attention", negative_prompt="sampler's")
+    with pytest.raises(ValueError, match="reach is 'attention'"):
+        guided(flux, reach="attention", negative_conditioning=prompt(2))
+
+
+# --- weights, ControlNet, other patches, errors ---
+
+
+@pytest.mark.parametrize(
+    "dtype, tolerance",
+    [(torch.float32, 1e-3), (torch.bfloat16, 0.25), (torch.float16, 0.03), (torch.float8_e4m3fn, 0.25)],
+)
+def test_types_and_quantised_weights(flux_file, dtype, tolerance):
+    model = load_flux(flux_file, dtype)
+    inputs = {"reach": "output", "tau": 10.0, "alpha": 1.0, "scale": 1.0}
+    check(model, inputs, LAST, NEGATIVES["longer"], size=(2, 8, 12), tolerance=tolerance)
+
+
+def test_a_lora_counts_in_the_branch_and_in_its_text(flux64):
+    generator = torch.Generator().manual_seed(0)
+    changes = {
+        "diffusion_model.double_blocks.2.img_attn.qkv.weight": (torch.randn(768, 256, generator=generator) / 16,),
+        "diffusion_model.txt_in.weight": (torch.randn(256, 64, generator=generator) / 8,),
+    }
+    model = flux64.clone()
+    assert len(model.add_patches(changes, 0.5)) == 2
+    check(model, {"reach": "double blocks"}, LAST_DOUBLE, NEGATIVES["longer"])
+
+
+def test_a_controlnet_adds_what_it_adds_to_the_prompt(flux64):
+    positive = prompt(1, control=residuals(flux64), control_apply_to_uncond=True)
+    assert not torch.allclose(sample(flux64, positive), sample(flux64, POSITIVE))
+    for reach, merge in (("double blocks", LAST_DOUBLE), ("output", LAST)):
+        check(flux64, {"reach": reach}, merge, NEGATIVES["longer"], positive=positive)
+
+
+def test_it_runs_beside_an_earlier_node_and_an_attention_override(flux64):
+    calls = []
+
+    def override(func, *args, **kwargs):
+        calls.append(kwargs["transformer_options"].get("nag_pag_negative", False))
+        return func(*args, **kwargs)
+
+    model = flux64.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = override
+    check(model, {"reach": "double blocks"}, LAST_DOUBLE, NEGATIVES["longer"])
+    assert {True, False} == set(calls)
+
+
+def test_an_error_in_the_text_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):
+    from nag_pag_flux.nagpag.patch import negative as module
+
+    monkeypatch.setattr(module, "_positions", lambda *args: 1 / 0)
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    found = sample(ours, POSITIVE, negative=prompt(2))
+    assert torch.equal(found, sample(flux, POSITIVE, negative=prompt(2)))
+    (said,) = warnings(caplog)
+    assert "forwards go on without guidance: ZeroDivisionError" in said
+
+
+def test_an_error_in_the_branch_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):
+    from nag_pag_flux.nagpag.patch import branch
+
+    monkeypatch.setattr(branch, "_carry", lambda *args: 1 / 0)
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    assert torch.equal(sample(ours, POSITIVE, negative=prompt(2)), sample(flux, POSITIVE, negative=prompt(2)))
+    (said,) = warnings(caplog)
+    assert "double block 0 goes on without guidance" in said
+
+
+def test_nothing_is_left_after_runs_that_were_interrupted_or_failed(flux):
+    import comfy.model_management
+
+    ours = guided(flux, **{**DEFAULTS, "reach": "output", "negative_conditioning": prompt(2)})
+
+    def stop(step, *args):
+        raise comfy.model_management.InterruptProcessingException
+
+    def tensors():
+        gc.collect()
+        return sum(isinstance(item, torch.Tensor) for item in gc.get_objects())
+
+    sample(ours, POSITIVE)
+    before = tensors()
+    for _ in range(3):
+        with pytest.raises(comfy.model_management.InterruptProcessingException):
+            sample(ours, POSITIVE, callback=stop)
+        sample(ours, POSITIVE)
+    assert tensors() <= before
+    assert "negative" not in str(ours.model_options.keys()) and not set(vars(flux)) ^ set(vars(flux.clone()))
+
+
+@pytest.mark.parametrize("inputs, said", [
+    ({}, "guided by a negative prompt: 3 steps, branch merged after double block 3 and computed at 1 of them"),
+    ({"perturbation": 0.5}, "guided by a negative prompt and double blocks 1, 2, 3: 3 steps"),
+    ({"blocks": "1:0"}, "guided by a negative prompt: 3 steps"),
+])  # fmt: skip
+def test_the_log_says_what_guided(flux, caplog, inputs, said):
+    asked = {**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's", "renew_every": 4, **inputs}
+    sample(guided(flux, **asked), POSITIVE, negative=prompt(2))
+    assert f"NAG-PAG {said}" in caplog.text
+
+
+def test_a_record_has_one_row_a_step(flux):
+    from nag_pag_flux.nagpag.diagnostics.record import Record
+    from nag_pag_flux.nagpag.diagnostics.recording import record_model
+
+    record = Record()
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's", "renew_every": 2})
+    sample(record_model(ours, record), POSITIVE, negative=prompt(2))
+    (recording,) = record.recordings
+    assert [row.branch for row in recording.rows] == ["computed", "reused", "computed"]
+    assert recording.problems() == [] and all(row.change > 0 for row in recording.rows)
+    assert json.loads(recording.as_json())["guidances"][0]["settings"]["negative_prompt"] == "sampler's"
