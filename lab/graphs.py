@@ -11,8 +11,9 @@ from . import host
 from .toy import shapes, small_models
 
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
+NEGATIVE_PROMPT = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
-NAMES = (*PICTURES, DIAGNOSTICS)
+NAMES = (*PICTURES, NEGATIVE_PROMPT, DIAGNOSTICS)
 Graph = dict[str, dict]
 
 
@@ -45,10 +46,14 @@ def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
     return graph
 
 
-def for_trained_model(graph: Graph, text: str, **inputs) -> Graph:
+def for_trained_model(graph: Graph, text: str, negative: str = "", **inputs) -> Graph:
     """The same graph for the shipped FLUX that draws coloured shapes, at the size and in the words of its training."""
     flux = small_models.SHAPES_FILE.partition("/")[2]
-    return for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
+    graph = for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
+    for node in graph.values():
+        if node["_meta"]["title"] == "Negative prompt":
+            node["inputs"]["text"] = negative
+    return graph
 
 
 def with_guidance(graph: Graph, **inputs) -> Graph:

@@ -11,8 +11,8 @@ const SAVED = [
   "reach", "renew_every", "negative", "temperature", "perturbation", "reach_blocks",
   "schedule", "guide_unconditional",
 ];
-const FEWEST = 6;
-const SIMPLE_HAS = ["scale", "blocks", "start_percent", "end_percent"];
+const FEWEST = 6; // the node of now has five
+const SIMPLE_HAS = ["scale", "blocks", "start_percent", "end_percent", "negative_prompt"];
 const titles = {};
 let widgets = {}; // of the sister, in its order: name → default
 
@@ -47,7 +47,7 @@ app.registerExtension({
     if (nodeData.name !== ADVANCED) return;
     const inputs = { ...nodeData.input.required, ...nodeData.input.optional };
     widgets = Object.fromEntries(
-      Object.entries(inputs).filter(([name]) => SAVED.includes(name)).map(([name, spec]) => [name, spec[1]?.default]),
+      Object.entries(inputs).filter(([name]) => [...SAVED, ...SIMPLE_HAS].includes(name)).map(([name, spec]) => [name, spec[1]?.default]),
     );
   },
   beforeConfigureGraph(graph) {

@@ -71,6 +71,9 @@ def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) 
     """Our node with these inputs, the rest at their defaults."""
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
+    del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
+    if values["negative_prompt"] == "off":  # pictures of before it was there keep their names
+        del values["negative_prompt"]
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
         values["blocks"] = format_blocks(parse_blocks("auto", DOUBLES, SINGLES))
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
@@ -90,7 +93,8 @@ def branch_cost(settings: Settings, steps: int) -> float:
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
-    return share(chosen[0], merge + 1) * math.ceil(guided / settings.renew_every) / steps
+    first = 0 if settings.carries_negative else chosen[0]
+    return share(first, merge + 1) * math.ceil(guided / settings.renew_every) / steps
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:

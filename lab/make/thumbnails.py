@@ -7,7 +7,7 @@ import io
 from PIL import Image
 
 from .. import demo, graphs, host
-from ..server import run_graph, running_server
+from ..server import Server, run_graph, running_server
 
 README_PICTURE = host.REPO / "docs" / "demo.jpg"
 SIDE, GAP = 400, 4
@@ -18,29 +18,47 @@ def main(arguments: list[str]) -> int:
     for name in graphs.PICTURES:
         _thumbnail(name).save(host.REPO / "workflows" / f"{name}.jpg", quality=88)
     Image.open(demo.OUTPUT / "contact_sheet.png").convert("RGB").save(README_PICTURE, quality=88)
-    _diagnostics()
+    with running_server() as server:
+        _negative_prompt(server).save(host.REPO / "workflows" / f"{graphs.NEGATIVE_PROMPT}.jpg", quality=88)
+        _diagnostics(server).save(host.REPO / "workflows" / f"{graphs.DIAGNOSTICS}.jpg", quality=88)
     return 0
 
 
 def _thumbnail(name: str) -> Image.Image:
     """The first two seeds of the demo, side by side: guidance off above, on below."""
+    files = [[demo.file_name(name, seed, guidance) for seed in demo.SEEDS[:2]] for guidance in demo.SETTINGS]
+    return _sheet([[Image.open(demo.OUTPUT / file) for file in row] for row in files])
+
+
+def _sheet(rows: list[list[Image.Image]]) -> Image.Image:
+    """Two rows of two pictures."""
     cell = (SIDE - GAP) // 2
     thumbnail = Image.new("RGB", (SIDE, SIDE), "white")
-    for y, guidance in enumerate(demo.SETTINGS):
-        for x, seed in enumerate(demo.SEEDS[:2]):
-            picture = Image.open(demo.OUTPUT / demo.file_name(name, seed, guidance)).convert("RGB")
-            picture = picture.resize((cell, cell), Image.Resampling.LANCZOS)
-            thumbnail.paste(picture, (x * (cell + GAP), y * (cell + GAP)))
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            small = picture.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS)
+            thumbnail.paste(small, (x * (cell + GAP), y * (cell + GAP)))
     return thumbnail
 
 
-def _diagnostics() -> None:
+def _negative_prompt(server: Server) -> Image.Image:
+    """The shipped graph on the small trained FLUX with an empty negative prompt, two seeds: off above, on below."""
+    prompt = demo.PROMPTS["flux_dev_text_to_image"]
+
+    def drawn(seed: int, **inputs: float) -> Image.Image:
+        graph = graphs.for_trained_model(graphs.load_graph(graphs.NEGATIVE_PROMPT), prompt, seed=seed)
+        (picture,) = run_graph(server, graphs.with_guidance(graph, **inputs))
+        return Image.open(io.BytesIO(picture))
+
+    return _sheet([[drawn(seed, **inputs) for seed in demo.SEEDS[:2]] for inputs in demo.SETTINGS.values()])
+
+
+def _diagnostics(server: Server) -> Image.Image:
     """The plot that the diagnostics graph makes on the small trained FLUX."""
     prompt = demo.PROMPTS["flux_dev_text_to_image"]
     graph = graphs.for_trained_model(graphs.load_graph(graphs.DIAGNOSTICS), prompt)
-    with running_server() as server:
-        (plot,) = run_graph(server, graphs.with_plot_saved(graph))
+    (plot,) = run_graph(server, graphs.with_plot_saved(graph))
     picture = Image.open(io.BytesIO(plot)).convert("RGB").resize((SIDE, SIDE * 3 // 4), Image.Resampling.LANCZOS)
     thumbnail = Image.new("RGB", (SIDE, SIDE), "white")
     thumbnail.paste(picture, (0, SIDE // 8))
-    thumbnail.save(host.REPO / "workflows" / f"{graphs.DIAGNOSTICS}.jpg", quality=88)
+    return thumbnail

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...nagpag.inputs import requests
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT
 from ...nagpag.service import models
 from .. import host
 
@@ -43,6 +43,22 @@ Press the **?** of the node for its help.
 
 {FILES}"""
 
+
+NOTE_NEGATIVE = f"""## A negative prompt at cfg 1
+FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries it:
+**negative_prompt** is set to `sampler's`, and the second text box is wired to the sampler. It costs about a tenth of a
+step, where cfg 2 costs a whole one. Leave cfg at 1.0.
+
+**What to turn, in this order**
+1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
+   prompt. `Conditioning Zero Out` in its place does less.
+2. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
+3. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: with **perturbation** 0 the branch is the negative
+   prompt alone; **reach** `output` pushes further and costs a quarter of a step; **alpha** and **tau** say how strongly.
+
+Press the **?** of the node for its help.
+
+{FILES}"""
 
 # Full strength at first, then let go: a start to draw from.
 DRAWN = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
@@ -174,10 +190,23 @@ def diagnostics() -> list[Node]:
     ]
 
 
+def negative_prompt() -> list[Node]:
+    """Text to image with a second text box, whose prompt the negative branch carries."""
+    nodes = {node.id: node for node in text_to_image()}
+    text = {"text": "blurry, low contrast, deformed hands, watermark"}
+    inputs, out = {"clip": (2, 0)}, ("CONDITIONING",)
+    nodes[7] = Node(7, "CLIPTextEncode", (440, 460), (380, 140), out, inputs, text, title="Negative prompt")
+    nodes[4].pos = (440, 670)
+    nodes[8].widgets = {**GUIDANCE.defaults, NEGATIVE_PROMPT.name: NEGATIVE_PROMPT.options[1]}
+    nodes[12].widgets = {"text": NOTE_NEGATIVE}
+    return list(nodes.values())
+
+
 TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, INSPECT, RECORD, PLOT)}
 GRAPHS = {
     "flux_dev_text_to_image": text_to_image,
     "flux_dev_image_to_image": image_to_image,
+    "flux_dev_negative_prompt": negative_prompt,
     "flux_dev_diagnostics": diagnostics,
 }
 GROUPS = {

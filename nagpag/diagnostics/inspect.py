@@ -139,9 +139,12 @@ def _costs(chosen: tuple[int, ...], doubles: int, singles: int) -> Iterator[str]
     for reach in ("double blocks", "output") if chosen else ():
         merge = merge_position(chosen, doubles, singles, reach, 0)
         assert merge is not None
-        count, every = merge - chosen[0] + 1, Settings().renew_every
-        share = count / (doubles + singles)
-        yield f"{reach}: {count} of {doubles + singles} ({share:.0%}; renewed every {every}th step {share / every:.0%})"
+        every = Settings().renew_every
+        for start, what in ((chosen[0], reach), (0, f"{reach}, with a negative prompt")):
+            count = merge - start + 1
+            share = count / (doubles + singles)
+            rest = f"{share:.0%}; renewed every {every}th step {share / every:.0%}"
+            yield f"{what}: {count} of {doubles + singles} ({rest})"
 
 
 # --- what is on it ---

@@ -13,6 +13,13 @@ MOST_TEXT = 10_000
 # --- what the picture shows ---
 
 PROMPT = Text(name="prompt", most=MOST_TEXT, does="What the picture shows.", target=("CLIPTextEncode", "text"))
+NEGATIVE_PROMPT = Text(
+    name="negative_prompt",
+    default=None,
+    most=MOST_TEXT,
+    does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws without a "
+    "prompt. The negative branch carries it, so nag_pag_reach can't be attention. null: none.",
+)
 IMAGE_URL = Text(
     name="image_url",
     does="The picture to start from: an http or https URL, a data: URI, or the name of a file in ComfyUI's input "

@@ -14,6 +14,7 @@ from ..inputs.kinds import Input
 
 TEXT_TO_IMAGE: tuple[Input, ...] = (
     table.PROMPT,
+    table.NEGATIVE_PROMPT,
     table.WIDTH,
     table.HEIGHT,
     table.STEPS,
@@ -53,6 +54,9 @@ def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [(f"{name}/{i}", rule) for i, layer in enumerate(layers) if (rule := _spec_problem(layer))]
     if not found and (rule := _spec_problem(layers_as_spec(layers))):
         found.append((name, rule))
+    reach, reach_blocks = (table.GUIDANCE[name].name for name in ("reach", "reach_blocks"))
+    if values[table.NEGATIVE_PROMPT.name] is not None and (values[reach], values[reach_blocks]) == ("attention", 0):
+        found.append((reach, f"with {table.NEGATIVE_PROMPT.name} one of 'double blocks', 'output'"))
     if values[start] > values[end]:
         found.append((start, f"at most {end}, or guidance would never be on"))
     return found

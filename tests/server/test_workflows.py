@@ -11,7 +11,7 @@ import requests
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
-from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, INPUTS, SAVED_WIDGETS
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from PIL import Image
 
 SIZE = 128
@@ -30,8 +30,9 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    said = f"guided double blocks {', '.join(map(str, range(7, 19)))}: 3 steps, branch merged after double block 18"
-    assert said in server.log.read_text()
+    carried = "by a negative prompt and " if name == graphs.NEGATIVE_PROMPT else ""
+    blocks = f"double blocks {', '.join(map(str, range(7, 19)))}"
+    assert f"guided {carried}{blocks}: 3 steps, branch merged after double block 18" in server.log.read_text()
 
 
 def run_pixels(server, graph):
@@ -111,7 +112,8 @@ def test_the_host_knows_the_node(server, node, title):
 
 
 ALL = [
-    *("model", "scale", "alpha", "tau", "blocks", "reach", "reach_blocks", "negative", "temperature", "perturbation"),
+    *("model", "scale", "alpha", "tau", "blocks", "reach", "reach_blocks"),
+    *("negative_prompt", "negative_conditioning", "negative", "temperature", "perturbation"),
     *("start_percent", "end_percent", "schedule", "curve", "renew_every", "guide_unconditional"),
 ]
 
@@ -122,8 +124,8 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
         {**found["input"]["required"], **found["input"].get("optional", {})}
         for found in (info_of(server, node) for node in (GUIDANCE, ADVANCED))
     )
-    assert list(simple) == ["model", "scale", "blocks", "start_percent", "end_percent"]
-    assert list(inputs) == ALL and {*ALL} == {"model", *(item.name for item in INPUTS), CURVE.name}
+    assert list(simple) == ["model", "scale", "blocks", "start_percent", "end_percent", "negative_prompt"]
+    assert list(inputs) == ALL == [item.name for item in ADVANCED.inputs]
     assert all(simple[name] == inputs[name] for name in simple)
     promised = {
         "scale": (3.0, 0, 10),
@@ -185,6 +187,29 @@ def test_what_only_the_model_can_tell_is_refused_before_sampling(server, tmp_pat
     with pytest.raises(ServerError, match="NAGPAGGuidance failed: ValueError") as caught:
         run_graph(server, graph, lambda done, total: steps.append(done))
     assert message in str(caught.value) and not steps
+
+
+def test_the_second_text_box_says_what_to_push_away_from(server, tmp_path):
+    """The shipped graph with another negative prompt is another picture; without guidance it is the same."""
+
+    def drawn(text, **inputs):
+        graph = small(graphs.NEGATIVE_PROMPT, server, tmp_path)
+        (node,) = (node for node in graph.values() if node["_meta"]["title"] == "Negative prompt")
+        node["inputs"]["text"] = text
+        return run_pixels(server, graphs.with_guidance(graph, **inputs))
+
+    one, other = drawn("a dog"), drawn("watercolor painting")
+    assert (one != other).any()
+    assert (drawn("a dog", scale=0.0) == drawn("watercolor painting", scale=0.0)).all()
+
+
+def test_a_negative_conditioning_of_its_own_over_a_link(server, tmp_path):
+    graph = small(graphs.NEGATIVE_PROMPT, server, tmp_path)
+    theirs = run_pixels(server, graph)
+    node, sampler = guidance_of(graph), next(node for node in graph.values() if node["class_type"] == "KSampler")
+    node["inputs"] |= {"negative_conditioning": sampler["inputs"]["negative"], "negative_prompt": "off"}
+    sampler["inputs"]["negative"] = sampler["inputs"]["positive"]
+    assert (run_pixels(server, graph) == theirs).all()
 
 
 # --- graphs from before the node had a sister ---

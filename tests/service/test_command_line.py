@@ -74,6 +74,16 @@ def test_compare_writes_both_with_their_labels(nagpag, tmp_path):
     assert (sheet[64:, :64] < 128).any() and (sheet[64:, 64:] < 128).any()  # ink of the labels
 
 
+def test_a_negative_prompt_from_the_command_line(nagpag, tmp_path):
+    told = [
+        json.loads(nagpag("text-to-image", *PROMPT, *more, "--output", tmp_path / f"{i}.png", "--json").stdout)
+        for i, more in enumerate(((), ("--negative-prompt", "a dog")))
+    ]
+    assert [one["settings"]["negative_prompt"] for one in told] == [None, "a dog"]
+    plain, pushed = (pixels((tmp_path / f"{i}.png").read_bytes()) for i in (0, 1))
+    assert (plain != pushed).any()
+
+
 def test_labels_fit_and_differ():
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "white").save(file, "PNG")

@@ -57,6 +57,28 @@ def test_every_setting_reaches_its_node(service):
     assert np.array_equal(pictures(answer), hand)
 
 
+@pytest.mark.parametrize("endpoint, start", [("text-to-image", {}), ("image-to-image", {"strength": 0.8})])
+def test_a_negative_prompt_is_carried(service, endpoint, start):
+    """Another text is another picture; with guidance off, or without a text, it is the picture that it was."""
+    if endpoint == "image-to-image":
+        start["image_url"] = f"data:;base64,{base64.b64encode(png()).decode()}"
+
+    def drawn(**body):
+        return pictures(service.post(endpoint, seed=11, nag_pag_applied_layers=["auto"], **start, **body))
+
+    dog, nothing, none = drawn(negative_prompt="a dog"), drawn(negative_prompt=""), drawn()
+    assert (dog != nothing).any() and (nothing != none).any()
+    off = drawn(nag_pag_scale=0.0)
+    assert np.array_equal(drawn(negative_prompt="a dog", nag_pag_scale=0.0), off) and (off != none).any()
+
+
+def test_a_negative_prompt_within_the_attention_is_refused_by_name(service):
+    body = service.post(negative_prompt="a dog", nag_pag_reach="attention").json()
+    (error,) = body["errors"]
+    assert (error["pointer"], error["value"]) == ("#/nag_pag_reach", "attention")
+    assert error["rule"] == "with negative_prompt one of 'double blocks', 'output'"
+
+
 def image_file(answer):
     (image,) = answer.json()["images"]
     return io.BytesIO(requests.get(image["url"], timeout=30).content)

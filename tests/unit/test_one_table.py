@@ -33,8 +33,11 @@ def test_widgets_options_and_fields_are_made_in_one_place_each():
 
 
 def test_settings_are_the_inputs_of_the_node():
-    fields = {field.name: field.default for field in dataclasses.fields(Settings) if field.name != "curve"}
-    assert fields == guidance.ADVANCED.defaults == {item.name: item.default for item in guidance.SAVED_WIDGETS}
+    fields = {field.name: field.default for field in dataclasses.fields(Settings)}
+    sockets = {item.name: None for item in (guidance.CURVE, guidance.NEGATIVE_CONDITIONING)}
+    assert fields == guidance.ADVANCED.defaults | sockets
+    saved = {item.name: item.default for item in guidance.SAVED_WIDGETS}
+    assert saved | {"negative_prompt": "off"} == guidance.ADVANCED.defaults
 
 
 def test_the_simple_node_has_at_most_six_inputs_and_its_sister_has_them_too():
@@ -49,7 +52,8 @@ def test_every_input_has_a_name_of_its_own_and_says_what_it_does(node):
         assert len(item.does) > 15 and item.does.endswith(".")
     for item in node.widgets:
         assert item.problem(item.default) is None, item
-        assert all(need.name in {other.name for other in node.inputs} for need in item.needs)
+        others = {other.name for other in (*node.inputs, *guidance.ADVANCED.inputs)}
+        assert all(need.name in others for need in item.needs)
 
 
 @pytest.mark.parametrize("endpoint", request.ENDPOINTS)

@@ -33,7 +33,8 @@ def test_every_input_has_its_row():
     assert [name for name in rows if name not in ("input", "---")][: len(guidance.ADVANCED.inputs) - 1] == [
         item.name for item in guidance.ADVANCED.inputs if item is not guidance.MODEL
     ]
-    assert f"| {guidance.CURVE.name} *(Advanced)* | none | CURVE | {guidance.CURVE.does} |" in text
+    for item in (guidance.CURVE, guidance.NEGATIVE_CONDITIONING):
+        assert f"| {item.name} *(Advanced)* | none | {item.kind} | {item.does} |" in text
 
 
 def cells(page):

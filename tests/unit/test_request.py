@@ -7,7 +7,7 @@ import sys
 import pytest
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.nagpag.inputs import requests
-from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, BLOCKS
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, BLOCKS, NEGATIVE_PROMPT
 from nag_pag_flux.nagpag.inputs.kinds import Flag, Number, Socket, Texts
 from nag_pag_flux.nagpag.service import checkpoint, models
 from nag_pag_flux.nagpag.service import request as table
@@ -43,7 +43,9 @@ def test_names_defaults_and_ranges_are_the_promised_ones():
     assert fields["wait"].default is True and fields["seed"].nullable
 
 
-@pytest.mark.parametrize("item", [item for item in ADVANCED.inputs if item is not BLOCKS], ids=lambda item: item.name)
+@pytest.mark.parametrize(
+    "item", [item for item in ADVANCED.inputs if item not in (BLOCKS, NEGATIVE_PROMPT)], ids=lambda item: item.name
+)
 def test_every_plain_input_of_the_node_has_its_field(item):
     field = next((field for field in table.TEXT_TO_IMAGE if field.name == f"nag_pag_{item.name}"), None)
     if isinstance(item, Socket):
@@ -69,6 +71,30 @@ def test_the_defaults_make_the_shipped_graph(endpoint, name):
     if endpoint == "image-to-image":
         shipped["13"]["inputs"]["image"] = "x.png"
     assert made == shipped
+
+
+@pytest.mark.parametrize("endpoint", table.ENDPOINTS)
+@pytest.mark.parametrize("text", ["", "a dog"])
+def test_a_negative_prompt_is_wired_to_the_sampler_and_carried(endpoint, text):
+    plain, made = (graph.build(endpoint, whole(endpoint, negative_prompt=asked)) for asked in (None, text))
+    node = graph.node_of(made, "KSampler")["inputs"]["negative"][0]
+    assert made[node] == {
+        "class_type": "CLIPTextEncode",
+        "inputs": {"text": text, "clip": plain["5"]["inputs"]["clip"]},
+        "_meta": {"title": "Negative prompt"},
+    }
+    assert graph.node_of(made, ADVANCED.id)["inputs"]["negative_prompt"] == "sampler's"
+    assert graph.node_of(plain, ADVANCED.id)["inputs"]["negative_prompt"] == "off"
+    rest = [number for number in plain if number != node and plain[number]["class_type"] != ADVANCED.id]
+    assert {number: made[number] for number in rest} == {number: plain[number] for number in rest}
+
+
+@pytest.mark.parametrize("reach, blocks, bad", [("attention", 0, True), ("attention", 3, False), ("output", 0, False)])
+def test_a_negative_prompt_and_reach_attention_do_not_go_together(reach, blocks, bad):
+    asked = whole("text-to-image", negative_prompt="", nag_pag_reach=reach, nag_pag_reach_blocks=blocks)
+    found = table.problems_between(dict(asked))
+    assert [place for place, _ in found] == (["nag_pag_reach"] if bad else [])
+    assert table.problems_between(dict(asked) | {"negative_prompt": None}) == []
 
 
 def test_every_field_with_a_target_changes_its_input_and_no_link():

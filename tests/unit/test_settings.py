@@ -95,3 +95,21 @@ def test_renewal_treats_all_evaluations_of_a_sigma_alike():
 
 def test_renewal_begins_anew_where_sigma_rises():
     assert due(3, [5, 4, 3, 5, 4, 3]) == [True, False, False, True, False, False]
+
+
+# --- a negative prompt ---
+
+
+def test_it_is_never_off_for_its_perturbation_alone():
+    assert Settings(perturbation=0).off
+    assert not Settings(perturbation=0, negative_prompt="sampler's").off
+    assert not Settings(perturbation=0, negative_conditioning=[]).off
+    assert Settings(scale=0, negative_prompt="sampler's").off and Settings(alpha=0, negative_conditioning=[]).off
+
+
+@pytest.mark.parametrize("asked", [{"negative_prompt": "sampler's"}, {"negative_conditioning": []}])
+def test_a_negative_prompt_needs_a_longer_reach(asked):
+    Settings(**asked)
+    Settings(**asked, reach="attention", reach_blocks=1)
+    with pytest.raises(ValueError, match="reach is 'attention'; with it work reach 'double blocks' and 'output', and"):
+        Settings(**asked, reach="attention")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, GUIDANCE
+from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT
 from ...inputs.kinds import Input
 from .. import request
 from .schema import Request
@@ -31,7 +31,7 @@ def build(endpoint: str, asked: Request) -> Graph:
     for item in fields:
         if item.target:
             _set(graph, *item.target, _for_the_node(item, getattr(asked, item.name)))
-    return _with_batch(graph, asked.num_images)
+    return _with_batch(_with_negative(graph, asked.negative_prompt), asked.num_images)
 
 
 @functools.cache
@@ -54,6 +54,17 @@ def _set(graph: Graph, kind: str, name: str, value: object) -> None:
     for node in graph.values():
         if kind in ("", node["class_type"]) and (kind or name in node["inputs"]):
             node["inputs"][name] = value
+
+
+def _with_negative(graph: Graph, text: str | None) -> Graph:
+    """The same graph with this negative prompt, for the negative branch to carry; None: without any."""
+    if text is not None:
+        clip = node_of(graph, "CLIPTextEncode")["inputs"]["clip"]
+        node = node_of(graph, "ConditioningZeroOut")
+        node |= {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": clip}}
+        node["_meta"] = {"title": "Negative prompt"}
+        node_of(graph, ADVANCED.id)["inputs"][NEGATIVE_PROMPT.name] = NEGATIVE_PROMPT.options[1]
+    return graph
 
 
 def _with_batch(graph: Graph, count: int) -> Graph:

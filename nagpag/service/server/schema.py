@@ -25,6 +25,7 @@ class Request(BaseModel):
         width: int
         height: int
         image_url: str
+        negative_prompt: str | None
         num_images: int
         wait: bool
         client_id: str | None
