@@ -45,16 +45,17 @@ Press the **?** of the node for its help.
 
 
 NOTE_NEGATIVE = f"""## A negative prompt at cfg 1
-FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries it:
-**negative_prompt** is set to `sampler's`, and the second text box is wired to the sampler. It costs about a tenth of a
-step, where cfg 2 costs a whole one. Leave cfg at 1.0.
+FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries
+it: **negative_prompt** is set to `sampler's`, and the second text box is wired to the sampler. It costs about a tenth
+of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
 
 **What to turn, in this order**
 1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
    prompt. `Conditioning Zero Out` in its place does less.
 2. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
-3. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: with **perturbation** 0 the branch is the negative
-   prompt alone; **reach** `output` pushes further and costs a quarter of a step; **alpha** and **tau** say how strongly.
+3. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: with **perturbation** 0 the branch is the
+   negative prompt alone; **reach** `output` pushes further and costs a quarter of a step; **alpha** and **tau** say how
+   strongly.
 
 Press the **?** of the node for its help.
 

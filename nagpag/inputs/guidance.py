@@ -77,16 +77,17 @@ NEGATIVE_PROMPT = Choice(
     default="off",
     options=("off", "sampler's"),
     needs=(Need("negative_conditioning", (None,)),),
-    does="Whose text the negative branch carries. off: the prompt's own; sampler's: the negative prompt that is wired to "
-    "the sampler, which FLUX ignores at cfg 1. It then starts in the first block and needs a reach beyond the attention; "
-    "merged after the double blocks and renewed every 4th step it costs about a tenth of a step, where cfg costs a whole one.",
+    does="Whose text the negative branch carries. off: the prompt's own; sampler's: the negative prompt that is wired "
+    "to the sampler, which FLUX ignores at cfg 1. It then starts in the first block and needs a reach beyond the "
+    "attention; merged after the double blocks and renewed every 4th step it costs about a tenth of a step, where "
+    "cfg costs a whole one.",
 )
 NEGATIVE_CONDITIONING = Socket(
     name="negative_conditioning",
     kind="CONDITIONING",
     default=None,
-    does="A negative prompt for the branch that wins over the sampler's: for guiders that have none, such as Basic Guider, "
-    "or to have another one here than there.",
+    does="A negative prompt for the branch that wins over the sampler's: for guiders that have none, such as Basic "
+    "Guider, or to have another one here than there.",
 )
 NEGATIVE = Choice(
     name="negative",

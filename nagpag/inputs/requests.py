@@ -17,8 +17,8 @@ NEGATIVE_PROMPT = Text(
     name="negative_prompt",
     default=None,
     most=MOST_TEXT,
-    does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws without a "
-    "prompt. The negative branch carries it, so nag_pag_reach can't be attention. null: none.",
+    does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws "
+    "without a prompt. The negative branch carries it, so nag_pag_reach can't be attention. null: none.",
 )
 IMAGE_URL = Text(
     name="image_url",

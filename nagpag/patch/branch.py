@@ -15,7 +15,7 @@ from .plan import Plan
 
 
 def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every chunk's branch through a double block; it begins as a copy of the positive stream, or of its picture."""
+    """Run every chunk's branch through a double block; it begins as a copy of the positive stream, or of its img."""
     for chunk in forward.chunks:
         if chunk.difference is not None:
             continue
@@ -76,7 +76,7 @@ def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, ar
 
 
 def _carry(forward: Forward, chunk: Chunk, own_args: dict) -> None:
-    """Give the block what goes with the negative prompt's text: positions, mask, modulation, where its picture begins."""
+    """Give the block what goes with the negative prompt's text: positions, mask, modulation, the picture's place."""
     text, tokens = chunk.text, forward.picture.start
     assert text is not None
     if own_args.get("pe") is not None:

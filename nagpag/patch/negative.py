@@ -30,7 +30,7 @@ WIRE = (
 
 
 def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
-    """Before a sampling: have the host work out a negative prompt of the node's own with the others. Raises ValueError."""
+    """Before a sampling: have the host work out a negative prompt of the node's own, too. Raises ValueError."""
     own = plan.settings.negative_conditioning
     if own is not None:
         conds[plan.negative_key] = convert_cond(own)
@@ -51,7 +51,8 @@ def _check(listed: list[dict]) -> None:
         )
     if partial := [key for cond in listed for key in PARTIAL if cond.get(key) is not None]:
         raise ValueError(
-            f"NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only ({', '.join(partial)}); "
+            f"NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
+            f"({', '.join(partial)}); "
             "give a whole one, or switch negative_prompt off"
         )
 

@@ -15,8 +15,8 @@ from .plan import Plan
 class NegativeText:
     """A negative prompt as the blocks take it.
 
-    txt: (1 or rows, text tokens, hidden), after the model's own projection. pe: the text's rotary positions, (1, 1, text
-    tokens, …). pooled: its part of the modulation vector, (1 or rows, hidden), None where the family has none.
+    txt: (1 or rows, text tokens, hidden), after the model's own projection. pe: the text's rotary positions, (1, 1,
+    text tokens, …). pooled: its part of the modulation vector, (1 or rows, hidden), None where the family has none.
     mask: its attention mask, None where it has none.
     """
 
@@ -37,9 +37,8 @@ class Run:
 
     prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
-    rows nobody told apart.
-    negative: the negative prompt that the branch carries, as the host has worked it out; text: what the blocks take of it,
-    made from the tensor text_of. heard_negative: what is odd about it was said.
+    rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
+    what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was said.
     differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
     repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
     """

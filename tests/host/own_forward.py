@@ -1,4 +1,5 @@
-"""A branch with a negative prompt done a second way: the host's own forward on the negative conditioning, none of our code.
+"""A branch with a negative prompt done a second way: the host's own forward on the negative conditioning, none of our
+code.
 
 A model function wrapper runs the host's forward on the negative prompt, keeps what the merge block gave, and then runs
 the prompt's forward, into which it merges that by the formula in float64.

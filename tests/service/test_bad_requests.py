@@ -59,7 +59,7 @@ def test_required_fields_are_named(service):
 def test_unknown_fields_are_refused_by_name(service):
     errors = refused(service.raw(json={"prompt": "a", "widht": 64, "zzz": 1, "a/b~": 1}))
     assert "did you mean width" in errors["#/widht"]["rule"] and errors["#/widht"]["value"] == 64
-    assert "valid are prompt, width" in errors["#/zzz"]["rule"]
+    assert "valid are prompt, negative_prompt, width" in errors["#/zzz"]["rule"]
     assert "#/a~1b~0" in errors
     errors = refused(service.raw(json={"prompt": "a", "image_url": "example.png"}))
     assert errors.keys() == {"#/image_url"}  # of the other endpoint

@@ -64,7 +64,8 @@ def test_a_negative_prompt_is_carried(service, endpoint, start):
         start["image_url"] = f"data:;base64,{base64.b64encode(png()).decode()}"
 
     def drawn(**body):
-        return pictures(service.post(endpoint, seed=11, nag_pag_applied_layers=["auto"], **start, **body))
+        (picture,) = pictures(service.post(endpoint, seed=11, nag_pag_applied_layers=["auto"], **start, **body))
+        return picture
 
     dog, nothing, none = drawn(negative_prompt="a dog"), drawn(negative_prompt=""), drawn()
     assert (dog != nothing).any() and (nothing != none).any()
