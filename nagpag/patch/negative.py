@@ -70,7 +70,7 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
 def _odd(negative: dict | None, positive: list[dict]) -> str:
     context = _tensor(negative, "c_crossattn")
     if context is None:
-        return f"negative_prompt has nothing to carry, so guidance does without: this sampler has no negative prompt; {WIRE}"
+        return f"negative_prompt has nothing to carry, so guidance does without it: this sampler has none; {WIRE}"
     if not context.any():
         return (
             "the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode without text) "
