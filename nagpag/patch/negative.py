@@ -6,7 +6,6 @@ takes of a prompt its text tokens, their positions, an attention mask, and a par
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
@@ -14,16 +13,11 @@ from comfy.sampler_helpers import convert_cond
 from torch import Tensor
 
 from .plan import Plan
+from .report import say_what_is_odd
 from .run import NegativeText, Run
 
-log = logging.getLogger("nag_pag_flux")
-
-# What makes a condition hold for a part of the picture or of the sampling only.
-PARTIAL = ("area", "mask", "start_percent", "end_percent")
-WIRE = (
-    "wire a negative prompt to the sampler (CLIP Text Encode; an empty one will do), "
-    "or to negative_conditioning of NAG-PAG Guidance (Advanced)"
-)
+# What makes a condition hold for a part of the picture or of the sampling only, and what it is where it does not.
+PARTIAL = {"area": None, "mask": None, "start_percent": 0.0, "end_percent": 1.0}
 
 
 # --- finding it ---
@@ -49,12 +43,16 @@ def _check(listed: list[dict]) -> None:
             f"NAG-PAG: negative_prompt carries one negative prompt, and there are {len(listed)} "
             "(Conditioning Combine, areas); give it one, or switch negative_prompt off"
         )
-    if partial := [key for cond in listed for key in PARTIAL if cond.get(key) is not None]:
+    partial = [key for cond in listed for key, whole in PARTIAL.items() if _is_partial(cond.get(key), whole)]
+    if partial:
         raise ValueError(
-            f"NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
-            f"({', '.join(partial)}); "
-            "give a whole one, or switch negative_prompt off"
+            "NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
+            f"({', '.join(partial)}); give a whole one, or switch negative_prompt off"
         )
+
+
+def _is_partial(value: Any, whole: float | None) -> bool:
+    return value is not None and (whole is None or value != whole)
 
 
 def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
@@ -63,23 +61,8 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     run.negative = listed[0].get("model_conds") if listed else None
     if not run.heard_negative:
         run.heard_negative = True
-        if said := _odd(run.negative, conds.get("positive") or []):
-            log.warning("NAG-PAG: %s.", said)
-
-
-def _odd(negative: dict | None, positive: list[dict]) -> str:
-    context = _tensor(negative, "c_crossattn")
-    if context is None:
-        return f"negative_prompt has nothing to carry, so guidance does without it: this sampler has none; {WIRE}"
-    if not context.any():
-        return (
-            "the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode without text) "
-            "does more"
-        )
-    own = [_tensor(cond.get("model_conds"), "c_crossattn") for cond in positive]
-    if any(other is not None and other.shape == context.shape and torch.equal(other, context) for other in own):
-        return "the negative prompt is the prompt itself: nothing is pushed away but what else disturbs the branch"
-    return ""
+        own = (_tensor(cond.get("model_conds"), "c_crossattn") for cond in conds.get("positive") or [])
+        say_what_is_odd(_tensor(run.negative, "c_crossattn"), [text for text in own if text is not None])
 
 
 def _tensor(model_conds: dict | None, name: str) -> Tensor | None:

@@ -54,6 +54,26 @@ def idle(settings: Settings) -> list[str]:
     return found
 
 
+def say_what_is_odd(negative: Tensor | None, prompts: list[Tensor]) -> None:
+    """Warn where a negative prompt can't do what was asked of it. Texts: (rows, tokens, features), as encoded."""
+    if negative is None:
+        log.warning(
+            "NAG-PAG: negative_prompt has nothing to carry, so guidance does without it: this sampler has none. Wire a "
+            "negative prompt to the sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of "
+            "NAG-PAG Guidance (Advanced)."
+        )
+    elif not negative.any():
+        log.warning(
+            "NAG-PAG: the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode "
+            "without text) does more."
+        )
+    elif any(text.shape == negative.shape and torch.equal(text, negative) for text in prompts):
+        log.warning(
+            "NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away but what else disturbs the "
+            "branch."
+        )
+
+
 def _said(name: str, value: object) -> str:
     return f"a {name}" if callable(value) else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 

@@ -175,7 +175,7 @@ def test_without_any_it_guides_as_off_and_says_what_to_wire(flux, caplog):
     found = basic(guided(flux, **inputs, negative_prompt="sampler's"))
     (said,) = warnings(caplog)
     assert (
-        "so guidance does without it: this sampler has none" in said and "wire a negative prompt to the sampler" in said
+        "so guidance does without it: this sampler has none" in said and "Wire a negative prompt to the sampler" in said
     )
     assert torch.equal(found, basic(guided(flux, **inputs)))
 
@@ -193,6 +193,8 @@ def test_zeros_are_said_to_be_weak(flux, caplog):
         (prompt(2) + prompt(3), "carries one negative prompt, and there are 2"),
         (prompt(2, area=(8, 6, 0, 0)), "a part of the picture or of the sampling only (area)"),
         (prompt(2, start_percent=0.5), "only (start_percent)"),
+        (prompt(2, start_percent=0.0, end_percent=0.9), "only (end_percent)"),
+        (prompt(2, mask=torch.ones(1, 64, 96)), "only (mask)"),
     ],
 )
 def test_what_one_branch_cannot_stand_for_is_refused_before_sampling(flux, negative, said):
@@ -201,6 +203,12 @@ def test_what_one_branch_cannot_stand_for_is_refused_before_sampling(flux, negat
     with pytest.raises(ValueError) as caught:
         sample(ours, POSITIVE, negative=negative, callback=lambda *args: steps.append(args))
     assert said in str(caught.value) and not steps
+
+
+def test_a_range_over_all_of_the_sampling_is_no_part(flux):
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    whole, plain = prompt(2, start_percent=0.0, end_percent=1.0), prompt(2)
+    assert torch.equal(sample(ours, POSITIVE, negative=whole), sample(ours, POSITIVE, negative=plain))
 
 
 def test_reach_attention_is_refused_with_those_that_work(flux):
