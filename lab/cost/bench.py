@@ -27,12 +27,13 @@ from ..in_host import enter_host
 from . import page
 from .live_bytes import LiveBytes
 from .random_flux import FULL, Sizes, now, random_flux, step_seconds
-from .results import DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times
+from .results import DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times, negative_row
 
 CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, latent=32)
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
 STEPS, ROUNDS = 8, 8
 RENEWALS = (1, 2, 4, 8)
+NEGATIVE = {"negative_prompt": "sampler's", "perturbation": 0.0}
 SKIPPED = (7, 8, 9)  # the layers that SkipLayerGuidanceDiT skips by default, of both kinds
 
 
@@ -51,6 +52,11 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
             _guided(model, f"{reach}, renewed every {every}", reach=reach, blocks=first, renew_every=every)
             for reach in ("double blocks", "output")
             for every in RENEWALS
+        ),
+        *(
+            _guided(model, negative_row(reach, every), reach=reach, renew_every=every, **NEGATIVE)
+            for reach in ("double blocks", "output")
+            for every in (1, 4)
         ),
         Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
         _skip_layers(model, sizes),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from .results import DEFAULTS, IDENTITY, SCALE_0, SOFTENED, Results
+from .results import DEFAULTS, IDENTITY, SCALE_0, SOFTENED, Results, negative_row
+
+NEGATIVE = negative_row("double blocks", 4)
 
 
 class Goal(NamedTuple):
@@ -36,6 +38,7 @@ def goals(results: Results) -> list[Goal]:
         Goal(f"reach attention, identity: at most {limit:g}×", ratio[IDENTITY], limit, "{:.3f}×"),
         Goal("reach attention, softened on three blocks: at most 1.02×", ratio[SOFTENED], 1.02, "{:.3f}×"),
         Goal("the node's defaults: at most 1.10×", ratio[DEFAULTS], 1.10, "{:.3f}×"),
+        Goal("a negative prompt, renewed every 4th step: at most 1.10×", ratio[NEGATIVE], 1.10, "{:.3f}×"),
         *_goals_of_all(results),
     ]
 
@@ -62,7 +65,13 @@ def _goals_of_all(results: Results) -> list[Goal]:
             1.01,
             "{:.2f}",
         ),
-        _worst("longer reaches: at most 3 activations more", beyond, results.extra_memory, 3, "{:.2f}"),
+        _worst(
+            "longer reaches: at most 3 activations more, and a negative prompt's text and positions",
+            beyond,
+            lambda n: results.extra_memory(n) - (results.text_share if n.startswith("negative") else 0),
+            3,
+            "{:.2f}",
+        ),
         _worst("no graph break beyond plain's", compiled, lambda n: results.graphs[n].breaks, plain.breaks, "{:.0f}"),
         _worst(
             "no recompile beyond plain's", compiled, lambda n: results.graphs[n].graphs, plain.graphs, "{:.0f} graphs"

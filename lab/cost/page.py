@@ -50,7 +50,8 @@ ComfyUI {_version()}, torch {torch.__version__}, on
 {_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
 The rows *attention* guide blocks 8, 12 and 16, the
 defaults {blocks_range(sizes.doubles)} by a branch that is renewed every 4th step; the branches of the
-longer reaches start in block 8. Random weights cost what trained ones do; they say nothing of pictures."""
+longer reaches start in block 8, those that carry a negative prompt in block 0. \
+Random weights cost what trained ones do; they say nothing of pictures."""
 
 
 def blocks_range(doubles: int) -> str:

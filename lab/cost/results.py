@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..toy.flux import HEAD_DIM
 from .random_flux import Sizes
 
 # Rows that goals are about.
 DEFAULTS, SCALE_0, IDENTITY, SOFTENED = "the node's defaults", "scale 0", "attention, identity", "attention, softened"
+
+
+def negative_row(reach: str, every: int) -> str:
+    """The row of a branch that carries a negative prompt."""
+    return f"negative prompt, {reach}, renewed every {every}"
 
 
 class Shares(NamedTuple):
@@ -110,6 +116,13 @@ class Results:
     def activation(self) -> int:
         """Bytes of one activation of the picture's tokens, in bfloat16."""
         return 2 * self.sizes.picture * self.sizes.hidden
+
+    @property
+    def text_share(self) -> float:
+        """A negative prompt's text in bfloat16 and the rotary positions of its sequence in float32, in activations."""
+        sizes, floats_a_position = self.sizes, 4 * HEAD_DIM // 2
+        positions = 4 * floats_a_position * (sizes.text + sizes.picture)
+        return (2 * sizes.text * sizes.hidden + positions) / self.activation
 
     def extra_memory(self, name: str) -> float:
         """Peak memory beyond the plain model's, in activations of the picture's tokens."""

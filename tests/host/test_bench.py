@@ -27,7 +27,7 @@ def test_every_entry_has_its_rows(results):
     text = page.page(results)
     for name in ("plain", *(entry.name for entry in results.entries)):
         assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
-    assert len(results.entries) == 17
+    assert len(results.entries) == 21
     assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
 
 
@@ -61,6 +61,9 @@ def test_blocks_are_counted_as_by_hand(tiny):
     assert counted("double blocks, renewed every 1") == 1.3
     assert counted("output, renewed every 1") == 1.4
     assert counted("output, renewed every 4") == 1.1
+    # A negative prompt is carried from block 0: all 4 double blocks, and all 2 single ones.
+    assert counted("negative prompt, double blocks, renewed every 1") == 1.4
+    assert counted("negative prompt, output, renewed every 4") == 1.0 + 0.5 / 4
     assert counted("CFG 2") == counted("ComfyUI's NAGuidance") == 2.0
     # Four steps renew once, as eight do.
     assert counted("output, renewed every 8", 8) == 1.05 and counted("output, renewed every 8", 4) == 1.1

@@ -34,7 +34,7 @@ MAY_KNOW = {
     ("lab/toy/",): (*PACK, *LAB),
     ("lab/make/",): (*PACK, *LAB, "lab/toy/"),
     ("lab/evidence/",): (*PACK, *LAB, "lab/toy/", "lab/make/markdown"),
-    ("lab/cost/",): (*PACK, *LAB, "lab/evidence/contenders", "lab/make/markdown"),
+    ("lab/cost/",): (*PACK, *LAB, "lab/toy/flux", "lab/evidence/contenders", "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.
 HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version", "folder_paths", "server", "nodes")
