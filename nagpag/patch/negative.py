@@ -59,6 +59,7 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it."""
     listed = conds.get(_name(plan)) or []
     run.negative = listed[0].get("model_conds") if listed else None
+    run.carried |= run.negative is not None
     if not run.heard_negative:
         run.heard_negative = True
         own = (_tensor(cond.get("model_conds"), "c_crossattn") for cond in conds.get("positive") or [])
@@ -78,7 +79,8 @@ def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | 
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
-    if run.text is None or run.text_of is not context or getattr(model.current_patcher, "hook_patches", None):
+    kept = run.text is not None and run.text_of is context and run.text.txt.device == device
+    if not kept or getattr(model.current_patcher, "hook_patches", None):
         run.text, run.text_of = _projected(model, run.negative, context, device), context
     return run.text
 

@@ -100,7 +100,7 @@ def report(plan: Plan, run: Run, finished: bool) -> None:
 def _what(plan: Plan, run: Run) -> str:
     """What guided: blocks, and a negative prompt."""
     blocks = blocks_name(plan.chosen[position] for position in run.guided_blocks(plan))
-    return " and ".join(part for part in ("by a negative prompt" if run.negative else "", blocks) if part)
+    return " and ".join(part for part in ("by a negative prompt" if run.carried else "", blocks) if part)
 
 
 def why_nothing(run: Run | None) -> str:

@@ -38,7 +38,8 @@ class Run:
     prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
     rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
-    what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was said.
+    what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was
+    said; carried: there was one.
     differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
     repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
     """
@@ -52,6 +53,7 @@ class Run:
     complained: bool = False
     negative: dict | None = None
     heard_negative: bool = False
+    carried: bool = False
     text: NegativeText | None = None
     text_of: Tensor | None = None
     guided: set[int] = field(default_factory=set)
@@ -65,6 +67,11 @@ class Run:
     replaced: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
     statistics: list[Tensor] = field(default_factory=list)
+
+    def free(self) -> None:
+        """The sampling has ended: keep no large tensor."""
+        self.differences.clear()
+        self.negative = self.text = self.text_of = None
 
     def guided_blocks(self, plan: Plan) -> list[int]:
         """The chosen blocks in which guidance worked, by position; of a longer reach, those that its branch passed."""

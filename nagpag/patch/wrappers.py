@@ -36,7 +36,7 @@ def outer_sample(plan: Plan) -> Callable:
             finished = True
             return samples
         finally:
-            run.differences.clear()
+            run.free()
             report(plan, run, finished)
 
     return wrapper

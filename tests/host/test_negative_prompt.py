@@ -249,6 +249,21 @@ def test_a_controlnet_adds_what_it_adds_to_the_prompt(flux64):
         check(flux64, {"reach": reach}, merge, NEGATIVES["longer"], positive=positive)
 
 
+def test_the_text_is_projected_once_a_sampling_and_anew_where_weights_change(flux, monkeypatch):
+    """Hooks on a prompt (LoRA schedules) may change the weights at any step."""
+    from nag_pag_flux.nagpag.patch import negative as module
+
+    calls, projected = [], module._projected
+    monkeypatch.setattr(module, "_projected", lambda *args: calls.append(None) or projected(*args))
+    ours = guided(flux, **{**DEFAULTS, "reach": "output", "negative_prompt": "sampler's", "renew_every": 1})
+    once = sample(ours, POSITIVE, negative=prompt(2), steps=4)
+    assert len(calls) == 1
+    hooked = ours.clone()
+    hooked.hook_patches = {"any": {}}
+    assert torch.equal(sample(hooked, POSITIVE, negative=prompt(2), steps=4), once)
+    assert len(calls) == 1 + 4
+
+
 def test_it_runs_beside_an_earlier_node_and_an_attention_override(flux64):
     calls = []
 
