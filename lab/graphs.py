@@ -11,9 +11,9 @@ from . import host
 from .toy import shapes, small_models
 
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
-NEGATIVE_PROMPT = "flux_dev_negative_prompt"
+WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
-NAMES = (*PICTURES, NEGATIVE_PROMPT, DIAGNOSTICS)
+NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)
 Graph = dict[str, dict]
 
 

@@ -14,6 +14,7 @@ from .inputs.guidance import (
     INPUTS,
     NEGATIVE,
     NEGATIVE_PROMPT,
+    OFF,
     PERTURBATION,
     REACH,
     REACH_BLOCKS,
@@ -57,6 +58,10 @@ class Settings:
     negative_conditioning: Any = None
 
     def __post_init__(self) -> None:
+        if problems := self._problems():
+            raise ValueError("NAG-PAG: " + "; ".join(problems))
+
+    def _problems(self) -> list[str]:
         items = dict.fromkeys((*SAVED_WIDGETS, *INPUTS))
         problems = [problem for item in items if (problem := item.problem(getattr(self, item.name)))]
         if not problems and self.start_percent > self.end_percent:
@@ -69,8 +74,7 @@ class Settings:
                 "a negative prompt needs a branch that runs on, and reach is 'attention'; with it work reach "
                 f"{' and '.join(repr(option) for option in REACH.options[1:])}, and reach_blocks above 0"
             )
-        if problems:
-            raise ValueError("NAG-PAG: " + "; ".join(problems))
+        return problems
 
     @property
     def off(self) -> bool:
@@ -82,7 +86,7 @@ class Settings:
     @property
     def carries_negative(self) -> bool:
         """True where the branch carries a negative prompt's text, if there is one."""
-        return self.negative_prompt != "off" or self.negative_conditioning is not None
+        return self.negative_prompt != OFF or self.negative_conditioning is not None
 
     @property
     def varies(self) -> bool:

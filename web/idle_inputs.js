@@ -5,14 +5,18 @@ import { app } from "../../scripts/app.js";
 const NEEDS = "nag_pag_needs";
 const SAID = " (no effect)";
 
+const UNKNOWN = {};
+
 function valueOf(node, name) {
   const widget = node.widgets?.find((one) => one.name === name);
-  if (widget) return widget.value;
-  return node.inputs?.find((input) => input.name === name)?.link == null ? null : "linked";
+  const linked = node.inputs?.find((input) => input.name === name)?.link != null;
+  if (widget) return linked ? UNKNOWN : widget.value; // what comes over a link is known when it runs
+  return linked ? "linked" : null;
 }
 
 function isMet(node, { name, options, above }) {
   const value = valueOf(node, name);
+  if (value === UNKNOWN) return true;
   return above == null ? options.includes(value) : value > above;
 }
 

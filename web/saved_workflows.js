@@ -14,6 +14,7 @@ const SAVED = [
 const FEWEST = 6; // the node of now has five
 const SIMPLE_HAS = ["scale", "blocks", "start_percent", "end_percent", "negative_prompt"];
 const titles = {};
+const defaults = {}; // of the simple node
 let widgets = {}; // of the sister, in its order: name → default
 
 function replace(node) {
@@ -27,9 +28,19 @@ function replace(node) {
 }
 
 function replaceInApiGraph(graph) {
-  const more = SAVED.filter((name) => !SIMPLE_HAS.includes(name)).concat("curve");
+  const more = SAVED.filter((name) => !SIMPLE_HAS.includes(name)).concat("curve", "negative_conditioning");
   for (const node of Object.values(graph ?? {}))
     if (node?.class_type === SIMPLE && more.some((name) => name in (node.inputs ?? {}))) node.class_type = ADVANCED;
+}
+
+// A node that is pasted, or comes with a node template, can't change its kind any more: it takes what it has inputs for.
+function keepWhatFits(node, values) {
+  const saved = Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+  for (const widget of node.widgets ?? []) widget.value = saved[widget.name] ?? defaults[widget.name] ?? widget.value;
+  const lost = Object.keys(saved).filter((name) => !SIMPLE_HAS.includes(name)).join(", ");
+  const summary = `${titles[SIMPLE]} was copied from an earlier version`;
+  const detail = `It has no ${lost} any more: take ${titles[ADVANCED]} for these.`;
+  app.extensionManager?.toast?.add({ severity: "warn", summary, detail, life: 15000 });
 }
 
 app.registerExtension({
@@ -44,8 +55,17 @@ app.registerExtension({
   },
   beforeRegisterNodeDef(nodeType, nodeData) {
     titles[nodeData.name] = nodeData.display_name;
+    const inputs = { ...nodeData.input?.required, ...nodeData.input?.optional };
+    if (nodeData.name === SIMPLE) {
+      for (const name of SIMPLE_HAS) defaults[name] = inputs[name]?.[1]?.default;
+      const onConfigure = nodeType.prototype.onConfigure;
+      nodeType.prototype.onConfigure = function (info) {
+        onConfigure?.apply(this, arguments);
+        const values = info?.widgets_values;
+        if (Array.isArray(values) && values.length >= FEWEST) keepWhatFits(this, values);
+      };
+    }
     if (nodeData.name !== ADVANCED) return;
-    const inputs = { ...nodeData.input.required, ...nodeData.input.optional };
     widgets = Object.fromEntries(
       Object.entries(inputs).filter(([name]) => [...SAVED, ...SIMPLE_HAS].includes(name)).map(([name, spec]) => [name, spec[1]?.default]),
     );

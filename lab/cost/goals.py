@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .results import DEFAULTS, IDENTITY, SCALE_0, SOFTENED, Results, negative_row
 
-NEGATIVE = negative_row("double blocks", 4)
+NEGATIVE_ROW = negative_row("double blocks", 4)
 
 
 class Goal(NamedTuple):
@@ -38,7 +38,7 @@ def goals(results: Results) -> list[Goal]:
         Goal(f"reach attention, identity: at most {limit:g}×", ratio[IDENTITY], limit, "{:.3f}×"),
         Goal("reach attention, softened on three blocks: at most 1.02×", ratio[SOFTENED], 1.02, "{:.3f}×"),
         Goal("the node's defaults: at most 1.10×", ratio[DEFAULTS], 1.10, "{:.3f}×"),
-        Goal("a negative prompt, renewed every 4th step: at most 1.10×", ratio[NEGATIVE], 1.10, "{:.3f}×"),
+        Goal("a negative prompt, renewed every 4th step: at most 1.10×", ratio[NEGATIVE_ROW], 1.10, "{:.3f}×"),
         *_goals_of_all(results),
     ]
 

@@ -72,11 +72,11 @@ def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) 
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
     del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
-    if values["negative_prompt"] == "off":  # pictures of before it was there keep their names
-        del values["negative_prompt"]
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
         values["blocks"] = format_blocks(parse_blocks("auto", DOUBLES, SINGLES))
-    key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
+    # Pictures of before negative_prompt was there keep their names.
+    named = {name: value for name, value in values.items() if (name, value) != ("negative_prompt", "off")}
+    key = "nagpag " + json.dumps(named, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     cost = branch_cost(settings, steps) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
@@ -88,7 +88,7 @@ def describe(inputs: dict[str, Any]) -> str:
 
 def branch_cost(settings: Settings, steps: int) -> float:
     """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
-    chosen = tuple(with_strength(parse_blocks(settings.blocks, DOUBLES, SINGLES), DOUBLES))
+    chosen = tuple(with_strength(parse_blocks(settings.blocks, DOUBLES, SINGLES), DOUBLES)) or (0,)
     merge = merge_position(chosen, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0

@@ -106,6 +106,10 @@ def folder() -> Path:
     return training.checkpoint(0).parent / "pictures"
 
 
+# Functions there that only say something: of blocks, and of settings that are not valid.
+WORDS = ("block_name", "blocks_name", "_valid", "_quoted", "_name", "_what_there_is", "_why_no_item", "_problems")
+
+
 def code_sources() -> list[str]:
     """What decides guided pictures beside a contender's settings: not what is said of them, nor which models exist."""
     pack = host.REPO / "nagpag"
@@ -122,7 +126,7 @@ def code_digest() -> str:
 
     Contenders that are not ours have code of their own; their names say what they do.
     """
-    return digests.digest(code_sources())
+    return digests.digest(code_sources(), words=WORDS)
 
 
 def made(wanted: list[Part]) -> bool:

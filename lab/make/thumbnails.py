@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         _thumbnail(name).save(host.REPO / "workflows" / f"{name}.jpg", quality=88)
     Image.open(demo.OUTPUT / "contact_sheet.png").convert("RGB").save(README_PICTURE, quality=88)
     with running_server() as server:
-        _negative_prompt(server).save(host.REPO / "workflows" / f"{graphs.NEGATIVE_PROMPT}.jpg", quality=88)
+        _negative_prompt(server).save(host.REPO / "workflows" / f"{graphs.WITH_NEGATIVE}.jpg", quality=88)
         _diagnostics(server).save(host.REPO / "workflows" / f"{graphs.DIAGNOSTICS}.jpg", quality=88)
     return 0
 
@@ -46,7 +46,7 @@ def _negative_prompt(server: Server) -> Image.Image:
     prompt = demo.PROMPTS["flux_dev_text_to_image"]
 
     def drawn(seed: int, **inputs: float) -> Image.Image:
-        graph = graphs.for_trained_model(graphs.load_graph(graphs.NEGATIVE_PROMPT), prompt, seed=seed)
+        graph = graphs.for_trained_model(graphs.load_graph(graphs.WITH_NEGATIVE), prompt, seed=seed)
         (picture,) = run_graph(server, graphs.with_guidance(graph, **inputs))
         return Image.open(io.BytesIO(picture))
 

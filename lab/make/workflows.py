@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...nagpag.inputs import requests
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, SAMPLERS
 from ...nagpag.service import models
 from .. import host
 
@@ -198,7 +198,7 @@ def negative_prompt() -> list[Node]:
     inputs, out = {"clip": (2, 0)}, ("CONDITIONING",)
     nodes[7] = Node(7, "CLIPTextEncode", (440, 460), (380, 140), out, inputs, text, title="Negative prompt")
     nodes[4].pos = (440, 670)
-    nodes[8].widgets = {**GUIDANCE.defaults, NEGATIVE_PROMPT.name: NEGATIVE_PROMPT.options[1]}
+    nodes[8].widgets = {**GUIDANCE.defaults, NEGATIVE_PROMPT.name: SAMPLERS}
     nodes[12].widgets = {"text": NOTE_NEGATIVE}
     return list(nodes.values())
 

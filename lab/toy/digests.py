@@ -1,7 +1,7 @@
 """What decides numbers has a name: a digest of the syntax trees that compute them.
 
-Comments, docstrings, layout, imports and what is only said (log lines, the words of an error) change nothing in it; a
-changed formula does.
+Comments, docstrings, layout, from where something is imported, and what is only said (log lines, the words of an error)
+change nothing in it; a changed formula does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-# What was made before digests were of syntax trees was named by bytes. These trees are the ones that made it.
+# What was made before digests were of syntax trees was named by bytes. These trees make the same, bit for bit.
 EARLIER: dict[str, str] = {
     "873d366cbf75": "9ca429b5c39e",  # the small FLUX
     "4caaf4d45321": "4baf76c86146",  # its decoder
@@ -21,21 +21,21 @@ EARLIER: dict[str, str] = {
     "29793a6c59c6": "817033e2cc4b",  # the CNN judge
     "223f7050cecd": "475f8c15e8e2",  # verdicts
     "488a9928e3fd": "b0f754825649",  # what is found again
-    "3badf79d124a": "0f8110a07ff2",  # guided pictures
+    "57f03700b591": "0f8110a07ff2",  # guided pictures
 }
 
 
-def digest(sources: Iterable[str], also: str = "") -> str:
+def digest(sources: Iterable[str], also: str = "", words: Iterable[str] = ()) -> str:
     """The name of what these Python sources compute, 12 hexadecimal digits; the same on every Python from 3.11 on.
 
-    also: what decides it beside the code, such as a recipe.
+    also: what decides it beside the code, such as a recipe. words: functions that only say something, and don't count.
     """
-    return _digest(tuple(sources), also)
+    return _digest(tuple(sources), also, frozenset(words))
 
 
 @cache  # files are asked for by it thousands of times, and a tree takes some milliseconds
-def _digest(sources: tuple[str, ...], also: str) -> str:
-    trees = [_only_what_computes(ast.parse(source)) for source in sources]
+def _digest(sources: tuple[str, ...], also: str, words: frozenset[str]) -> str:
+    trees = [_only_what_computes(ast.parse(source), words) for source in sources]
     found = hashlib.sha256("\0".join((also, *map(_written, trees))).encode()).hexdigest()[:12]
     return EARLIER.get(found, found)
 
@@ -46,21 +46,28 @@ def sources(*modules: ModuleType | Path) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in paths]
 
 
-def _only_what_computes(tree: ast.Module) -> ast.Module:
+def _only_what_computes(tree: ast.Module, words: frozenset[str]) -> ast.Module:
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)
             if isinstance(statements, list):
-                setattr(node, name, [statement for statement in statements if not _says_only(statement)])
+                setattr(node, name, [statement for statement in statements if not _says_only(statement, words)])
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            # From where is no part of it; that something goes by another's name is.
+            node.names = [alias for alias in node.names if alias.asname]
+        if isinstance(node, ast.ImportFrom):
+            node.module = node.level = None  # type: ignore[assignment]
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
             node.exc = node.exc.func
     return tree
 
 
-def _says_only(statement: ast.AST) -> bool:
-    """True for imports, for texts that stand by themselves (docstrings) and for log lines."""
+def _says_only(statement: ast.AST, words: frozenset[str]) -> bool:
+    """True for imports under their own names, texts that stand by themselves (docstrings), log lines, and `words`."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
-        return True
+        return not any(alias.asname for alias in statement.names)
+    if isinstance(statement, ast.FunctionDef):
+        return statement.name in words
     if not isinstance(statement, ast.Expr):
         return False
     value = statement.value

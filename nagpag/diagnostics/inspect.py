@@ -136,11 +136,12 @@ def _heads(heads: tuple[tuple[int, int], ...] | None) -> str:
 
 def _costs(chosen: tuple[int, ...], doubles: int, singles: int) -> Iterator[str]:
     yield "attention: none"
-    for reach in ("double blocks", "output") if chosen else ():
-        merge = merge_position(chosen, doubles, singles, reach, 0)
+    every = Settings().renew_every
+    for reach in ("double blocks", "output"):
+        merge = merge_position(chosen or (0,), doubles, singles, reach, 0)
         assert merge is not None
-        every = Settings().renew_every
-        for start, what in ((chosen[0], reach), (0, f"{reach}, with a negative prompt")):
+        of_blocks = [(chosen[0], reach)] if chosen else []
+        for start, what in (*of_blocks, (0, f"{reach}, with a negative prompt")):
             count = merge - start + 1
             share = count / (doubles + singles)
             rest = f"{share:.0%}; renewed every {every}th step {share / every:.0%}"

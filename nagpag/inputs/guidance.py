@@ -72,10 +72,11 @@ REACH_BLOCKS = Number(
 
 # --- against what ---
 
+OFF, SAMPLERS = "off", "sampler's"  # whose negative prompt
 NEGATIVE_PROMPT = Choice(
     name="negative_prompt",
-    default="off",
-    options=("off", "sampler's"),
+    default=OFF,
+    options=(OFF, SAMPLERS),
     needs=(Need("negative_conditioning", (None,)),),
     does="Whose text the negative branch carries. off: the prompt's own; sampler's: the negative prompt that is wired "
     "to the sampler, which FLUX ignores at cfg 1. It then starts in the first block and needs a reach beyond the "
@@ -93,6 +94,7 @@ NEGATIVE = Choice(
     name="negative",
     default="identity",
     options=("identity", "softened", "mean", "identity + text"),
+    needs=(Need("perturbation", above=0),),
     does="What the negative branch's attention is. identity: each token sees only itself, a strong disturbance; "
     "softened: the same attention blurred, gentler; mean: all tokens see the same average; "
     "identity + text: each token sees itself and the prompt, so that the prompt's content is disturbed less.",
@@ -114,7 +116,7 @@ PERTURBATION = Number(
     maximum=1.0,
     step=0.05,
     does="How much of the negative attention goes into the branch; the rest stays the plain attention. Lower: gentler, "
-    "closer to the plain picture. 0 switches guidance off.",
+    "closer to the plain picture. 0: none, which switches guidance off where there is no negative prompt.",
 )
 
 # --- when ---
@@ -171,6 +173,7 @@ RENEW_EVERY = Number(
 GUIDE_UNCONDITIONAL = Flag(
     name="guide_unconditional",
     default=False,
+    needs=(Need("negative_prompt", (OFF,)),),
     does="With cfg above 1: guide the negative prompt's own prediction as well. On: guidance moves both predictions, "
     "and cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..blocks import published_blocks
+from ..blocks import PUBLISHED
 from .guidance import ADVANCED, BLOCKS, SAVED_WIDGETS
 from .kinds import Choice, Flag, Input, Number, Text, Texts
 
@@ -18,7 +18,7 @@ NEGATIVE_PROMPT = Text(
     default=None,
     most=MOST_TEXT,
     does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws "
-    "without a prompt. The negative branch carries it, so nag_pag_reach can't be attention. null: none.",
+    "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: none.",
 )
 IMAGE_URL = Text(
     name="image_url",
@@ -104,7 +104,7 @@ SCHEDULER = Text(
 LAYERS = Texts(
     name="nag_pag_applied_layers",
     # A promise: they stay, whatever the node's own default is.
-    default=tuple(f"transformer_blocks.{block}.attn" for block in published_blocks(19)),
+    default=tuple(f"transformer_blocks.{block}.attn" for block in PUBLISHED),
     least=1,
     most=100,
     does="Which double blocks are guided: names, numbers or ranges, or the one item auto or all. Without it the "
@@ -118,7 +118,7 @@ def _of_guidance(item: Input) -> Input:
 
 
 # By the node's name for it; what names blocks is LAYERS, and a socket carries no plain value.
-GUIDANCE = {item.name: _of_guidance(item) for item in SAVED_WIDGETS if item is not BLOCKS}
+GUIDANCE_FIELDS = {item.name: _of_guidance(item) for item in SAVED_WIDGETS if item is not BLOCKS}
 
 # --- on which files ---
 

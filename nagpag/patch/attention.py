@@ -10,7 +10,7 @@ from torch import Tensor
 from ..perturbation import negative_attention
 from ..settings import Settings
 from .fallback import attempt_in_block
-from .forward import NEGATIVE, Forward, options_of, rows_of
+from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
 from .merge import guide_heads_in_place, heads_in, noting
 from .plan import Plan
 
@@ -30,7 +30,7 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = _attention_before(func, options)
         z = attend(q, k, v, heads, *args, **kwargs)
-        if NEGATIVE in kwargs.get("transformer_options", {}):
+        if NEGATIVE_MARK in kwargs.get("transformer_options", {}):
             return z
         z = _our_own(z, options)
         for chunk in forward.chunks:
@@ -77,8 +77,8 @@ def _attention_before(func: Callable, options: dict) -> Callable:
     def attend(*args, **kwargs):
         # The options as they were, without our function; for a negative branch, with what they say of its rows.
         given = kwargs.get("transformer_options", {})
-        own = {name: given[name] for name in (NEGATIVE, "cond_or_uncond", "uuids") if name in given}
-        kwargs["transformer_options"] = {**options, **own} if NEGATIVE in given else options
+        own = {name: given[name] for name in (NEGATIVE_MARK, "cond_or_uncond", "uuids") if name in given}
+        kwargs["transformer_options"] = {**options, **own} if NEGATIVE_MARK in given else options
         return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
 
     return attend

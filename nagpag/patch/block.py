@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .attention import guided_attention, with_attention
 from .branch import merge_branch, run_double_block, run_single_block
 from .fallback import attempt_in_block
-from .forward import NEGATIVE, Forward
+from .forward import NEGATIVE_MARK, Forward
 from .plan import Plan
 
 
@@ -64,7 +64,7 @@ def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
     """This application's forward, where it has something to do in this block."""
     options = args["transformer_options"]
     forward = options.get(plan.forward_key)
-    if forward is None or NEGATIVE in options:
+    if forward is None or NEGATIVE_MARK in options:
         return None
     forward.reached.add(position)
     return forward if forward.chunks and position not in forward.run.failed else None

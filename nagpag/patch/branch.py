@@ -11,6 +11,7 @@ from torch import Tensor
 from .attention import perturbed_attention, with_attention
 from .forward import Chunk, Forward, options_of, rows_of
 from .merge import guide_in_place, noting
+from .negative import in_rows
 from .plan import Plan
 
 
@@ -77,12 +78,15 @@ def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, ar
 
 def _carry(forward: Forward, chunk: Chunk, own_args: dict) -> None:
     """Give the block what goes with the negative prompt's text: positions, mask, modulation, the picture's place."""
-    text, tokens = chunk.text, forward.picture.start
+    text, tokens, rows = chunk.text, forward.picture.start, chunk.rows.stop - chunk.rows.start
     assert text is not None
     if own_args.get("pe") is not None:
-        of_picture = own_args["pe"][:, :, tokens:]
-        own_args["pe"] = torch.cat((text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:]), of_picture), 2)
-    own_args["attn_mask"] = text.mask
+        if chunk.pe is None:  # the same for all blocks
+            of_picture = own_args["pe"][:, :, tokens:]
+            of_text = text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:])
+            chunk.pe = torch.cat((of_text, of_picture), 2)
+        own_args["pe"] = chunk.pe
+    own_args["attn_mask"] = None if text.mask is None else in_rows(text.mask, rows)
     if chunk.shift is not None:
         own_args["vec"] = own_args["vec"] + chunk.shift
     options = own_args["transformer_options"]

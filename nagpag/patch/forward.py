@@ -12,7 +12,7 @@ from torch import Tensor
 from .run import NegativeText, Run
 
 # Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
-NEGATIVE = "nag_pag_negative"
+NEGATIVE_MARK = "nag_pag_negative"
 
 
 @dataclass(eq=False)
@@ -23,7 +23,8 @@ class Chunk:
     an earlier step, where it stands in for the branch. The negative stream between blocks: img and txt, (rows, image or
     text tokens, hidden), between double blocks; joined, (rows, text and image tokens, hidden), between single ones.
     renewed: the new difference, to be kept. text: of the negative prompt that the stream carries, None where it carries
-    the prompt's own; shift: what that adds to the modulation vector, (1 or rows, hidden).
+    the prompt's own; shift: what that adds to the modulation vector, (1 or rows, hidden); pe: the rotary positions of
+    its sequence.
     """
 
     rows: slice
@@ -36,6 +37,7 @@ class Chunk:
     renewed: Tensor | None = None
     text: NegativeText | None = None
     shift: Tensor | None = None
+    pe: Tensor | None = None
 
     def end_branch(self) -> None:
         """The branch has been merged, or is given up."""
@@ -44,7 +46,7 @@ class Chunk:
     def free(self) -> None:
         """The forward has ended: keep no tensor."""
         self.end_branch()
-        self.difference = self.renewed = self.text = self.shift = None
+        self.difference = self.renewed = self.text = self.shift = self.pe = None
 
 
 class Merge(NamedTuple):
@@ -129,7 +131,7 @@ def rows_of(rows: slice, batch: int) -> Callable:
 
 def options_of(chunk: Chunk, options: dict) -> dict:
     """The options for what is worked out for one chunk's negative branch: its rows, and marked as such."""
-    own = {**options, NEGATIVE: True}
+    own = {**options, NEGATIVE_MARK: True}
     for name in ("cond_or_uncond", "uuids"):
         if name in own and chunk.index is not None:
             own[name] = own[name][chunk.index : chunk.index + 1]

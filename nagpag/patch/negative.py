@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from comfy.sampler_helpers import convert_cond
+from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from .plan import Plan
-from .report import say_what_is_odd
+from .report import Prompt, say_no_negative, say_what_is_odd
 from .run import NegativeText, Run
 
 # What makes a condition hold for a part of the picture or of the sampling only, and what it is where it does not.
-PARTIAL = {"area": None, "mask": None, "start_percent": 0.0, "end_percent": 1.0}
+WHOLE = {"area": None, "mask": None, "start_percent": 0.0, "end_percent": 1.0}
 
 
 # --- finding it ---
@@ -43,7 +44,7 @@ def _check(listed: list[dict]) -> None:
             f"NAG-PAG: negative_prompt carries one negative prompt, and there are {len(listed)} "
             "(Conditioning Combine, areas); give it one, or switch negative_prompt off"
         )
-    partial = [key for cond in listed for key, whole in PARTIAL.items() if _is_partial(cond.get(key), whole)]
+    partial = [key for cond in listed for key, whole in WHOLE.items() if _is_partial(cond.get(key), whole)]
     if partial:
         raise ValueError(
             "NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
@@ -62,8 +63,21 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     run.carried |= run.negative is not None
     if not run.heard_negative:
         run.heard_negative = True
-        own = (_tensor(cond.get("model_conds"), "c_crossattn") for cond in conds.get("positive") or [])
-        say_what_is_odd(_tensor(run.negative, "c_crossattn"), [text for text in own if text is not None])
+        negative = _prompt(run.negative)
+        if negative is None:
+            say_no_negative(plan.settings)
+        else:
+            prompts = (_prompt(cond.get("model_conds")) for name in conds for cond in _prompts_of(conds, name))
+            say_what_is_odd(negative, [prompt for prompt in prompts if prompt is not None])
+
+
+def _prompts_of(conds: dict[str, list[dict]], name: str) -> list[dict]:
+    return [] if "negative" in name else conds[name] or []
+
+
+def _prompt(model_conds: dict | None) -> Prompt | None:
+    text = _tensor(model_conds, "c_crossattn")
+    return None if text is None else (text, _tensor(model_conds, "y"))
 
 
 def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
@@ -74,11 +88,16 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 # --- making it into what the blocks take ---
 
 
-def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | None:
-    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs."""
+def negative_text(run: Run, model: Any, device: torch.device, options: dict) -> NegativeText | None:
+    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
+
+    Raises ValueError where a patch adds to the projected text, which what is projected here would lack.
+    """
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
+    if options.get("patches", {}).get("post_input"):
+        raise ValueError("another patch adds to the prompt's text (post_input), and can't be asked for a negative one")
     kept = run.text is not None and run.text_of is context and run.text.txt.device == device
     if not kept or getattr(model.current_patcher, "hook_patches", None):
         run.text, run.text_of = _projected(model, run.negative, context, device), context
@@ -104,11 +123,16 @@ def inference_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def shift_of(text: NegativeText, flux: Any, y: Tensor | None) -> Tensor | None:
-    """What the negative prompt's pooled vector adds to the modulation beyond the prompt's own y, (rows, hidden)."""
+def shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
+    """What the negative prompt's pooled vector adds to the modulation beyond the prompts' own y, (rows, hidden)."""
     with torch.no_grad():
         own = pooled_part(flux, y, text.txt)
-    return None if own is None or text.pooled is None else text.pooled - own
+    return None if own is None or text.pooled is None else in_rows(text.pooled, rows) - own
+
+
+def in_rows(tensor: Tensor, rows: int) -> Tensor:
+    """As many rows as the host would make of a conditioning: one broadcasts, several are repeated or cut."""
+    return tensor if len(tensor) == 1 else repeat_to_batch_size(tensor, rows)
 
 
 def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:

@@ -79,6 +79,11 @@ class Plan:
         return not self.settings.off and (bool(self.chosen) or self.settings.carries_negative)
 
     @property
+    def disturbs(self) -> bool:
+        """True where the attention is disturbed in some block."""
+        return bool(self.chosen) and self.settings.perturbation > 0
+
+    @property
     def start(self) -> int:
         """Where the branch, or guidance, starts: with the text of a negative prompt in the first block."""
         return 0 if self.settings.carries_negative else self.blocks[0]
@@ -88,10 +93,10 @@ class Plan:
         """The blocks that are replaced: the chosen ones, or all that the branch runs through."""
         return self.blocks if self.merge is None else tuple(range(self.start, self.merge + 1))
 
-    @property
-    def needed(self) -> set[int]:
-        """The blocks without which guidance is not what was asked for."""
-        return set(self.blocks) if self.merge is None else {*self.blocks, self.merge}
+    def needed(self, carried: bool) -> set[int]:
+        """The blocks without which guidance is not what was asked for. carried: whether there was a negative prompt."""
+        needed = set(self.blocks) if self.merge is None else {*self.blocks, self.merge}
+        return needed | {self.start} if carried else needed
 
     @property
     def renews(self) -> bool:

@@ -24,8 +24,6 @@ def summary(settings: Settings) -> str:
         words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
     if settings.varies:
         words.append("along a curve" if settings.curve else settings.schedule)
-    if settings.carries_negative:
-        words.append("against a negative prompt")
     if settings.guide_unconditional:
         words.append("unconditional rows too")
     return ", ".join(words)
@@ -40,7 +38,8 @@ def _branch(settings: Settings) -> str:
 def plan_summary(plan: Plan) -> str:
     """What is guided and how, in a few words."""
     merged = "" if plan.merge is None else f", merged after {block_name(plan.merge, plan.double_blocks)}"
-    return f"{blocks_name(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
+    carried = "a negative prompt and " if plan.settings.carries_negative else ""
+    return f"{carried}{blocks_name(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
 
 
 def idle(settings: Settings) -> list[str]:
@@ -54,34 +53,50 @@ def idle(settings: Settings) -> list[str]:
     return found
 
 
-def say_what_is_odd(negative: Tensor | None, prompts: list[Tensor]) -> None:
-    """Warn where a negative prompt can't do what was asked of it. Texts: (rows, tokens, features), as encoded."""
-    if negative is None:
-        log.warning(
-            "NAG-PAG: negative_prompt has nothing to carry, so guidance does without it: this sampler has none. Wire a "
-            "negative prompt to the sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of "
-            "NAG-PAG Guidance (Advanced)."
-        )
-    elif not negative.any():
+Prompt = tuple[Tensor, Tensor | None]  # a prompt's text, (rows, tokens, features), and its pooled vector
+
+
+def say_no_negative(settings: Settings) -> None:
+    """Warn that a negative prompt was asked for and there is none."""
+    log.warning(
+        "NAG-PAG: negative_prompt has nothing to carry, so %s: this sampler has none. Wire a negative prompt to the "
+        "sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of NAG-PAG Guidance (Advanced).",
+        "guidance does without it" if settings.perturbation > 0 else "nothing is guided, as perturbation is 0",
+    )
+
+
+def say_what_is_odd(negative: Prompt, prompts: list[Prompt]) -> None:
+    """Warn where a negative prompt can't do what was asked of it."""
+    if not negative[0].any():
         log.warning(
             "NAG-PAG: the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode "
             "without text) does more."
         )
-    elif any(text.shape == negative.shape and torch.equal(text, negative) for text in prompts):
+    elif any(all(map(_same, negative, prompt)) for prompt in prompts):
         log.warning(
             "NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away but what else disturbs the "
             "branch."
         )
 
 
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.shape == other.shape and torch.equal(one, other)
+
+
 def _said(name: str, value: object) -> str:
-    return f"a {name}" if callable(value) else f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+    if not isinstance(value, str | int | float):
+        return f"a {name}"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def report(plan: Plan, run: Run, finished: bool) -> None:
     """One line that says what was guided, and a warning for needed blocks that the model never called."""
     if finished and run.forwards:
         _warn_unreached(plan, run)
+    if plan.settings.carries_negative and run.forwards and not run.heard_negative:
+        say_no_negative(plan.settings)
     if run.unclear:
         log.warning(
             "NAG-PAG: %d of %d forwards not guided: another patch (a model function wrapper) runs the batch in parts "
@@ -105,16 +120,20 @@ def _what(plan: Plan, run: Run) -> str:
 
 def why_nothing(run: Run | None) -> str:
     """Why a run guided nothing, in words."""
+    if run is not None and run.complained:
+        return "it failed, as said above"
     if run is None or not run.forwards:
         return "the model was not called"
+    if run.heard_negative and not run.carried and not run.tried:
+        return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"
-    if not run.tried and not run.complained:
+    if not run.tried:
         return (
             "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
             "or no row was conditional"
         )
-    return "it failed, as said above" if run.failed or run.complained else "no chosen block was reached"
+    return "it failed, as said above" if run.failed else "no chosen block was reached"
 
 
 def _steps(plan: Plan, run: Run) -> str:
@@ -141,8 +160,9 @@ def _means(run: Run) -> str:
 
 
 def _warn_unreached(plan: Plan, run: Run) -> None:
-    taken = sorted((run.replaced & plan.needed) - run.reached)
-    silent = sorted(plan.needed - run.reached - run.replaced)
+    needed = plan.needed(run.carried)
+    taken = sorted((run.replaced & needed) - run.reached)
+    silent = sorted(needed - run.reached - run.replaced)
     if taken:
         log.warning(
             "NAG-PAG: %s not guided: a node after NAG-PAG Guidance replaced it without "

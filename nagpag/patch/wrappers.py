@@ -29,7 +29,8 @@ def outer_sample(plan: Plan) -> Callable:
         run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(executor.class_obj, "conds", {})))
         # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
         executor.class_obj.model_options["transformer_options"][plan.run_key] = run
-        add_conditions(plan, executor.class_obj.conds)
+        if plan.settings.carries_negative:
+            add_conditions(plan, executor.class_obj.conds)
         finished = False
         try:
             samples = executor(*args, **kwargs)
@@ -91,8 +92,8 @@ def apply_model(plan: Plan) -> Callable:
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
         run = transformer_options.get(plan.run_key) or Run(Renewal(plan.settings.renew_every))
         model, leave = executor.class_obj, lambda error: _leave_alone(run, error)
-        given = {"control": control, "y": kwargs.get("y"), "transformer_options": transformer_options}
-        forward = attempt(lambda: _begin(plan, run, model, x, **given), leave)
+        given = {**kwargs, "c_crossattn": c_crossattn, "control": control}
+        forward = attempt(lambda: _begin(plan, run, model, x, given, transformer_options), leave)
         if forward is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         try:
@@ -114,37 +115,55 @@ def _leave_alone(run: Run, error: Exception) -> None:
     run.complained = True
 
 
-def _begin(
-    plan: Plan, run: Run, model: Any, x: Tensor, control: Any, y: Tensor | None, transformer_options: dict
-) -> Forward:
+def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
+    """given: the host's other arguments of this forward, by name."""
     sigmas = transformer_options.get("sigmas")
     sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    share = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
-    chunks = tuple(_chunks(plan, run, transformer_options, x)) if share > 0 else ()
-    if plan.renews and share == 0:
+    y = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
+    acts = y > 0 and (run.negative is not None or plan.disturbs)
+    chunks = tuple(_chunks(plan, run, transformer_options, x)) if acts else ()
+    if plan.renews and y == 0:
         run.renewal.pause()
         run.differences.clear()
     if plan.renews and chunks:
         _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
-    if plan.settings.carries_negative:
-        _hand_out_text(run, chunks, model, x, y)
+    if run.negative is not None:
+        _hand_out_text(plan, run, chunks, model, x, given, transformer_options)
     height, width = x.shape[-2:]
     grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
     # A fill on the device: nothing is copied there, and nothing waits.
-    strength = torch.full((), share, dtype=torch.float32, device=x.device) if plan.settings.varies else share
+    strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
-    start = 0 if run.negative else next(iter(plan.chosen), None)
-    return Forward(chunks, x.shape[0], grid, sigmas, control, run, recorded, start, share, strength)
+    start = 0 if run.negative is not None else next(iter(plan.chosen), None)
+    return Forward(chunks, x.shape[0], grid, sigmas, given.get("control"), run, recorded, start, y, strength)
 
 
-def _hand_out_text(run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, y: Tensor | None) -> None:
-    """Give each chunk whose branch is computed the negative prompt's text. y: pooled vectors of the prompts, by row."""
+def _hand_out_text(
+    plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict, options: dict
+) -> None:
+    """Give each chunk whose branch is computed the negative prompt's text."""
     computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = negative_text(run, model, x.device) if computed else None
+    text = negative_text(run, model, x.device, options) if computed else None
+    if text is None:
+        return
+    own_tokens = given["c_crossattn"].shape[1]
+    if text.tokens != own_tokens and _text_length_is_fixed(plan, model.diffusion_model, given):
+        raise ValueError(
+            "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
+        )
+    y = given.get("y")
     for chunk in computed:
+        rows = chunk.rows.stop - chunk.rows.start
         chunk.text = text
-        if text is not None:
-            chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows])
+        chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], rows)
+
+
+def _text_length_is_fixed(plan: Plan, flux: Any, given: dict) -> bool:
+    """True where the host's single blocks know the picture's place by the prompt's length, out of our reach."""
+    method = given.get("ref_latents_method") or getattr(flux.params, "default_ref_method", None)
+    single = plan.merge is not None and plan.merge >= plan.double_blocks
+    return single and bool(given.get("ref_latents")) and method == "index_timestep_zero"
 
 
 def _sigma_matters(plan: Plan) -> bool:
@@ -170,7 +189,9 @@ def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Itera
     uuids = transformer_options.get("uuids") or []
     if len(uuids) != len(kinds):  # another patch made the batch, and speaks of kinds only
         uuids = [None] * len(kinds)
-    guided = [kind in run.conditional or plan.settings.guide_unconditional for kind in kinds]
+    # Against a negative prompt only the prompt's own rows are guided: its own would have nothing to be pushed from.
+    both = plan.settings.guide_unconditional and run.negative is None
+    guided = [kind in run.conditional or both for kind in kinds]
     size, rest = divmod(x.shape[0], len(kinds))
     if rest or size != (run.rows or size):  # another patch runs the batch in parts of its own
         if all(guided):

@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import blocks
 from ..inputs import requests as table
+from ..inputs.guidance import REACH
 from ..inputs.kinds import Input
 
 TEXT_TO_IMAGE: tuple[Input, ...] = (
@@ -19,10 +20,10 @@ TEXT_TO_IMAGE: tuple[Input, ...] = (
     table.HEIGHT,
     table.STEPS,
     table.DISTILLED_GUIDANCE,
-    table.GUIDANCE["scale"],
+    table.GUIDANCE_FIELDS["scale"],
     table.LAYERS,
     table.SEED,
-    *(item for name, item in table.GUIDANCE.items() if name != "scale"),
+    *(item for name, item in table.GUIDANCE_FIELDS.items() if name != "scale"),
     table.NUM_IMAGES,
     table.SAMPLER,
     table.SCHEDULER,
@@ -42,6 +43,9 @@ ENDPOINTS = {
 MOST_BODY = {"text-to-image": 2**20, "image-to-image": 45 * 2**20}
 
 
+_LONGER = ", ".join(map(repr, REACH.options[1:]))  # than the attention
+
+
 def layers_as_spec(layers: Iterable[str]) -> str:
     """The list as the node's block spec, such as "8, double_blocks.12"."""
     return ", ".join(layers)
@@ -50,13 +54,14 @@ def layers_as_spec(layers: Iterable[str]) -> str:
 def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(field, rule) where fields that are valid by themselves don't go together, or a layer's name means nothing."""
     name, layers = table.LAYERS.name, values[table.LAYERS.name]
-    start, end = (table.GUIDANCE[name].name for name in ("start_percent", "end_percent"))
+    start, end = (table.GUIDANCE_FIELDS[name].name for name in ("start_percent", "end_percent"))
     found = [(f"{name}/{i}", rule) for i, layer in enumerate(layers) if (rule := _spec_problem(layer))]
     if not found and (rule := _spec_problem(layers_as_spec(layers))):
         found.append((name, rule))
-    reach, reach_blocks = (table.GUIDANCE[name].name for name in ("reach", "reach_blocks"))
-    if values[table.NEGATIVE_PROMPT.name] is not None and (values[reach], values[reach_blocks]) == ("attention", 0):
-        found.append((reach, f"with {table.NEGATIVE_PROMPT.name} one of 'double blocks', 'output'"))
+    reach, reach_blocks = (table.GUIDANCE_FIELDS[name].name for name in ("reach", "reach_blocks"))
+    to_attention = (values[reach], values[reach_blocks]) == (REACH.options[0], 0)
+    if values[table.NEGATIVE_PROMPT.name] is not None and to_attention:
+        found.append((reach, f"with {table.NEGATIVE_PROMPT.name} one of {_LONGER}"))
     if values[start] > values[end]:
         found.append((start, f"at most {end}, or guidance would never be on"))
     return found

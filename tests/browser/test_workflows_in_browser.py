@@ -249,6 +249,28 @@ def test_an_api_graph_of_before_opens_with_it_too(page):
     assert found["2"]["inputs"] == {**ADVANCED.defaults, **values, "model": ["1", 0]}
 
 
+def test_one_that_is_pasted_takes_what_it_has_inputs_for_and_says_what_it_has_not(page):
+    """The host makes a pasted node by its type before anybody may change that."""
+    found = page.evaluate(
+        """values => {
+        window.app.graph.clear();
+        const node = LiteGraph.createNode('NAGPAGGuidance');
+        window.app.graph.add(node);
+        node.configure({...node.serialize(), widgets_values: values});
+        return Object.fromEntries(node.widgets.map(one => [one.name, one.value]));
+    }""",
+        VALUES[:12],
+    )
+    kept = dict(zip([item.name for item in SAVED_WIDGETS], VALUES[:12], strict=False))
+    assert {name: found[name] for name in GUIDANCE.defaults} == {
+        name: kept.get(name, default) for name, default in GUIDANCE.defaults.items()
+    }
+    toast = page.locator(".p-toast-message", has_text="was copied from an earlier version")
+    toast.wait_for(timeout=10_000)
+    assert "It has no tau, alpha" in toast.inner_text() and ADVANCED.title in toast.inner_text()
+    assert not errors_of_ours(page)
+
+
 def test_a_workflow_of_now_stays_as_it_is(page):
     """A simple node has four values; neither it nor the sister is taken for an old one."""
     for name in graphs.NAMES:
@@ -306,6 +328,12 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         found.push(shown());
         node.disconnectInput(node.inputs.findIndex(input => input.name === 'curve'));
         choose('reach_blocks', 0);
+        choose('perturbation', 0);
+        const primitive = LiteGraph.createNode('PrimitiveFloat');
+        window.app.graph.add(primitive);
+        primitive.connect(0, node, node.inputs.findIndex(input => input.name === 'perturbation'));
+        found.push(shown());  // what comes over the link is not known here
+        choose('negative_prompt', "sampler's");
         return found;
     }""")
     assert labels == [
@@ -315,6 +343,9 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         ["reach"],
         ["reach", "schedule"],
         ["renew_every"],
+        ["negative", "renew_every"],
+        ["renew_every"],
+        ["renew_every", "guide_unconditional"],
     ]
     screenshot(page, "idle_inputs")
     assert not errors_of_ours(page)

@@ -1,5 +1,7 @@
 """The other models of the family: FLUX.2 and Chroma, small, of random weights, through the host's own loader."""
 
+import logging
+
 import comfy.model_detection
 import comfy.ops
 import comfy.sample
@@ -111,7 +113,8 @@ def test_a_branch_is_the_same_whether_or_not_the_host_splits_the_work(request, m
     assert effect > 1e-3 and (together - apart).abs().max() <= 1e-3 * effect
 
 
-NEGATIVES = [("flux2", 96, {}), ("flux2", 96, REFERENCE), ("chroma", 24, {})]
+AT_ZERO = {**REFERENCE, "reference_latents_method": "index_timestep_zero"}
+NEGATIVES = [("flux2", 96, {}), ("flux2", 96, REFERENCE), ("flux2", 96, AT_ZERO), ("chroma", 24, {})]
 
 
 @pytest.mark.parametrize("name, tokens, extra", NEGATIVES)
@@ -120,16 +123,34 @@ NEGATIVES = [("flux2", 96, {}), ("flux2", 96, REFERENCE), ("chroma", 24, {})]
 def test_a_negative_prompt_is_carried_as_its_own_forward_would(request, name, tokens, extra, reach, merge, length):
     """FLUX.2's text has positions of its own, and neither family has a pooled vector."""
     model, negative = request.getfixturevalue(name), prompt(3, tokens=length)
-    start = torch.zeros(2, model.model.latent_format.latent_channels, 8, 12)
-    noise = comfy.sample.prepare_noise(start, 7)
-
-    def sampled(model):
-        return comfy.sample.sample(
-            *(model, noise, 2, 1.0, "euler", "simple", prompt(1, **extra), negative, start), disable_pbar=True, seed=7
-        )
-
-    inputs = {"scale": 3.0, "tau": 1.5, "alpha": 0.15, "perturbation": 0.0, "reach": reach, "renew_every": 1}
-    ours, plain = sampled(guided(model, negative_prompt="sampler's", **inputs)), sampled(model)
-    expected = sampled(OwnForward(model, negative, merge, tokens).patched(model))
+    ours, plain = (sample_at_cfg_1(one, extra, negative) for one in (carrying(model, reach), model))
+    expected = sample_at_cfg_1(OwnForward(model, negative, merge, tokens).patched(model), extra, negative)
     effect = (expected - plain).abs().max()
     assert effect > 1e-3 and (ours - expected).abs().max() <= 1e-3 * effect
+
+
+def carrying(model, reach):
+    inputs = {"scale": 3.0, "tau": 1.5, "alpha": 0.15, "perturbation": 0.0, "reach": reach, "renew_every": 1}
+    return guided(model, negative_prompt="sampler's", **inputs)
+
+
+def sample_at_cfg_1(model, extra, negative):
+    start = torch.zeros(2, model.model.latent_format.latent_channels, 8, 12)
+    noise = comfy.sample.prepare_noise(start, 7)
+    return comfy.sample.sample(
+        *(model, noise, 2, 1.0, "euler", "simple", prompt(1, **extra), negative, start), disable_pbar=True, seed=7
+    )
+
+
+def test_lengths_that_differ_beside_references_at_timestep_zero(flux2, caplog):
+    """There the host's single blocks know the picture's place by the prompt's own length. It pads texts to 512."""
+    negative = prompt(3, tokens=515)
+    plain = sample_at_cfg_1(flux2, AT_ZERO, negative)
+    expected = sample_at_cfg_1(OwnForward(flux2, negative, 3, 96).patched(flux2), AT_ZERO, negative)
+    ours = sample_at_cfg_1(carrying(flux2, "double blocks"), AT_ZERO, negative)
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-3 and (ours - expected).abs().max() <= 1e-3 * effect
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert torch.equal(sample_at_cfg_1(carrying(flux2, "output"), AT_ZERO, negative), plain)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "the prompt has 512 tokens and the negative one 515. Take reach double blocks" in said

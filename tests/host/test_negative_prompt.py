@@ -121,6 +121,40 @@ def test_the_prompt_as_its_own_negative_is_the_plain_model(flux64, caplog):
     assert "the negative prompt is the prompt itself" in caplog.text
 
 
+def test_the_same_words_with_another_pooled_vector_are_another_prompt(flux, caplog):
+    ((context, extras),) = prompt(1)
+    negative = [[context, {**extras, "pooled_output": -extras["pooled_output"]}]]
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    assert not torch.equal(sample(ours, POSITIVE, negative=negative), sample(flux, POSITIVE, negative=negative))
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
+@pytest.mark.parametrize("pictures", [1, 2, 3])
+def test_a_negative_prompt_of_several_rows(flux64, reach, merge, pictures):
+    """The host repeats a conditioning's rows to the pictures, and cuts what is too many."""
+    rows = [prompt(seed) for seed in (2, 3)]
+    context = torch.cat([one[0][0] for one in rows])
+    pooled = torch.cat([one[0][1]["pooled_output"] for one in rows])
+    negative = [[context, {"pooled_output": pooled, "guidance": 3.5}]]
+    inputs = {**DEFAULTS, "reach": reach, "negative_prompt": "sampler's", "renew_every": 1}
+    found = sample(guided(flux64, **inputs), POSITIVE, negative=negative, size=(pictures, 8, 12))
+    for i in range(pictures):
+        alone = sample(guided(flux64, **inputs), POSITIVE, negative=rows[i % 2], size=(pictures, 8, 12))
+        assert torch.allclose(found[i], alone[i], atol=1e-5)
+        other = sample(guided(flux64, **inputs), POSITIVE, negative=rows[1 - i % 2], size=(pictures, 8, 12))
+        assert not torch.allclose(found[i], other[i], atol=1e-5)
+
+
+def test_guide_unconditional_has_no_say_where_a_negative_prompt_is_carried(flux, caplog):
+    """The negative prompt's own rows would have nothing to be pushed from."""
+    inputs = {**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"}
+    one, other = (guided(flux, **inputs, guide_unconditional=on) for on in (False, True))
+    found, expected = (sample(model, POSITIVE, negative=prompt(2), cfg=3.0) for model in (other, one))
+    assert torch.equal(found, expected)
+    assert "guide_unconditional True does nothing with negative_prompt" in caplog.text
+
+
 def test_off_is_what_it_was_whatever_the_negative(flux):
     inputs = {"reach": "double blocks", "negative_prompt": "off"}
     one, other = (sample(guided(flux, **inputs), POSITIVE, negative=prompt(n)) for n in (2, 3))
@@ -174,10 +208,18 @@ def test_without_any_it_guides_as_off_and_says_what_to_wire(flux, caplog):
     inputs = {"reach": "double blocks", "perturbation": 1.0}
     found = basic(guided(flux, **inputs, negative_prompt="sampler's"))
     (said,) = warnings(caplog)
-    assert (
-        "so guidance does without it: this sampler has none" in said and "Wire a negative prompt to the sampler" in said
-    )
+    assert "so guidance does without it: this sampler has none" in said
+    assert "Wire a negative prompt to the sampler" in said
     assert torch.equal(found, basic(guided(flux, **inputs)))
+
+
+def test_without_any_and_without_a_disturbance_nothing_is_guided_and_that_is_said(flux, caplog):
+    caplog.set_level(logging.INFO)
+    found = basic(guided(flux, **DEFAULTS, reach="double blocks", negative_prompt="sampler's"))
+    (said,) = warnings(caplog)[:1]
+    assert "so nothing is guided, as perturbation is 0: this sampler has none" in said
+    assert torch.equal(found, basic(flux))
+    assert "there was no negative prompt" in caplog.text and " 0 %" not in caplog.text
 
 
 def test_zeros_are_said_to_be_weak(flux, caplog):
@@ -286,6 +328,27 @@ def test_an_error_in_the_text_leaves_the_plain_picture_and_one_warning(flux, cap
     assert torch.equal(found, sample(flux, POSITIVE, negative=prompt(2)))
     (said,) = warnings(caplog)
     assert "forwards go on without guidance: ZeroDivisionError" in said
+
+
+def test_a_first_block_that_another_pack_replaced_is_missed(flux, caplog):
+    """The negative prompt starts in it, whichever blocks are chosen."""
+    ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    ours.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 0)
+    sample(ours, POSITIVE, negative=prompt(2))
+    assert any("double block 0 not guided" in said for said in warnings(caplog))
+
+
+def test_a_patch_that_adds_to_the_text_leaves_the_plain_picture_and_one_warning(flux, caplog):
+    def adds(args):
+        return {**args, "txt": args["txt"] + 1}
+
+    model = flux.clone()
+    model.set_model_post_input_patch(adds)
+    ours = guided(model, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+    found, plain = (sample(one, POSITIVE, negative=prompt(2)) for one in (ours, model))
+    assert torch.equal(found, plain)
+    (said,) = warnings(caplog)
+    assert "another patch adds to the prompt's text (post_input)" in said and "it failed, as said above" in caplog.text
 
 
 def test_an_error_in_the_branch_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):

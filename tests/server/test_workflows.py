@@ -30,7 +30,7 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    carried = "by a negative prompt and " if name == graphs.NEGATIVE_PROMPT else ""
+    carried = "by a negative prompt and " if name == graphs.WITH_NEGATIVE else ""
     blocks = f"double blocks {', '.join(map(str, range(7, 19)))}"
     assert f"guided {carried}{blocks}: 3 steps, branch merged after double block 18" in server.log.read_text()
 
@@ -193,7 +193,7 @@ def test_the_second_text_box_says_what_to_push_away_from(server, tmp_path):
     """The shipped graph with another negative prompt is another picture; without guidance it is the same."""
 
     def drawn(text, **inputs):
-        graph = small(graphs.NEGATIVE_PROMPT, server, tmp_path)
+        graph = small(graphs.WITH_NEGATIVE, server, tmp_path)
         (node,) = (node for node in graph.values() if node["_meta"]["title"] == "Negative prompt")
         node["inputs"]["text"] = text
         return run_pixels(server, graphs.with_guidance(graph, **inputs))
@@ -204,7 +204,7 @@ def test_the_second_text_box_says_what_to_push_away_from(server, tmp_path):
 
 
 def test_a_negative_conditioning_of_its_own_over_a_link(server, tmp_path):
-    graph = small(graphs.NEGATIVE_PROMPT, server, tmp_path)
+    graph = small(graphs.WITH_NEGATIVE, server, tmp_path)
     theirs = run_pixels(server, graph)
     node, sampler = guidance_of(graph), next(node for node in graph.values() if node["class_type"] == "KSampler")
     node["inputs"] |= {"negative_conditioning": sampler["inputs"]["negative"], "negative_prompt": "off"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT
+from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, SAMPLERS
 from ...inputs.kinds import Input
 from .. import request
 from .schema import Request
@@ -63,7 +63,7 @@ def _with_negative(graph: Graph, text: str | None) -> Graph:
         node = node_of(graph, "ConditioningZeroOut")
         node |= {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": clip}}
         node["_meta"] = {"title": "Negative prompt"}
-        node_of(graph, ADVANCED.id)["inputs"][NEGATIVE_PROMPT.name] = NEGATIVE_PROMPT.options[1]
+        node_of(graph, ADVANCED.id)["inputs"][NEGATIVE_PROMPT.name] = SAMPLERS
     return graph
 
 
