@@ -129,21 +129,20 @@ def test_the_same_words_with_another_pooled_vector_are_another_prompt(flux, capl
     assert warnings(caplog) == []
 
 
-@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
-@pytest.mark.parametrize("pictures", [1, 2, 3])
-def test_a_negative_prompt_of_several_rows(flux64, reach, merge, pictures):
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_a_negative_prompt_of_several_rows(flux64, reach, pictures):
     """The host repeats a conditioning's rows to the pictures, and cuts what is too many."""
     rows = [prompt(seed) for seed in (2, 3)]
     context = torch.cat([one[0][0] for one in rows])
     pooled = torch.cat([one[0][1]["pooled_output"] for one in rows])
-    negative = [[context, {"pooled_output": pooled, "guidance": 3.5}]]
+    together = [[context, {"pooled_output": pooled, "guidance": 3.5}]]
     inputs = {**DEFAULTS, "reach": reach, "negative_prompt": "sampler's", "renew_every": 1}
-    found = sample(guided(flux64, **inputs), POSITIVE, negative=negative, size=(pictures, 8, 12))
+    model, size = guided(flux64, **inputs), (pictures, 8, 12)
+    found, *alone = (sample(model, POSITIVE, negative=negative, size=size) for negative in (together, *rows))
     for i in range(pictures):
-        alone = sample(guided(flux64, **inputs), POSITIVE, negative=rows[i % 2], size=(pictures, 8, 12))
-        assert torch.allclose(found[i], alone[i], atol=1e-5)
-        other = sample(guided(flux64, **inputs), POSITIVE, negative=rows[1 - i % 2], size=(pictures, 8, 12))
-        assert not torch.allclose(found[i], other[i], atol=1e-5)
+        assert torch.allclose(found[i], alone[i % 2][i], atol=1e-5)
+        assert not torch.allclose(found[i], alone[1 - i % 2][i], atol=1e-5)
 
 
 def test_guide_unconditional_has_no_say_where_a_negative_prompt_is_carried(flux, caplog):
