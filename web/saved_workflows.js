@@ -17,10 +17,14 @@ const titles = {};
 const defaults = {}; // of the simple node
 let widgets = {}; // of the sister, in its order: name → default
 
+function byName(values) {
+  return Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+}
+
 function replace(node) {
   const values = node.widgets_values;
   if (node.type !== SIMPLE || !Array.isArray(values) || values.length < FEWEST) return;
-  const saved = Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+  const saved = byName(values);
   node.widgets_values = Object.entries(widgets).map(([name, value]) => saved[name] ?? value);
   node.type = ADVANCED;
   if (node.properties?.["Node name for S&R"]) node.properties["Node name for S&R"] = ADVANCED;
@@ -35,7 +39,7 @@ function replaceInApiGraph(graph) {
 
 // A node that is pasted, or comes with a node template, can't change its kind any more: it takes what it has inputs for.
 function keepWhatFits(node, values) {
-  const saved = Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+  const saved = byName(values);
   for (const widget of node.widgets ?? []) widget.value = saved[widget.name] ?? defaults[widget.name] ?? widget.value;
   const lost = Object.keys(saved).filter((name) => !SIMPLE_HAS.includes(name)).join(", ");
   const summary = `${titles[SIMPLE]} was copied from an earlier version`;

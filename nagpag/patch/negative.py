@@ -6,6 +6,7 @@ takes of a prompt its text tokens, their positions, an attention mask, and a par
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -67,12 +68,15 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
         if negative is None:
             say_no_negative(plan.settings)
         else:
-            prompts = (_prompt(cond.get("model_conds")) for name in conds for cond in _prompts_of(conds, name))
+            prompts = (_prompt(cond.get("model_conds")) for cond in prompts_in(conds))
             say_what_is_odd(negative, [prompt for prompt in prompts if prompt is not None])
 
 
-def _prompts_of(conds: dict[str, list[dict]], name: str) -> list[dict]:
-    return [] if "negative" in name else conds[name] or []
+def prompts_in(conds: dict[str, list[dict]]) -> Iterator[dict]:
+    """A guider's conditions that are the prompt's, by the names of their lists."""
+    for name, listed in conds.items():
+        if "negative" not in name:
+            yield from listed or []
 
 
 def _prompt(model_conds: dict | None) -> Prompt | None:

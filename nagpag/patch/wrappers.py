@@ -14,7 +14,7 @@ from ..schedule import Renewal, guided_at, progress
 from ..settings import Settings
 from .fallback import attempt
 from .forward import Chunk, Forward
-from .negative import add_conditions, hear_conditions, negative_text, shift_of
+from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of
 from .plan import RECORDINGS, Plan, replacements
 from .report import report
 from .run import Run
@@ -44,14 +44,8 @@ def outer_sample(plan: Plan) -> Callable:
 
 
 def _prompts(conds: dict[str, list[dict]]) -> set[Hashable]:
-    """Which of a guider's conditions, by name, are the prompt's; some guiders mark a second negative one inside."""
-    return {
-        cond["uuid"]
-        for name, listed in conds.items()
-        if "negative" not in name
-        for cond in listed
-        if "uuid" in cond and cond.get("prompt_type") != "negative"
-    }
+    """Which of a guider's conditions are the prompt's; some guiders mark a second negative one inside."""
+    return {cond["uuid"] for cond in prompts_in(conds) if "uuid" in cond and cond.get("prompt_type") != "negative"}
 
 
 def predict_noise(plan: Plan) -> Callable:
