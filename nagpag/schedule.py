@@ -7,8 +7,9 @@ A shape is a function of progress x: 0 where the guided part of the sampling beg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 
 def constant(x: float) -> float:
@@ -81,27 +82,50 @@ def guided_at(sigma: float, sigma_start: float, sigma_end: float) -> bool:
     return sigma_end <= sigma <= sigma_start
 
 
-@dataclass
-class Renewal:
-    """Counts the guided steps of one sampling run by their distinct sigmas.
+class Steps:
+    """A sampler's steps, by noise level.
 
-    `due(sigma)` is True at the first step and at every `every`-th after it, for all evaluations at that
-    step's sigma. Where sigma rises (a restart), what was computed at lower noise is no stand-in: due again.
-    So it is after a `pause`: a step without guidance is not counted, and what was computed before it is old.
+    Each reaches from its sigma down to the next lower one of the schedule, so that what a sampler of higher order
+    evaluates on the way counts as the step on whose way it lies, and what it evaluates twice counts once.
     """
 
-    every: int
-    step: int = -1
-    sigma: float | None = None
+    def __init__(self, schedule: Iterable[float] = ()):
+        """schedule: the sampler's sigmas. Without them each sigma that is asked for begins a step of its own."""
+        levels = sorted(set(schedule), reverse=True)
+        self._known = bool(levels)
+        # Where steps begin, negated so that they rise. The first has no upper end, and the last sigma begins none.
+        # A little above its sigma: some samplers compute what is a sigma of the schedule.
+        self._begins = [-(low + (high - low) / 100) for high, low in pairwise(levels[:-1])]
 
-    def due(self, sigma: float) -> bool:
-        if self.sigma is None or sigma > self.sigma:
-            self.step = 0
-        elif sigma < self.sigma:
-            self.step += 1
-        self.sigma = sigma
-        return self.step % self.every == 0
+    def between(self, one: float, other: float) -> int:
+        """How many steps lie between two noise levels, 0 within one step."""
+        if not self._known:
+            self._learn(one)
+            self._learn(other)
+        return abs(bisect_right(self._begins, -one) - bisect_right(self._begins, -other))
 
-    def pause(self) -> None:
-        """A step goes by without guidance."""
-        self.sigma = None
+    def _learn(self, sigma: float) -> None:
+        place = bisect_left(self._begins, -sigma)
+        if self._begins[place : place + 1] != [-sigma]:
+            self._begins.insert(place, -sigma)
+
+
+def steps_of(sigmas: Iterable[float], schedule: Sequence[float]) -> list[int]:
+    """The step, from 1, of each evaluation in the order in which they came.
+
+    Step i begins at schedule[i - 1], and what is evaluated on the way to schedule[i] belongs to it. A schedule may rise
+    again, so the search goes on from the step before; what lies in no later step belongs to the nearest of all.
+    """
+    steps, step, last = [], 0, max(1, len(schedule) - 1)
+    for sigma in sigmas:
+        inside = (i for i in range(step, last) if _inside(sigma, schedule[i], schedule[i + 1] if i + 1 < last else 0.0))
+        found = next(inside, None)
+        step = min(range(last), key=lambda i: abs(schedule[i] - sigma)) if found is None else found
+        steps.append(step + 1)
+    return steps
+
+
+def _inside(sigma: float, begin: float, end: float) -> bool:
+    """Whether a step holds a sigma. A little tolerance: a sampler may compute what is a sigma of the schedule."""
+    little = abs(begin - end) / 100
+    return abs(begin - sigma) <= little or begin > sigma > end + little

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..schedule import steps_of
+
 # How many runs a record keeps: the samplers of one graph, and what ComfyUI's cache may ask for again.
 KEPT_RUNS = 8
 # So many values of a finished latent tell runs apart.
@@ -175,26 +177,6 @@ def _to_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     flat = torch.cat([tensor.detach().to(device, torch.float32).flatten() for tensor in tensors]).cpu()
     pieces = flat.split([tensor.numel() for tensor in tensors])
     return [piece.reshape(tensor.shape).clone() for piece, tensor in zip(pieces, tensors, strict=True)]
-
-
-def steps_of(sigmas: Sequence[float], schedule: Sequence[float]) -> list[int]:
-    """The step, from 1, of each evaluation in the order in which they came.
-
-    Step i begins at schedule[i - 1], and what is evaluated on the way to schedule[i] belongs to it. A schedule may rise
-    again, so the search goes on from the step before; what lies in no later step belongs to the nearest of all.
-    """
-    steps, step, last = [], 0, max(1, len(schedule) - 1)
-    for sigma in sigmas:
-        distances = [abs(begin - sigma) for begin in schedule[:last]]
-        # A little tolerance: a sampler may compute what is a sigma of the schedule.
-        inside = (
-            i
-            for i in range(step, last)
-            if distances[i] <= 1e-5 * sigma or schedule[i] > sigma > (schedule[i + 1] if i + 1 < last else 0.0)
-        )
-        step = next(inside, distances.index(min(distances)))
-        steps.append(step + 1)
-    return steps
 
 
 def _rows(

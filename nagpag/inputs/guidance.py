@@ -165,6 +165,8 @@ RENEW_EVERY = Number(
     needs=(Need("reach", ("double blocks", "output")), Need("reach_blocks", above=0)),
     does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
     "difference in between. Higher: faster, a little less exact; 1: every step. "
+    "Each sampling counts its steps anew, so each part of a sampling split in two (SplitSigmas) begins by computing "
+    "it. "
     "With reach attention it does nothing, as nothing would be saved.",
 )
 

@@ -19,8 +19,9 @@ NEGATIVE_MARK = "nag_pag_negative"
 class Chunk:
     """The rows of one condition in a forward's batch, conditional or not, and its negative branch while that runs.
 
-    index: its place among the forward's conditions, None where the rows are those of all. difference: h⁻ − h⁺ kept from
-    an earlier step, where it stands in for the branch. The negative stream between blocks: img and txt, (rows, image or
+    index: its place among the forward's conditions, None where the rows are those of all. evaluation: under which its
+    difference is kept, None where it can't be. difference: h⁻ − h⁺ kept from an earlier step, where it stands in for
+    the branch. The negative stream between blocks: img and txt, (rows, image or
     text tokens, hidden), between double blocks; joined, (rows, text and image tokens, hidden), between single ones.
     renewed: the new difference, to be kept. text: of the negative prompt that the stream carries, None where it carries
     the prompt's own; shift: what that adds to the modulation vector, (1 or rows, hidden); pe: the rotary positions of
@@ -30,6 +31,7 @@ class Chunk:
     rows: slice
     condition: Hashable
     index: int | None = None
+    evaluation: Hashable | None = None
     difference: Tensor | None = None
     img: Tensor | None = None
     txt: Tensor | None = None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..blocks import block_name, blocks_name
 from ..inputs.guidance import INPUTS
+from ..schedule import steps_of
 from ..settings import Settings
 from .plan import Plan
 from .run import Run
@@ -104,6 +105,13 @@ def report(plan: Plan, run: Run, finished: bool) -> None:
             run.unclear,
             run.forwards,
         )
+    if run.untold:
+        log.warning(
+            "NAG-PAG: renew_every saved nothing in %d of %d forwards: another node runs the model on tiles or in a "
+            "batch of its own, and nobody says which kept difference belongs to which. The branch was computed there.",
+            run.untold,
+            run.forwards,
+        )
     if not run.guided:
         log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
         return
@@ -137,15 +145,17 @@ def why_nothing(run: Run | None) -> str:
 
 
 def _steps(plan: Plan, run: Run) -> str:
-    steps = f"{_distinct(run.guided_sigmas)} steps"
+    steps = f"{_count_steps(run, run.guided_sigmas)} steps"
     if plan.merge is None:
         return steps
     merged = block_name(plan.merge, plan.double_blocks)
-    return f"{steps}, branch merged after {merged} and computed at {_distinct(run.renewed_sigmas)} of them"
+    return f"{steps}, branch merged after {merged} and computed at {_count_steps(run, run.renewed_sigmas)} of them"
 
 
-def _distinct(sigmas: list[Tensor]) -> int:
-    return len(set(_numbers([sigma.reshape(1) for sigma in sigmas]))) if sigmas else 0
+def _count_steps(run: Run, sigmas: list[Tensor]) -> int:
+    """In how many of the sampler's steps these evaluations lie."""
+    found = _numbers([sigma.reshape(1) for sigma in sigmas]) if sigmas else []
+    return len(set(found if run.schedule is None else steps_of(found, run.schedule.tolist())))
 
 
 def _numbers(tensors: list[Tensor]) -> list:

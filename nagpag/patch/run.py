@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
-from ..schedule import Renewal
+from ..schedule import Steps
 from .plan import Plan
 
 
@@ -31,6 +32,13 @@ class NegativeText:
         return self.txt.shape[1]
 
 
+class Kept(NamedTuple):
+    """h⁻ − h⁺ at the merge, (rows, picture tokens, hidden), and the noise level at which it was computed."""
+
+    sigma: float
+    difference: Tensor
+
+
 @dataclass(eq=False)
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
@@ -40,11 +48,12 @@ class Run:
     rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
     what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was
     said; carried: there was one.
-    differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
-    repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
+    schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
+    needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
+    in the evaluation going on; tiled: what comes in tiles, which can't be told apart; untold: forwards that had to
+    compute their branch for that reason; shape: of the latent that the sampler has, (height, width).
     """
 
-    renewal: Renewal
     prompts: set[Hashable] = field(default_factory=set)
     conditional: set[int] = field(default_factory=lambda: {0})
     rows: int = 0
@@ -57,9 +66,14 @@ class Run:
     text: NegativeText | None = None
     text_of: Tensor | None = None
     guided: set[int] = field(default_factory=set)
-    differences: dict[Hashable, Tensor] = field(default_factory=dict)
-    seen: set[Hashable] = field(default_factory=set)
-    repeated: set[Hashable] = field(default_factory=set)
+    schedule: Tensor | None = None
+    steps: Steps | None = None
+    sigma: float | None = None
+    shape: tuple[int, ...] | None = None
+    differences: dict[Hashable, Kept] = field(default_factory=dict)
+    turns: dict[Hashable, int] = field(default_factory=dict)
+    tiled: set[Hashable] = field(default_factory=set)
+    untold: int = 0
     forwards: int = 0
     guided_sigmas: list[Tensor] = field(default_factory=list)
     renewed_sigmas: list[Tensor] = field(default_factory=list)
@@ -67,6 +81,22 @@ class Run:
     replaced: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
     statistics: list[Tensor] = field(default_factory=list)
+
+    def begin_evaluation(self) -> None:
+        """The sampler, or a step of it, asks for its conditions anew."""
+        self.turns.clear()
+
+    def at(self, sigma: float | None) -> None:
+        """A forward begins at this noise level."""
+        if sigma != self.sigma:
+            self.begin_evaluation()
+        self.sigma = sigma
+
+    def steps_between(self, sigma: float) -> int:
+        """How many of the sampler's steps lie between `sigma` and the forward going on."""
+        if self.steps is None:
+            self.steps = Steps(() if self.schedule is None else self.schedule.tolist())
+        return self.steps.between(sigma, sigma if self.sigma is None else self.sigma)
 
     def free(self) -> None:
         """The sampling has ended: keep no large tensor."""

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..measure import CHANGE, CLAMPED
-from ..schedule import Renewal, guided_at, progress
+from ..schedule import guided_at, progress
 from ..settings import Settings
 from .fallback import attempt
 from .forward import Chunk, Forward
 from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of
 from .plan import RECORDINGS, Plan, replacements
+from .renewal import hand_out_differences, keep_differences
 from .report import report
 from .run import Run
 
@@ -26,7 +27,7 @@ def outer_sample(plan: Plan) -> Callable:
     """The OUTER_SAMPLE wrapper."""
 
     def wrapper(executor, *args, **kwargs):
-        run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(executor.class_obj, "conds", {})))
+        run = Run(_prompts(getattr(executor.class_obj, "conds", {})))
         # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
         executor.class_obj.model_options["transformer_options"][plan.run_key] = run
         if plan.settings.carries_negative:
@@ -54,7 +55,8 @@ def predict_noise(plan: Plan) -> Callable:
     def wrapper(executor, x, timestep, model_options={}, seed=None):
         run = model_options.get("transformer_options", {}).get(plan.run_key)
         if run is not None:
-            run.seen.clear()
+            run.begin_evaluation()
+            run.shape = tuple(x.shape[2:])
             if plan.settings.carries_negative:
                 attempt(lambda: hear_conditions(plan, run, executor.class_obj.conds), lambda e: _leave_alone(run, e))
         return executor(x, timestep, model_options, seed)
@@ -84,7 +86,7 @@ def apply_model(plan: Plan) -> Callable:
     """The APPLY_MODEL wrapper."""
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        run = transformer_options.get(plan.run_key) or Run(Renewal(plan.settings.renew_every))
+        run = transformer_options.get(plan.run_key) or Run()
         model, leave = executor.class_obj, lambda error: _leave_alone(run, error)
         given = {**kwargs, "c_crossattn": c_crossattn, "control": control}
         forward = attempt(lambda: _begin(plan, run, model, x, given, transformer_options), leave)
@@ -116,11 +118,13 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     y = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
     acts = y > 0 and (run.negative is not None or plan.disturbs)
     chunks = tuple(_chunks(plan, run, transformer_options, x)) if acts else ()
+    run.schedule = transformer_options.get("sample_sigmas")
+    run.at(sigma)
     if plan.renews and y == 0:
-        run.renewal.pause()
-        run.differences.clear()
+        run.differences.clear()  # what was computed before a pause is old
     if plan.renews and chunks:
-        _hand_out_differences(run, chunks, renew=sigma is None or run.renewal.due(sigma))
+        whole = tuple(x.shape[2:]) == run.shape
+        hand_out_differences(plan, run, chunks, whole, transformer_options)
     if run.negative is not None:
         _hand_out_text(plan, run, chunks, model, x, given, transformer_options)
     height, width = x.shape[-2:]
@@ -200,18 +204,6 @@ def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Itera
             yield Chunk(slice(i * size, (i + 1) * size), condition, i)
 
 
-def _hand_out_differences(run: Run, chunks: tuple[Chunk, ...], renew: bool) -> None:
-    """Give each chunk the difference that stands in for its branch, save where it must be computed anew."""
-    for chunk in chunks:
-        if chunk.condition in run.seen:
-            run.repeated.add(chunk.condition)
-        run.seen.add(chunk.condition)
-        if chunk.condition is None or chunk.condition in run.repeated:
-            chunk.condition = None  # of several tiles nobody says which is which: nothing is kept
-        elif not renew:
-            chunk.difference = run.differences.get(chunk.condition)
-
-
 def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
     run.forwards += 1
     run.reached |= forward.reached
@@ -222,9 +214,7 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
         run.guided_sigmas.append(forward.sigmas[0])
         if any(chunk.difference is None for chunk in forward.chunks):
             run.renewed_sigmas.append(forward.sigmas[0])
-    for chunk in forward.chunks:
-        if chunk.renewed is not None and chunk.condition is not None:
-            run.differences[chunk.condition] = chunk.renewed
+    keep_differences(plan, run, forward.chunks)
     slots = replacements(transformer_options)
     run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
 

@@ -8,7 +8,7 @@ import comfy.ldm.flux.layers as layers
 import comfy.model_management
 import pytest
 import torch
-from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Record, steps_of
+from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from oracle import guided_tokens
 from sampling import guided, picture_tokens, prompt, sample
@@ -221,17 +221,3 @@ def test_the_json_has_every_number(flux):
     assert whole["state"] == "finished" and whole["steps"] == 2 and len(whole["sigmas"]) == 3
     assert whole["guidances"][0]["settings"]["scale"] == 3.0
     assert [row["step"] for row in whole["rows"]] == [1, 2] and set(NUMBERS) < set(whole["rows"][0])
-
-
-@pytest.mark.parametrize(
-    "sigmas, schedule, steps",
-    [
-        ([1.0, 0.5], [1.0, 0.5, 0.0], [1, 2]),
-        ([1.0, 0.5, 0.5], [1.0, 0.5, 0.0], [1, 2, 2]),  # heun
-        ([1.0, 0.7, 0.5, 0.2], [1.0, 0.5, 0.0], [1, 1, 2, 2]),  # dpm_2
-        ([1.0, 0.5, 0.7, 0.3], [1.0, 0.5, 0.7, 0.3, 0.0], [1, 2, 3, 4]),  # a restart
-        ([0.3], [0.3, 0.0], [1]),
-    ],
-)
-def test_evaluations_belong_to_steps(sigmas, schedule, steps):
-    assert steps_of(sigmas, schedule) == steps

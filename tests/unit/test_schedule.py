@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nag_pag_flux.nagpag.inputs.guidance import SCHEDULE
-from nag_pag_flux.nagpag.schedule import SHAPES, Renewal, progress
+from nag_pag_flux.nagpag.schedule import SHAPES, Steps, progress, steps_of
 from nag_pag_flux.nagpag.settings import Settings
 
 # Each shape at x = 0, 1/4, 1/2, 3/4, 1, worked out by hand.
@@ -92,8 +92,66 @@ def test_progress_is_exact_at_and_beyond_the_ends():
     assert progress(to_sigma(0.4), to_sigma, 0.4, 0.4) == 0.0
 
 
-def test_renewal_after_a_pause_is_due_and_counts_anew():
-    renewal = Renewal(3)
-    assert [renewal.due(sigma) for sigma in (9, 8)] == [True, False]
-    renewal.pause()
-    assert [renewal.due(sigma) for sigma in (5, 4, 3, 2)] == [True, False, False, True]
+@pytest.mark.parametrize(
+    "sigmas, schedule, steps",
+    [
+        ([1.0, 0.5], [1.0, 0.5, 0.0], [1, 2]),
+        ([1.0, 0.5, 0.5], [1.0, 0.5, 0.0], [1, 2, 2]),  # heun
+        ([1.0, 0.7, 0.5, 0.2], [1.0, 0.5, 0.0], [1, 1, 2, 2]),  # dpm_2
+        ([1.0, 0.5, 0.7, 0.3], [1.0, 0.5, 0.7, 0.3, 0.0], [1, 2, 3, 4]),  # a restart
+        ([0.3], [0.3, 0.0], [1]),
+    ],
+)
+def test_evaluations_belong_to_steps(sigmas, schedule, steps):
+    assert steps_of(sigmas, schedule) == steps
+
+
+def test_evaluations_of_a_sampler_that_looks_ahead_and_comes_back():
+    """heunpp2 asks at the begin of its step, of the next and of the one after that."""
+    schedule = [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    asked = [1.0, 0.8, 0.6, 0.8, 0.6, 0.4, 0.6, 0.4, 0.2]
+    assert steps_of(asked, schedule) == [1, 2, 3, 2, 3, 4, 3, 4, 5]
+
+
+SCHEDULE_9 = [1.0, 0.9, 0.7, 0.6, 0.5, 0.4, 0.3, 0.1, 0.05, 0.0]
+
+
+@pytest.mark.parametrize(
+    "one, other, between",
+    [
+        (1.0, 1.0, 0),
+        (1.0, 0.95, 0),  # on the way of the first step
+        (1.3, 1.0, 0),
+        (1.0, 0.9, 1),
+        (0.70001, 0.7, 0),  # computed, a shade too high
+        (0.7, 0.9, 1),
+        (0.05, 0.0, 0),  # nothing begins where the sampling ends
+        (0.01, 0.05, 0),
+        (0.85, 0.2, 5),
+    ],
+)
+def test_steps_between_two_noise_levels(one, other, between):
+    for schedule in (SCHEDULE_9, SCHEDULE_9[::-1], [*SCHEDULE_9, *SCHEDULE_9]):
+        assert Steps(schedule).between(one, other) == between
+        assert Steps(schedule).between(other, one) == between
+
+
+@given(st.lists(st.floats(0.01, 1), min_size=2, unique=True), st.data())
+def test_as_many_steps_lie_between_as_begin_there(schedule, data):
+    """Counted by hand, for sigmas of the schedule that lie well apart."""
+    falling = sorted({round(sigma, 2) for sigma in schedule}, reverse=True)
+    one, other = (data.draw(st.integers(0, len(falling) - 1)) for _ in range(2))
+    last = max(0, len(falling) - 1)
+    assert Steps([*falling, 0.0]).between(falling[one], falling[other]) == abs(min(one, last) - min(other, last))
+
+
+def test_without_a_schedule_each_sigma_begins_a_step():
+    steps = Steps()
+    assert [steps.between(9.0, sigma) for sigma in (9.0, 8.0, 7.0, 8.0, 5.0)] == [0, 1, 2, 1, 3]
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1.0])
+def test_odd_sigmas_have_a_place_too(odd):
+    for steps in (Steps(SCHEDULE_9), Steps(), Steps([odd, 0.5, 0.0])):
+        assert steps.between(odd, 0.5) >= 0
+    assert steps_of([odd], SCHEDULE_9)[0] in range(1, 10)

@@ -5,7 +5,7 @@ import math
 import pytest
 from nag_pag_flux.nagpag.inputs.guidance import INPUTS
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
-from nag_pag_flux.nagpag.schedule import Renewal, guided_at
+from nag_pag_flux.nagpag.schedule import guided_at
 from nag_pag_flux.nagpag.settings import Settings
 
 NUMBERS = [item for item in INPUTS if isinstance(item, Number)]
@@ -77,24 +77,6 @@ def test_flags_are_true_or_false(flag):
 def test_whole_numbers_only_where_they_count_something():
     with pytest.raises(ValueError, match="renew_every 2.5 is not a whole number from 1 to 20"):
         Settings(renew_every=2.5)
-
-
-def due(every, sigmas):
-    renewal = Renewal(every)
-    return [renewal.due(sigma) for sigma in sigmas]
-
-
-def test_renewal_counts_distinct_sigmas_from_the_first_guided_one():
-    assert due(1, [5, 4, 3, 2]) == [True] * 4
-    assert due(3, [7, 6, 5, 4, 3, 2, 1]) == [True, False, False, True, False, False, True]
-
-
-def test_renewal_treats_all_evaluations_of_a_sigma_alike():
-    assert due(2, [5, 4, 4, 3, 3, 2]) == [True, False, False, True, True, False]
-
-
-def test_renewal_begins_anew_where_sigma_rises():
-    assert due(3, [5, 4, 3, 5, 4, 3]) == [True, False, False, True, False, False]
 
 
 # --- a negative prompt ---

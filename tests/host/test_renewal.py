@@ -1,0 +1,168 @@
+"""When the branch is renewed: by the sampler's steps, for each evaluation by itself, after a forward that has run."""
+
+import logging
+
+import comfy.samplers
+import pytest
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
+from comparing import LAST_DOUBLE, POSITIVE, check_branch
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.schedule import Steps, steps_of
+from sampling import guided, picture_tokens, sample
+from two_streams import Branch
+
+RENEWED = {"reach": "double blocks", "blocks": "1", "renew_every": 3}
+SMALL = (1, 4, 4)
+# They step through noise levels of their own, of which they have as many as they like.
+OWN_STEPS = ("dpm_fast", "dpm_adaptive")
+
+
+# --- steps ---
+
+
+def evaluated(model, sampler, steps):
+    """The noise levels that a sampler of the host evaluates, its schedule, and how many steps it says it makes."""
+    asked, said, schedule = [], [], []
+
+    def forward(executor, x, timestep, context, *args, **kwargs):
+        options = kwargs.get("transformer_options") or next(a for a in args if isinstance(a, dict))
+        asked.append(options["sigmas"][0].item())
+        schedule[:] = options["sample_sigmas"].tolist()
+        return 0.5 * x
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", forward)
+    sample(model, POSITIVE, steps=steps, sampler=sampler, size=SMALL, callback=lambda i, *args: said.append(i))
+    return asked, schedule, len(set(said))
+
+
+@pytest.mark.parametrize("sampler", [name for name in comfy.samplers.KSAMPLER_NAMES if name not in OWN_STEPS])
+def test_steps_are_those_that_the_sampler_counts(flux, sampler):
+    asked, schedule, steps = evaluated(flux, sampler, 7)
+    assert steps == 7
+    assert set(steps_of(asked, schedule)) == set(range(1, 8))
+    begins = Steps(schedule)
+    assert {begins.between(schedule[0], sigma) for sigma in asked} == set(range(7))
+
+
+def test_a_sampler_with_steps_of_its_own_has_no_more_than_were_asked_for(flux):
+    asked, schedule, _ = evaluated(flux, "dpm_fast", 9)
+    assert 3 < len(set(steps_of(asked, schedule))) <= 9
+
+
+@pytest.mark.parametrize("sampler", ["dpm_2", "heunpp2", "seeds_3", "exp_heun_2_x0"])
+def test_the_log_counts_steps(flux, sampler, caplog):
+    caplog.set_level(logging.INFO, "nag_pag_flux")
+    sample(guided(flux, **RENEWED), POSITIVE, steps=7, sampler=sampler, size=SMALL)
+    assert "7 steps, branch merged after double block 3 and computed at 3 of them" in caplog.text
+
+
+@pytest.mark.parametrize("sampler", ["dpm_2", "heunpp2"])
+def test_every_third_step_computes_whatever_is_evaluated_in_it(flux64, sampler):
+    """By hand: a sigma belongs to the last step that begins at it or above."""
+    _, schedule, _ = evaluated(flux64, sampler, 6)
+    branch = Branch((1,), LAST_DOUBLE, picture_tokens())
+    branch.reuse = lambda sigma: (sum(begin >= 0.999 * sigma for begin in schedule[:-1]) - 1) % 3 != 0
+    check_branch(flux64, branch, RENEWED, sampler=sampler, steps=6)
+
+
+# --- several evaluations in a step ---
+
+
+def skip_layers(model, scale, start=0.0, end=1.0):
+    return SkipLayerGuidanceDiT.execute(model, scale, start, end, "2", "").args[0]
+
+
+def pag(model, scale):
+    return PerturbedAttentionGuidance.execute(model, scale).args[0]
+
+
+# So little of their own guidance that the picture is the one without them, to the bit.
+NOTHING = 1e-30
+# By name: the node, and at how many of seven steps something is computed; what begins at the second step has a first
+# time of its own.
+TWICE = {
+    "skip layers": (lambda model: skip_layers(model, NOTHING), 3),
+    "skip layers for some steps": (lambda model: skip_layers(model, NOTHING, 0.01, 0.15), 4),
+    "PAG": (lambda model: pag(model, NOTHING), 3),
+    "skip layers for some steps, then PAG": (lambda model: pag(skip_layers(model, NOTHING, 0.01, 0.15), NOTHING), 4),
+}
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+@pytest.mark.parametrize("node", TWICE)
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_node_that_asks_for_the_prompt_twice_costs_no_renewal(flux, node, ours_first, cfg, caplog):
+    caplog.set_level(logging.INFO, "nag_pag_flux")
+    alone = sample(guided(flux, **RENEWED), POSITIVE, steps=7, size=SMALL, cfg=cfg)
+    theirs, computed = TWICE[node]
+    model = theirs(guided(flux, **RENEWED)) if ours_first else guided(theirs(flux), **RENEWED)
+    caplog.clear()
+    assert torch.equal(sample(model, POSITIVE, steps=7, size=SMALL, cfg=cfg), alone)
+    assert f"7 steps, branch merged after double block 3 and computed at {computed} of them" in caplog.text
+    assert "saved nothing" not in caplog.text
+
+
+def louder(args, extra):
+    """Another pack's patch of a block's place: it gives twice the picture tokens that it gets."""
+    return {**args, "img": 2 * args["img"]}
+
+
+def test_each_evaluation_of_a_step_has_a_difference_of_its_own(flux):
+    """What a node evaluates under a patch is as if the patch were on the model, and nothing else were evaluated."""
+
+    def patched_again(args):
+        options = args["model_options"].copy()
+        options = comfy.model_patcher.set_model_options_patch_replace(options, louder, "dit", "double_block", 0)
+        (out,) = comfy.samplers.calc_cond_batch(args["model"], [args["cond"]], args["input"], args["sigma"], options)
+        return out
+
+    again = guided(flux, **RENEWED)
+    again.set_model_sampler_post_cfg_function(patched_again)
+    direct = flux.clone()
+    direct.set_model_patch_replace(louder, "dit", "double_block", 0)
+    expected = sample(guided(direct, **RENEWED), POSITIVE, steps=7, size=SMALL)
+    assert torch.equal(sample(again, POSITIVE, steps=7, size=SMALL), expected)
+    assert (expected - sample(guided(direct, **{**RENEWED, "renew_every": 1}), POSITIVE, steps=7, size=SMALL)).any()
+
+
+def test_tiles_are_said_to_save_nothing(flux, caplog):
+    def tiled(apply_model, args):
+        halves = args["input"].chunk(2, dim=-1)
+        return torch.cat([apply_model(half, args["timestep"], **args["c"]) for half in halves], dim=-1)
+
+    model = guided(flux, **RENEWED)
+    model.set_model_unet_function_wrapper(tiled)
+    sample(model, POSITIVE, steps=4)
+    said = [record.message for record in caplog.records if "renew_every saved nothing" in record.message]
+    assert len(said) == 1 and "in 7 of 8 forwards" in said[0] and "tiles" in said[0]
+
+
+# --- steps that a cache skips ---
+
+
+def easy_cache(model):
+    return EasyCacheNode.execute(model, 3.0, 0.2, 0.9, False).args[0]
+
+
+def lazy_cache(model):
+    return LazyCacheNode.execute(model, 3.0, 0.2, 0.9, False).args[0]
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+@pytest.mark.parametrize("cache", [easy_cache, lazy_cache])
+def test_a_renewal_on_a_skipped_step_is_made_up(flux, cache, ours_first):
+    steps, record = 16, Record()
+    model = cache(guided(flux, **RENEWED)) if ours_first else guided(cache(flux), **RENEWED)
+    sample(record_model(model, record), POSITIVE, steps=steps, size=SMALL)
+    rows = record.recordings[0].rows
+    computed = {row.step for row in rows if row.branch == "computed"}
+    reused = {row.step for row in rows if row.branch == "reused"}
+    # The test has its case: renewals would fall on steps 1, 4, 7, 10, 13, 16, and some of those were skipped.
+    assert {1, 4, 7, 10, 13, 16} - computed and len(computed | reused) < steps
+    assert all(any(0 < step - begin < 3 for begin in computed) for step in reused)
