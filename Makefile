@@ -10,8 +10,11 @@ help: ## this list
 demo: ## a real ComfyUI runs the shipped graphs with and without guidance
 	@$(HOST) lab/run.py demo
 
+# Two processes with one thread each: the models here are too small for a second thread to help.
+WORKERS ?= 2
+
 test: check ## all tests, against the pinned ComfyUI
-	@$(HOST) -P -m pytest
+	@OMP_NUM_THREADS=1 $(HOST) -P -m pytest -n $(WORKERS) --dist loadfile --durations 15
 
 check: ## ruff and mypy
 	@$(HOST) -m ruff check .
