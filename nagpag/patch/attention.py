@@ -26,7 +26,7 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
     before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
     guide = _guide_rows(plan, forward, position, options)
-    visit.asked = True
+    visit.expect()
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
@@ -43,9 +43,9 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
     scale = plan.scale(position) * settings.perturbation * forward.strength
 
     def guide(attend, z, q, k, v, heads, kwargs):
-        visit.heard = True
-        if NEGATIVE_MARK in kwargs.get("transformer_options", {}):
+        if visit.heard or NEGATIVE_MARK in kwargs.get("transformer_options", {}):
             return z
+        visit.heard = True
         z = _our_own(z, options)
         for chunk in forward.chunks:
             own = rows_of(chunk.rows, q.shape[0])
@@ -63,10 +63,12 @@ def perturbed_attention(plan: Plan, forward: Forward, position: int, options: di
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
     before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
-    visit.asked = True
+    visit.expect()
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
+        if visit.heard:
+            return attend(q, k, v, heads, *args, **kwargs)
         visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
         z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})

@@ -18,12 +18,16 @@ log = logging.getLogger("nag_pag_flux")
 T = TypeVar("T")
 
 
+class Refusal(ValueError):
+    """What was asked for can't be done, said before any step is."""
+
+
 def attempt(work: Callable[[], T], give_up: Callable[[Exception], None]) -> T | None:
     """Do a piece of guidance; where it fails, `give_up` says so, and the caller goes on without it."""
     try:
         return work()
     except Exception as error:
-        if _belongs_to_host(error):
+        if _passes_through(error):
             raise
         give_up(error)
         return None
@@ -36,9 +40,10 @@ def words_of(error: BaseException) -> str:
 
 def attempt_in_block(plan: Plan, forward: Forward, position: int, work: Callable[[], T]) -> T | None:
     """Do a piece of guidance; where it fails, go on without guidance here, and say so once. None where it failed."""
-    if forward.visits[position].failed:
-        return None
-    return attempt(work, lambda error: _give_up(plan, forward, position, error))
+    return attempt(
+        lambda: None if forward.visits[position].failed else work(),
+        lambda error: _give_up(plan, forward, position, error),
+    )
 
 
 class Unheard(Exception):
@@ -87,8 +92,10 @@ def _say_once(said: set[str], plan: Plan, position: int, what: str, error: Excep
         log.warning("NAG-PAG: %s %s: %s", block_name(position, plan.double_blocks), what, cause)
 
 
-def _belongs_to_host(error: Exception) -> bool:
-    """True for out-of-memory and interrupts, which the host must see to act on them."""
+def _passes_through(error: Exception) -> bool:
+    """True for a refusal, and for out-of-memory and interrupts, which the host must see to act on them."""
+    if isinstance(error, Refusal):
+        return True
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, comfy.model_management.InterruptProcessingException):

@@ -81,6 +81,13 @@ class Visit:
     statistics: tuple[tuple[Tensor, Tensor], ...] = ()
     merges: tuple[Merge, ...] = ()
 
+    def expect(self) -> None:
+        """A call of the block begins in which the first attention is to be guided or disturbed.
+
+        A second one within it is not the block's own: what an adapter adds, or other blocks wrapped in this one.
+        """
+        self.asked, self.heard = True, False
+
 
 @dataclass(eq=False)
 class Forward:

@@ -30,8 +30,6 @@ def outer_sample(plan: Plan) -> Callable:
         run = attempt(lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error))
         if run is None:
             return executor(*args, **kwargs)
-        if plan.settings.carries_negative:
-            add_conditions(plan, guider.conds)
         try:
             samples = executor(*args, **kwargs)
         except BaseException as error:
@@ -45,6 +43,8 @@ def outer_sample(plan: Plan) -> Callable:
 
 def _begin_sampling(plan: Plan, guider: Any) -> Run:
     plan.start_sampling()
+    if plan.settings.carries_negative:
+        add_conditions(plan, guider.conds)
     run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(guider, "conds", {})))
     # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
     guider.model_options["transformer_options"][plan.run_key] = run
@@ -126,15 +126,12 @@ def apply_model(plan: Plan) -> Callable:
         )
         if begun is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        run, forward = begun
+        run, forward, options = begun
         try:
-            options = {**transformer_options, plan.forward_key: forward}
             out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
         finally:
-            # The host frees memory while it still holds the error, and with it the frames that hold these.
-            for chunk in forward.chunks:
-                chunk.free()
+            attempt(lambda: _free(forward), lambda error: _leave_alone(run, error))
         return out
 
     return wrapper
@@ -142,7 +139,7 @@ def apply_model(plan: Plan) -> Callable:
 
 def _begin_in_run(
     plan: Plan, model: Any, x: Tensor, given: dict, transformer_options: dict
-) -> tuple[Run, Forward] | None:
+) -> tuple[Run, Forward, dict] | None:
     # Without a run it is a forward outside of any sampling.
     run = transformer_options.get(plan.run_key) or Run(Renewal(plan.settings.renew_every))
     run.begun += 1
@@ -150,7 +147,13 @@ def _begin_in_run(
         return None
     begin = lambda: _begin(plan, run, model, x, given, transformer_options)  # noqa: E731
     forward = attempt(begin, lambda error: _leave_alone(run, error))
-    return None if forward is None else (run, forward)
+    return None if forward is None else (run, forward, {**transformer_options, plan.forward_key: forward})
+
+
+def _free(forward: Forward) -> None:
+    # The host frees memory while it still holds the error, and with it the frames that hold these.
+    for chunk in forward.chunks:
+        chunk.free()
 
 
 def _leave_sampling_alone(plan: Plan, error: Exception) -> None:
