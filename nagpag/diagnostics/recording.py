@@ -35,7 +35,7 @@ def record_runs(record: Record) -> Callable:
 
     def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
         options = executor.class_obj.model_options["transformer_options"]
-        reporter = Reporter(options.get(PLANS, ()))
+        reporter = Reporter(options.get(PLANS, ()), options)
         # The guider's options are this run's own copy. A tuple, so that a second record finds the first.
         options[RECORDINGS] = (*options.get(RECORDINGS, ()), reporter)
         try:
@@ -53,11 +53,16 @@ def record_runs(record: Record) -> Callable:
 
 
 class Reporter:
-    """What guidance reports to during one run. plans: every application of the node on the model, also switched off."""
+    """What guidance reports to during one run.
 
-    def __init__(self, plans: tuple[Plan, ...]):
+    plans: every application of the node on the model, also switched off. options: the run's, which hold what a sampling
+    was that broke off before it could report.
+    """
+
+    def __init__(self, plans: tuple[Plan, ...], options: dict):
         self.recording = Recording()
         self.plans = plans
+        self.options = options
         self.runs: dict[str, Run] = {}
 
     def add(self, plan: Plan, run: Run, forward: Forward, numbers: torch.Tensor | None) -> None:
@@ -81,13 +86,17 @@ class Reporter:
     ) -> None:
         """Close the recording, with numbers where sigmas are given, and keep it."""
         self.recording.state = state
-        self.recording.guidances = [_guidance(plan, self.runs.get(plan.key)) for plan in self.plans]
+        self.recording.guidances = [_guidance(plan, self._run(plan)) for plan in self.plans]
         if sigmas is None:
             self.recording.drop()
         else:
             self.recording.close(sigmas, samples)
         record.keep(self.recording)
         self.runs.clear()
+        self.options = {}
+
+    def _run(self, plan: Plan) -> Run | None:
+        return self.runs.get(plan.key) or self.options.get(plan.run_key)
 
 
 def _guidance(plan: Plan, run: Run | None) -> Guidance:

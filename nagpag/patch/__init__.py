@@ -24,7 +24,7 @@ from ..blocks import Block, block_name, blocks_name, merge_position, parse_block
 from ..settings import Settings
 from .block import double_block, single_block
 from .families import find_flux
-from .plan import PLANS, Plan, replacements
+from .plan import PLANS, Call, Plan, replacements
 from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
 
 __all__ = ["apply_guidance", "find_flux", "make_plan"]
@@ -82,6 +82,7 @@ def _replace_block(patched: Any, plan: Plan, position: int) -> None:
     earlier = replacements(patched.model_options.get("transformer_options", {})).get(slot)
     make = double_block if slot[0] == "double_block" else single_block
     plan.replacements[position] = make(plan, position, earlier)
+    plan.calls[position] = Call()
     if earlier:
         plan.earlier[position] = earlier
     patched.set_model_patch_replace(plan.replacements[position], "dit", *slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -23,43 +24,52 @@ def with_attention(args: dict, attention: Callable) -> dict:
 
 def guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
-    settings, ranges = plan.settings, plan.chosen[position].heads
-    # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
-    scale = plan.scale(position) * settings.perturbation * forward.strength
+    before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
+    guide = _guide_rows(plan, forward, position, options)
+    visit.expect()
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _attention_before(func, options)
+        attend = functools.partial(before, func)
         z = attend(q, k, v, heads, *args, **kwargs)
-        if NEGATIVE_MARK in kwargs.get("transformer_options", {}):
-            return z
-        z = _our_own(z, options)
-        for chunk in forward.chunks:
-            own = rows_of(chunk.rows, q.shape[0])
-
-            def guide_chunk(chunk=chunk, own=own):
-                own_kwargs = {
-                    **kwargs,
-                    "mask": _own_mask(kwargs, own),
-                    "transformer_options": options_of(chunk, options),
-                }
-                z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
-                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
-                note = noting(forward, position, chunk, settings.tau)
-                guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, note)
-                forward.guided.add(position)
-
-            attempt_in_block(plan, forward, position, guide_chunk)
-        return z
+        guided = attempt_in_block(plan, forward, position, lambda: guide(attend, z, q, k, v, heads, kwargs))
+        return z if guided is None else guided
 
     return attention
 
 
-def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice) -> Callable:
+def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+    settings, ranges, visit = plan.settings, plan.chosen[position].heads, forward.visits[position]
+    # (1 − u) Z⁺ + u Z⁻ as the negative branch is the same as u times the scale.
+    scale = plan.scale(position) * settings.perturbation * forward.strength
+
+    def guide(attend, z, q, k, v, heads, kwargs):
+        if visit.heard or NEGATIVE_MARK in kwargs.get("transformer_options", {}):
+            return z
+        visit.heard = True
+        z = _our_own(z, options)
+        for chunk in forward.chunks:
+            own = rows_of(chunk.rows, q.shape[0])
+            own_options = {"mask": _own_mask(kwargs, own), "transformer_options": options_of(chunk, options)}
+            own_kwargs = {**kwargs, **own_options}
+            z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+            z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
+            guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, noting(forward, position, chunk, settings.tau))
+        return z
+
+    return guide
+
+
+def perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict, picture: slice) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
+    before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
+    visit.expect()
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        attend = _attention_before(func, options)
+        attend = functools.partial(before, func)
+        if visit.heard:
+            return attend(q, k, v, heads, *args, **kwargs)
+        visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
         z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
@@ -70,18 +80,24 @@ def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice
     return attention
 
 
-def _attention_before(func: Callable, options: dict) -> Callable:
+def _attention_before(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """The attention that would run without this application: an earlier override, or the host's function."""
     earlier = options.get(OVERRIDE)
 
-    def attend(*args, **kwargs):
-        # The options as they were, without our function; for a negative branch, with what they say of its rows.
-        given = kwargs.get("transformer_options", {})
-        own = {name: given[name] for name in (NEGATIVE_MARK, "cond_or_uncond", "uuids") if name in given}
-        kwargs["transformer_options"] = {**options, **own} if NEGATIVE_MARK in given else options
+    def before(func, *args, **kwargs):
+        own = attempt_in_block(plan, forward, position, lambda: _options_before(options, kwargs))
+        kwargs["transformer_options"] = options if own is None else own
         return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
 
-    return attend
+    return before
+
+
+def _options_before(options: dict, kwargs: dict) -> dict:
+    """The options as they were, without our function; for a negative branch, with what they say of its rows."""
+    given = kwargs.get("transformer_options", {})
+    if NEGATIVE_MARK not in given:
+        return options
+    return {**options, **{name: given[name] for name in (NEGATIVE_MARK, "cond_or_uncond", "uuids") if name in given}}
 
 
 def _our_own(z: Tensor, options: dict) -> Tensor:

@@ -1,76 +1,139 @@
-"""What stands in a block's place: its call with guided attention, or beside it the negative branch and their merge."""
+"""What stands in a block's place: its call with guided attention, or beside it the negative branch and their merge.
+
+All that is done here is done within `attempt`: whatever goes wrong, what was there is called as it was given.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from .attention import guided_attention, with_attention
 from .branch import merge_branch, run_double_block, run_single_block
-from .fallback import attempt_in_block
+from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward, say_not_disturbed
 from .forward import NEGATIVE_MARK, Forward
 from .plan import Plan
+
+# Before a block: hears what it is told of the text, and runs the branch through it.
+Enter = Callable[[Plan, Forward, int, dict, Callable], None]
 
 
 def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
     """The replacement of a double block; `earlier` stood in its slot before."""
 
-    def replacement(args: dict, extra: dict) -> dict:
-        call = _caller(earlier, extra)
-        forward = _forward_of(plan, position, args)
-        if forward is None:
-            return call(args)
+    def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
         forward.txt_tokens = args["txt"].shape[1]
-        if plan.merge is None:
-            return call(with_attention(args, guided_attention(plan, forward, position, args["transformer_options"])))
-        attempt_in_block(plan, forward, position, lambda: run_double_block(plan, forward, position, args, call))
-        out = call(args)
-        if position == plan.merge:
-            picture = slice(0, forward.tokens)
-            attempt_in_block(
-                plan, forward, position, lambda: merge_branch(plan, forward, position, out["img"], picture)
-            )
-        return out
+        if plan.merge is not None:
+            run_double_block(plan, forward, position, args, call)
 
-    return replacement
+    return _replacement(plan, position, earlier, enter)
 
 
 def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
     """The replacement of a single block; `earlier` stood in its slot before."""
 
+    def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
+        # Here the host says where in the sequence the text ends.
+        if "img_slice" in args["transformer_options"]:
+            forward.txt_tokens = args["transformer_options"]["img_slice"][0]
+        if plan.merge is not None:
+            run_single_block(plan, forward, position, args, call)
+
+    return _replacement(plan, position, earlier, enter)
+
+
+def _replacement(plan: Plan, position: int, earlier: Callable | None, enter: Enter) -> Callable:
     def replacement(args: dict, extra: dict) -> dict:
-        call = _caller(earlier, extra)
-        forward = _forward_of(plan, position, args)
+        forward = _forward_here(plan, position, args, extra)
         if forward is None:
-            return call(args)
-        _hear_text_tokens(forward, args["transformer_options"])
-        if plan.merge is None:
-            return call(with_attention(args, guided_attention(plan, forward, position, args["transformer_options"])))
-        attempt_in_block(plan, forward, position, lambda: run_single_block(plan, forward, position, args, call))
-        out = call(args)
-        if position == plan.merge:
-            attempt_in_block(
-                plan, forward, position, lambda: merge_branch(plan, forward, position, out["img"], forward.picture)
-            )
+            return _what_was_there(earlier, args, extra)
+        given = attempt_in_block(
+            plan, forward, position, lambda: _enter(plan, forward, position, args, extra, earlier, enter)
+        )
+        if given is None:
+            return _what_was_there(earlier, args, extra)
+        out = _what_was_there(earlier, *given)
+        attempt_in_block(plan, forward, position, lambda: _leave(plan, forward, position, out))
         return out
 
     return replacement
 
 
-def _caller(earlier: Callable | None, extra: dict) -> Callable:
-    return (lambda args: earlier(args, extra)) if earlier else extra["original_block"]
+def _what_was_there(earlier: Callable | None, args: dict, extra: dict) -> dict:
+    return earlier(args, extra) if earlier else extra["original_block"](args)
 
 
-def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
+def _forward_here(plan: Plan, position: int, args: dict, extra: dict) -> Forward | None:
     """This application's forward, where it has something to do in this block."""
-    options = args["transformer_options"]
-    forward = options.get(plan.forward_key)
-    if forward is None or NEGATIVE_MARK in options:
+    return attempt(
+        lambda: _forward_of(plan, position, args, extra), lambda error: give_up_without_forward(plan, position, error)
+    )
+
+
+def _forward_of(plan: Plan, position: int, args: dict, extra: dict) -> Forward | None:
+    call = plan.calls[position]
+    if call.failed:
         return None
-    forward.reached.add(position)
-    return forward if forward.chunks and position not in forward.run.failed else None
+    options = _options(plan, args, extra)
+    if options is None:
+        call.without_options = True
+        return None
+    if NEGATIVE_MARK in options:
+        return None
+    forward = options[plan.forward_key]
+    visit = forward.visits[position]
+    visit.reached = True
+    return forward if forward.chunks and not visit.failed else None
 
 
-def _hear_text_tokens(forward: Forward, options: dict) -> None:
-    """In its single blocks the host says where in the sequence the text ends."""
-    if "img_slice" in options:
-        forward.txt_tokens = options["img_slice"][0]
+def _options(plan: Plan, args: dict, extra: dict) -> dict | None:
+    """The forward's options: the host gives them in the first dict, other packs' forwards in the second, or nowhere."""
+    for given in (args, extra):
+        options = given.get("transformer_options")
+        if options is not None and plan.forward_key in options:
+            return options
+    return None
+
+
+def _enter(
+    plan: Plan, forward: Forward, position: int, args: dict, extra: dict, earlier: Callable | None, enter: Enter
+) -> tuple[dict, dict]:
+    """All that comes before the block; what it is to be called with."""
+    rows = args["img"].shape[0]
+    if rows != forward.batch:
+        raise ValueError(f"another patch calls it with {rows} rows at once, of {forward.batch} in all")
+    options = _options(plan, args, extra)
+    assert options is not None
+    own_args = {**args, "transformer_options": options}
+    enter(plan, forward, position, own_args, lambda args: _what_was_there(earlier, args, _told(args, extra)))
+    if plan.merge is not None:
+        _check_disturbed(plan, forward, position)
+        return args, extra
+    own_args = with_attention(own_args, guided_attention(plan, forward, position, options))
+    return own_args, _told(own_args, extra)
+
+
+def _told(args: dict, extra: dict) -> dict:
+    """The second dict, with the options of the first where it has any: an earlier patch may read them there."""
+    if "transformer_options" not in extra:
+        return extra
+    return {**extra, "transformer_options": args["transformer_options"]}
+
+
+def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
+    """All that comes after the block."""
+    if plan.merge is None and not forward.visits[position].heard:
+        raise Unheard()
+    if position == plan.merge:
+        first = 0 if position < plan.double_blocks else forward.picture.start
+        merge_branch(plan, forward, position, out["img"], slice(first, first + forward.tokens))
+
+
+def _check_disturbed(plan: Plan, forward: Forward, position: int) -> None:
+    """A branch whose attention can't be disturbed is the positive stream, unless it carries another text."""
+    visit = forward.visits[position]
+    if not visit.asked or visit.heard:
+        return
+    if not any(chunk.text is not None for chunk in forward.chunks):
+        raise Unheard()
+    say_not_disturbed(plan, forward, position)

@@ -71,7 +71,7 @@ def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, ar
     if chunk.text is not None:
         _carry(forward, chunk, own_args)
     if position in plan.blocks and plan.perturbation(position) > 0:
-        attention = perturbed_attention(plan, position, own_args["transformer_options"], forward.picture_of(chunk))
+        attention = perturbed_attention(plan, forward, position, options, forward.picture_of(chunk))
         return with_attention(own_args, attention)
     return own_args
 
@@ -124,5 +124,4 @@ def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, pi
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
         note = noting(forward, position, chunk, plan.settings.tau)
         guide_in_place(z_pos, z_neg, scale, plan.settings, note)
-        forward.guided.add(position)
         chunk.end_branch()

@@ -65,6 +65,33 @@ class Merge(NamedTuple):
 
 
 @dataclass(eq=False)
+class Visit:
+    """What a forward leaves behind in one block.
+
+    reached: it was called, knowing this forward; failed: guidance is given up here. asked: its attention was to be
+    guided or disturbed; heard: it was so. guided: something was merged here; statistics, merges: see `Forward`.
+    torch.compile compiles anew wherever Python's state is another one: so each block has a state of its own, the same
+    in each of them before it is called, where a set of blocks would grow from one to the next.
+    """
+
+    position: int
+    failed: bool = False
+    reached: bool = False
+    asked: bool = False
+    heard: bool = False
+    guided: bool = False
+    statistics: tuple[tuple[Tensor, Tensor], ...] = ()
+    merges: tuple[Merge, ...] = ()
+
+    def expect(self) -> None:
+        """A call of the block begins in which the first attention is to be guided or disturbed.
+
+        A second one within it is not the block's own: what an adapter adds, or other blocks wrapped in this one.
+        """
+        self.asked, self.heard = True, False
+
+
+@dataclass(eq=False)
 class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
@@ -74,7 +101,8 @@ class Forward:
     start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
-    would be compiled in, anew at each step. txt_tokens: as a block says it, None before.
+    would be compiled in, anew at each step. txt_tokens: as a block says it, None before. visits: what the blocks leave
+    behind, by position.
     """
 
     chunks: tuple[Chunk, ...]
@@ -88,10 +116,27 @@ class Forward:
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None
-    reached: set[int] = field(default_factory=set)
-    guided: set[int] = field(default_factory=set)
-    statistics: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    merges: list[Merge] = field(default_factory=list)
+    visits: dict[int, Visit] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> set[int]:
+        """The blocks that were called."""
+        return {position for position, visit in self.visits.items() if visit.reached}
+
+    @property
+    def guided(self) -> set[int]:
+        """The blocks in which something was merged."""
+        return {position for position, visit in self.visits.items() if visit.guided}
+
+    @property
+    def statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The two numbers of each merge for the log line."""
+        return [pair for visit in self.visits.values() for pair in visit.statistics]
+
+    @property
+    def merges(self) -> list[Merge]:
+        """Each merge as measured for a record."""
+        return [merge for visit in self.visits.values() for merge in visit.merges]
 
     @property
     def tokens(self) -> int:

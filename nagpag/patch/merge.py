@@ -55,14 +55,16 @@ def guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings
 
 def noting(forward: Forward, position: int, chunk: Chunk, tau: float) -> Note:
     """What takes down a guided merge: all that a record wants, or only the log line's two numbers."""
+    visit = forward.visits[position]
 
     def note(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor) -> None:
-        if not forward.recorded:
-            forward.statistics.append(_sampled(z_pos, z, ratio, tau))
-            return
-        numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
-        reused, first = chunk.difference is not None, chunk is forward.chunks[0]
-        forward.merges.append(Merge(position, reused, first, numbers, moved))
+        if forward.recorded:
+            numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
+            reused, first = chunk.difference is not None, chunk is forward.chunks[0]
+            visit.merges = (*visit.merges, Merge(position, reused, first, numbers, moved))
+        else:
+            visit.statistics = (*visit.statistics, _sampled(z_pos, z, ratio, tau))
+        visit.guided = True
 
     return note
 

@@ -14,6 +14,7 @@ from comfy.sampler_helpers import convert_cond
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
+from .fallback import Refusal
 from .plan import Plan
 from .report import Prompt, say_no_negative, say_what_is_odd
 from .run import NegativeText, Run
@@ -41,13 +42,13 @@ def _name(plan: Plan) -> str:
 def _check(listed: list[dict]) -> None:
     """Refuse what one branch can't stand for, before any step is done."""
     if len(listed) > 1:
-        raise ValueError(
+        raise Refusal(
             f"NAG-PAG: negative_prompt carries one negative prompt, and there are {len(listed)} "
             "(Conditioning Combine, areas); give it one, or switch negative_prompt off"
         )
     partial = [key for cond in listed for key, whole in WHOLE.items() if _is_partial(cond.get(key), whole)]
     if partial:
-        raise ValueError(
+        raise Refusal(
             "NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
             f"({', '.join(partial)}); give a whole one, or switch negative_prompt off"
         )

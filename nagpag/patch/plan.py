@@ -16,12 +16,21 @@ _keys = itertools.count()
 
 
 @dataclass(eq=False)
+class Call:
+    """How a block was called in the sampling now going on: without any options, or so that guidance failed at once."""
+
+    without_options: bool = False
+    failed: bool = False
+
+
+@dataclass(eq=False)
 class Plan:
     """Settings fitted to a model.
 
     chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
     branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
     replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
+    calls: of the sampling now going on, what blocks know that can't find its run; said: what was said of them.
     """
 
     settings: Settings
@@ -33,6 +42,8 @@ class Plan:
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
     earlier: dict[int, Callable] = field(default_factory=dict)
+    calls: dict[int, Call] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
 
     @property
     def run_key(self) -> str:
@@ -52,6 +63,12 @@ class Plan:
     def __deepcopy__(self, memo: dict) -> Plan:
         """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
         return self
+
+    def start_sampling(self) -> None:
+        """Forget what was kept of the sampling before."""
+        for call in self.calls.values():
+            call.without_options = call.failed = False
+        self.said.clear()
 
     @property
     def blocks(self) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..blocks import block_name, blocks_name
 from ..inputs.guidance import INPUTS
 from ..schedule import steps_of
 from ..settings import Settings
+from .fallback import words_of
 from .plan import Plan
 from .run import Run
 
@@ -92,9 +94,16 @@ def _said(name: str, value: object) -> str:
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
-def report(plan: Plan, run: Run, finished: bool) -> None:
+def ending(error: BaseException) -> str:
+    """How a sampling ended that did not go well, in words."""
+    if isinstance(error, comfy.model_management.InterruptProcessingException):
+        return "the sampling was interrupted"
+    return f"the sampling ended in an error, {words_of(error):.200}"
+
+
+def report(plan: Plan, run: Run) -> None:
     """One line that says what was guided, and a warning for needed blocks that the model never called."""
-    if finished and run.forwards:
+    if not run.ended and run.forwards:
         _warn_unreached(plan, run)
     if plan.settings.carries_negative and run.forwards and not run.heard_negative:
         say_no_negative(plan.settings)
@@ -116,8 +125,9 @@ def report(plan: Plan, run: Run, finished: bool) -> None:
         log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
-    detail = f"{_steps(plan, run)}, {_means(run)}" if finished else "stopped early"
-    log.info("NAG-PAG guided %s: %s (%s).", _what(plan, run), detail, summary(plan.settings))
+    detail = f"stopped early, as {run.ended}" if run.ended else f"{_steps(plan, run)}, {_means(run)}"
+    failed = f" {_names(plan, sorted(run.failed))} failed, as said above." if run.failed else ""
+    log.info("NAG-PAG guided %s: %s (%s).%s", _what(plan, run), detail, summary(plan.settings), failed)
 
 
 def _what(plan: Plan, run: Run) -> str:
@@ -130,8 +140,10 @@ def why_nothing(run: Run | None) -> str:
     """Why a run guided nothing, in words."""
     if run is not None and run.complained:
         return "it failed, as said above"
-    if run is None or not run.forwards:
-        return "the model was not called"
+    if run is None or not run.begun:
+        return "the model was not called" + (f": {run.ended}" if run is not None and run.ended else "")
+    if not run.forwards:
+        return run.ended or "no forward of the model came to its end"
     if run.heard_negative and not run.carried and not run.tried:
         return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
@@ -141,7 +153,9 @@ def why_nothing(run: Run | None) -> str:
             "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
             "or no row was conditional"
         )
-    return "it failed, as said above" if run.failed else "no chosen block was reached"
+    if run.failed:
+        return "it failed, as said above"
+    return "the blocks were called without options, as said above" if run.blind else "no chosen block was reached"
 
 
 def _steps(plan: Plan, run: Run) -> str:
@@ -171,8 +185,16 @@ def _means(run: Run) -> str:
 
 def _warn_unreached(plan: Plan, run: Run) -> None:
     needed = plan.needed(run.carried)
-    taken = sorted((run.replaced & needed) - run.reached)
-    silent = sorted(needed - run.reached - run.replaced)
+    run.blind = {position for position, call in plan.calls.items() if call.without_options} & needed
+    lost = {position for position, call in plan.calls.items() if call.failed}
+    taken = sorted((run.replaced & needed) - run.reached - run.blind - lost)
+    silent = sorted(needed - run.reached - run.replaced - run.blind - lost)
+    if run.blind:
+        log.warning(
+            "NAG-PAG: %s not guided: another pack's forward calls blocks without ComfyUI's transformer_options, in "
+            "which guidance travels (older TeaCache, MagCache, PuLID). Switch that off, or look for a newer one.",
+            _names(plan, sorted(run.blind)),
+        )
     if taken:
         log.warning(
             "NAG-PAG: %s not guided: a node after NAG-PAG Guidance replaced it without "

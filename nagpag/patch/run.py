@@ -52,6 +52,8 @@ class Run:
     needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
     in the evaluation going on; tiled: what comes in tiles, which can't be told apart; untold: forwards that had to
     compute their branch for that reason; shape: of the latent that the sampler has, (height, width).
+    begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
+    blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
 
     prompts: set[Hashable] = field(default_factory=set)
@@ -74,7 +76,11 @@ class Run:
     turns: dict[Hashable, int] = field(default_factory=dict)
     tiled: set[Hashable] = field(default_factory=set)
     untold: int = 0
+    begun: int = 0
     forwards: int = 0
+    said: set[str] = field(default_factory=set)
+    blind: set[int] = field(default_factory=set)
+    ended: str = ""
     guided_sigmas: list[Tensor] = field(default_factory=list)
     renewed_sigmas: list[Tensor] = field(default_factory=list)
     reached: set[int] = field(default_factory=set)

@@ -12,12 +12,12 @@ from torch import Tensor
 from ..measure import CHANGE, CLAMPED
 from ..schedule import guided_at, progress
 from ..settings import Settings
-from .fallback import attempt
-from .forward import Chunk, Forward
+from .fallback import attempt, words_of
+from .forward import Chunk, Forward, Visit
 from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of
 from .plan import RECORDINGS, Plan, replacements
 from .renewal import hand_out_differences, keep_differences
-from .report import report
+from .report import ending, report
 from .run import Run
 
 log = logging.getLogger("nag_pag_flux")
@@ -27,21 +27,41 @@ def outer_sample(plan: Plan) -> Callable:
     """The OUTER_SAMPLE wrapper."""
 
     def wrapper(executor, *args, **kwargs):
-        run = Run(_prompts(getattr(executor.class_obj, "conds", {})))
-        # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
-        executor.class_obj.model_options["transformer_options"][plan.run_key] = run
-        if plan.settings.carries_negative:
-            add_conditions(plan, executor.class_obj.conds)
-        finished = False
+        guider = executor.class_obj
+        run = attempt(lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error))
+        if run is None:
+            return executor(*args, **kwargs)
         try:
             samples = executor(*args, **kwargs)
-            finished = True
-            return samples
-        finally:
-            run.free()
-            report(plan, run, finished)
+        except BaseException as error:
+            _end_sampling(plan, run, ending(error))
+            raise
+        _end_sampling(plan, run, "")
+        return samples
 
     return wrapper
+
+
+def _begin_sampling(plan: Plan, guider: Any) -> Run:
+    plan.start_sampling()
+    if plan.settings.carries_negative:
+        add_conditions(plan, guider.conds)
+    run = Run(_prompts(getattr(guider, "conds", {})))
+    # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
+    guider.model_options["transformer_options"][plan.run_key] = run
+    return run
+
+
+def _end_sampling(plan: Plan, run: Run, ended: str) -> None:
+    """Free and report. ended: how the sampling ended, in words, empty where it went well."""
+
+    def end() -> None:
+        run.free()
+        run.ended = ended
+        run.complained |= bool(plan.said)
+        report(plan, run)
+
+    attempt(end, lambda error: log.warning("NAG-PAG: what guidance did can't be said: %s", words_of(error)))
 
 
 def _prompts(conds: dict[str, list[dict]]) -> set[Hashable]:
@@ -53,15 +73,17 @@ def predict_noise(plan: Plan) -> Callable:
     """The PREDICT_NOISE wrapper: the sampler begins another evaluation."""
 
     def wrapper(executor, x, timestep, model_options={}, seed=None):
-        run = model_options.get("transformer_options", {}).get(plan.run_key)
-        if run is not None:
-            run.begin_evaluation()
-            run.shape = tuple(x.shape[2:])
-            if plan.settings.carries_negative:
-                attempt(lambda: hear_conditions(plan, run, executor.class_obj.conds), lambda e: _leave_alone(run, e))
+        _attempt_in_run(plan, model_options, lambda run: _hear_evaluation(plan, run, executor.class_obj, x))
         return executor(x, timestep, model_options, seed)
 
     return wrapper
+
+
+def _hear_evaluation(plan: Plan, run: Run, guider: Any, x: Tensor) -> None:
+    run.begin_evaluation()
+    run.shape = tuple(x.shape[2:])
+    if plan.settings.carries_negative:
+        hear_conditions(plan, run, guider.conds)
 
 
 def calc_cond_batch(plan: Plan) -> Callable:
@@ -71,43 +93,83 @@ def calc_cond_batch(plan: Plan) -> Callable:
     """
 
     def wrapper(executor, model, conds, x_in, timestep, model_options):
-        run = model_options.get("transformer_options", {}).get(plan.run_key)
-        if run is not None:
-            # What the host adds to a list for its areas, of another list's conditions, comes behind the list's own.
-            firsts = {i: listed[0].get("uuid") for i, listed in enumerate(conds) if listed}
-            run.conditional = {i for i, uuid in firsts.items() if uuid in run.prompts} if run.prompts else {0}
-            run.rows = x_in.shape[0]
+        _attempt_in_run(plan, model_options, lambda run: _hear_lists(run, conds, x_in))
         return executor(model, conds, x_in, timestep, model_options)
 
     return wrapper
+
+
+def _hear_lists(run: Run, conds: list, x: Tensor) -> None:
+    # What the host adds to a list for its areas, of another list's conditions, comes behind the list's own.
+    firsts = {i: listed[0].get("uuid") for i, listed in enumerate(conds) if listed}
+    run.conditional = {i for i, uuid in firsts.items() if uuid in run.prompts} if run.prompts else {0}
+    run.rows = x.shape[0]
+
+
+def _attempt_in_run(plan: Plan, model_options: dict, work: Callable[[Run], None]) -> None:
+    """Hear what the host does with a sampling, where there is one; where that fails, the sampling goes on unguided."""
+
+    def heard() -> None:
+        run = model_options.get("transformer_options", {}).get(plan.run_key)
+        if run is not None:
+            attempt(lambda: work(run), lambda error: _leave_alone(run, error))
+
+    attempt(heard, lambda error: _leave_sampling_alone(plan, error))
 
 
 def apply_model(plan: Plan) -> Callable:
     """The APPLY_MODEL wrapper."""
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        run = transformer_options.get(plan.run_key) or Run()
-        model, leave = executor.class_obj, lambda error: _leave_alone(run, error)
         given = {**kwargs, "c_crossattn": c_crossattn, "control": control}
-        forward = attempt(lambda: _begin(plan, run, model, x, given, transformer_options), leave)
-        if forward is None:
+        begun = attempt(
+            lambda: _begin_in_run(plan, executor.class_obj, x, given, transformer_options),
+            lambda error: _leave_sampling_alone(plan, error),
+        )
+        if begun is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+        run, forward, options = begun
         try:
-            options = {**transformer_options, plan.forward_key: forward}
             out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-            attempt(lambda: _end(plan, run, forward, transformer_options), leave)
+            attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
         finally:
-            # The host frees memory while it still holds the error, and with it the frames that hold these.
-            for chunk in forward.chunks:
-                chunk.free()
+            attempt(lambda: _free(forward), lambda error: _leave_alone(run, error))
         return out
 
     return wrapper
 
 
+def _begin_in_run(
+    plan: Plan, model: Any, x: Tensor, given: dict, transformer_options: dict
+) -> tuple[Run, Forward, dict] | None:
+    # Without a run it is a forward outside of any sampling.
+    run = transformer_options.get(plan.run_key) or Run()
+    run.begun += 1
+    if run.complained:
+        return None
+    begin = lambda: _begin(plan, run, model, x, given, transformer_options)  # noqa: E731
+    forward = attempt(begin, lambda error: _leave_alone(run, error))
+    return None if forward is None else (run, forward, {**transformer_options, plan.forward_key: forward})
+
+
+def _free(forward: Forward) -> None:
+    # The host frees memory while it still holds the error, and with it the frames that hold these.
+    for chunk in forward.chunks:
+        chunk.free()
+
+
+def _leave_sampling_alone(plan: Plan, error: Exception) -> None:
+    """Where not even the run is known."""
+    for call in plan.calls.values():
+        call.failed = True
+    if not plan.said:
+        log.warning("NAG-PAG: sampling goes on without guidance: %s", words_of(error))
+    plan.said.add(words_of(error))
+
+
 def _leave_alone(run: Run, error: Exception) -> None:
     if not run.complained:
-        log.warning("NAG-PAG: forwards go on without guidance: %s: %s", type(error).__name__, error)
+        log.warning("NAG-PAG: forwards go on without guidance: %s", words_of(error))
     run.complained = True
 
 
@@ -133,7 +195,10 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
-    return Forward(chunks, x.shape[0], grid, sigmas, given.get("control"), run, recorded, start, y, strength)
+    visits = {position: Visit(position, position in run.failed) for position in plan.positions}
+    return Forward(
+        chunks, x.shape[0], grid, sigmas, given.get("control"), run, recorded, start, y, strength, visits=visits
+    )
 
 
 def _hand_out_text(
