@@ -54,8 +54,8 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     return attention
 
 
-def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice) -> Callable:
-    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice, rows: list[slice]) -> Callable:
+    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ for the picture in `rows` (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
 
     def attention(func, q, k, v, heads, *args, **kwargs):
@@ -64,7 +64,8 @@ def perturbed_attention(plan: Plan, position: int, options: dict, picture: slice
         z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
-            plus.copy_(torch.lerp(plus, minus, share))
+            for own in rows:
+                plus[own].copy_(torch.lerp(plus[own], minus[own], share))
         return z
 
     return attention

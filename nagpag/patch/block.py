@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .attention import guided_attention, with_attention
-from .branch import merge_branch, run_double_block, run_single_block
+from .branch import leave_block, merge_branch, run_double_block, run_single_block
 from .fallback import attempt_in_block
 from .forward import NEGATIVE_MARK, Forward
 from .plan import Plan
@@ -22,9 +22,12 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         forward.txt_tokens = args["txt"].shape[1]
         if plan.merge is None:
             return call(with_attention(args, guided_attention(plan, forward, position, args["transformer_options"])))
-        attempt_in_block(plan, forward, position, lambda: run_double_block(plan, forward, position, args, call))
+        of_stream = _caller_of_stream(earlier, extra)
+        attempt_in_block(plan, forward, position, lambda: run_double_block(plan, forward, position, args, of_stream))
         out = call(args)
-        if position == plan.merge:
+        if position != plan.merge:
+            attempt_in_block(plan, forward, position, lambda: leave_block(forward, out))
+        else:
             picture = slice(0, forward.tokens)
             attempt_in_block(
                 plan, forward, position, lambda: merge_branch(plan, forward, position, out["img"], picture)
@@ -45,9 +48,12 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         _hear_text_tokens(forward, args["transformer_options"])
         if plan.merge is None:
             return call(with_attention(args, guided_attention(plan, forward, position, args["transformer_options"])))
-        attempt_in_block(plan, forward, position, lambda: run_single_block(plan, forward, position, args, call))
+        of_stream = _caller_of_stream(earlier, extra)
+        attempt_in_block(plan, forward, position, lambda: run_single_block(plan, forward, position, args, of_stream))
         out = call(args)
-        if position == plan.merge:
+        if position != plan.merge:
+            attempt_in_block(plan, forward, position, lambda: leave_block(forward, out))
+        else:
             attempt_in_block(
                 plan, forward, position, lambda: merge_branch(plan, forward, position, out["img"], forward.picture)
             )
@@ -58,6 +64,10 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
 
 def _caller(earlier: Callable | None, extra: dict) -> Callable:
     return (lambda args: earlier(args, extra)) if earlier else extra["original_block"]
+
+
+def _caller_of_stream(earlier: Callable | None, extra: dict) -> Callable:
+    return lambda stream: _caller(stream.own(earlier), extra)
 
 
 def _forward_of(plan: Plan, position: int, args: dict) -> Forward | None:
