@@ -59,8 +59,10 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
     return guide
 
 
-def perturbed_attention(plan: Plan, forward: Forward, position: int, options: dict, picture: slice) -> Callable:
-    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ in the picture's rows (SoftPAG, arXiv 2506.10978)."""
+def perturbed_attention(
+    plan: Plan, forward: Forward, position: int, options: dict, picture: slice, rows: list[slice]
+) -> Callable:
+    """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ for the picture in `rows` (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
     before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
     visit.expect()
@@ -74,7 +76,8 @@ def perturbed_attention(plan: Plan, forward: Forward, position: int, options: di
         z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
-            plus.copy_(torch.lerp(plus, minus, share))
+            for own in rows:
+                plus[own].copy_(torch.lerp(plus[own], minus[own], share))
         return z
 
     return attention

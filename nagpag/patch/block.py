@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .attention import guided_attention, with_attention
-from .branch import merge_branch, run_double_block, run_single_block
+from .branch import leave_block, merge_branch, run_double_block, run_single_block
 from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward, say_not_disturbed
 from .forward import NEGATIVE_MARK, Forward
 from .plan import Plan
@@ -105,12 +105,17 @@ def _enter(
     options = _options(plan, args, extra)
     assert options is not None
     own_args = {**args, "transformer_options": options}
-    enter(plan, forward, position, own_args, lambda args: _what_was_there(earlier, args, _told(args, extra)))
+    enter(plan, forward, position, own_args, _call_for_stream(earlier, extra))
     if plan.merge is not None:
         _check_disturbed(plan, forward, position)
         return args, extra
     own_args = with_attention(own_args, guided_attention(plan, forward, position, options))
     return own_args, _told(own_args, extra)
+
+
+def _call_for_stream(earlier: Callable | None, extra: dict) -> Callable:
+    """Gives what calls the block for a negative stream, with that stream's own of an earlier patch."""
+    return lambda stream: lambda args: _what_was_there(stream.own(earlier), args, _told(args, extra))
 
 
 def _told(args: dict, extra: dict) -> dict:
@@ -127,6 +132,8 @@ def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
     if position == plan.merge:
         first = 0 if position < plan.double_blocks else forward.picture.start
         merge_branch(plan, forward, position, out["img"], slice(first, first + forward.tokens))
+    elif plan.merge is not None:
+        leave_block(forward, out)
 
 
 def _check_disturbed(plan: Plan, forward: Forward, position: int) -> None:

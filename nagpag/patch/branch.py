@@ -8,51 +8,137 @@ import torch
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
-from .attention import perturbed_attention, with_attention
-from .forward import Chunk, Forward, options_of, rows_of
+from .attention import OVERRIDE, perturbed_attention, with_attention
+from .copies import Copies
+from .forward import Chunk, Forward, Stream, options_of, rows_of
 from .merge import guide_in_place, noting
 from .negative import in_rows
-from .plan import Plan
+from .plan import PLANS, Plan, replacements
+from .run import Run
+
+
+def begin_streams(plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, options: dict, changing: bool) -> None:
+    """Give each chunk whose branch is to be computed the stream in which it runs.
+
+    One each, so that no other row is computed; one for all, of the whole batch, where another patch looks at a block's
+    rows: what it does may hang on which conditions are there. changing: whether the host itself adds between blocks.
+    """
+    computed = tuple(chunk for chunk in chunks if chunk.difference is None)
+    others = _others(plan, options)
+    patches = options.get("patches", {})
+    looked_at = others or patches.get("attn1_patch") or patches.get("attn1_output_patch") or OVERRIDE in options
+    groups: list[tuple[slice, int | None, tuple[Chunk, ...]]]
+    groups = [(chunk.rows, chunk.index, (chunk,)) for chunk in computed]
+    if looked_at and any(chunk.size < batch for chunk in computed):
+        groups = [(slice(0, batch), None, computed)]
+    for rows, index, members in groups:
+        stream = Stream(rows, index, members, _copies(run, members), watched=changing or others)
+        for chunk in members:
+            chunk.stream = stream
+        functions = [*plan.earlier.values(), *([options[OVERRIDE]] if OVERRIDE in options else [])]
+        stream.copied = [(function, stream.copies.of(function)) for function in functions]
+        stream.copied += [(listed, [stream.copies.of(patch) for patch in listed]) for listed in patches.values()]
+
+
+def _others(plan: Plan, options: dict) -> bool:
+    """Whether a block that the branch passes is replaced by others, too, before or after us."""
+    plans, slots = options.get(PLANS, (plan,)), replacements(options)
+    ours = {replacement for each in plans for replacement in each.replacements.values()}
+    found = {slots.get(plan.slot(position)) for position in plan.positions}
+    found |= {earlier for each in plans for earlier in each.earlier.values()}
+    return not found <= ours
+
+
+def _copies(run: Run, chunks: tuple[Chunk, ...]) -> Copies:
+    """What other patches keep for this stream; from step to step, where it can be told from others."""
+    key = tuple(chunk.condition for chunk in chunks)
+    copies = Copies() if None in key else run.copies.setdefault(key, Copies())
+    copies.begin()
+    return copies
 
 
 def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every chunk's branch through a double block; it begins as a copy of the positive stream, or of its img."""
-    for chunk in forward.chunks:
-        if chunk.difference is not None:
-            continue
-        own = rows_of(chunk.rows, forward.batch)
+    """Run every stream through a double block; it begins as a copy of the positive one, or of its img.
+
+    call: gives the function that calls the block for a stream.
+    """
+    for stream in forward.streams:
+        own = rows_of(stream.rows, forward.batch)
         if position == forward.start:
             # The one copy: blocks add in place, and the positive stream needs its own.
-            chunk.img, chunk.txt = own(args["img"]).clone(), _first_text(chunk, own(args["txt"]))
-        if chunk.img is None:
+            stream.img, stream.txt = own(args["img"]).clone(), _first_text(stream, own(args["txt"]))
+        if stream.img is None:
             continue
-        out = call(_negative_args(plan, forward, position, chunk, args, own))
-        chunk.img, chunk.txt = out["img"], out["txt"]
-        if position != plan.merge:
-            _add_control(forward, "input", position, chunk.img, own)
+        for negative, name in ((stream.img, "img"), (stream.txt, "txt")):
+            _follow(stream, negative, args[name], stream.left.get(name), own)
+        out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
+        stream.img, stream.txt = out["img"], out["txt"]
 
 
 def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every chunk's branch through a single block, whose one stream the host calls img: text, then picture."""
-    for chunk in forward.chunks:
-        if chunk.difference is not None:
-            continue
-        own = rows_of(chunk.rows, forward.batch)
+    """Run every stream through a single block, whose one sequence the host calls img: text, then picture."""
+    for stream in forward.streams:
+        own = rows_of(stream.rows, forward.batch)
         if position == forward.start:
-            chunk.joined = own(args["img"]).clone()
-        elif chunk.img is not None and chunk.txt is not None:
-            chunk.joined, chunk.img, chunk.txt = _joined(chunk.img, chunk.txt), None, None
-        if chunk.joined is None:
+            stream.joined = own(args["img"]).clone()
+        elif stream.img is not None and stream.txt is not None:
+            stream.joined, stream.img, stream.txt = _joined(stream.img, stream.txt), None, None
+        if stream.joined is None:
             continue
-        chunk.joined = call(_negative_args(plan, forward, position, chunk, args, own))["img"]
-        if position != plan.merge:
-            picture_on = chunk.joined[:, forward.picture_of(chunk).start :]
-            _add_control(forward, "output", position - plan.double_blocks, picture_on, own)
+        _follow_joined(forward, stream, args["img"], own)
+        out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
+        stream.joined = out["img"]
 
 
-def _first_text(chunk: Chunk, txt: Tensor) -> Tensor:
-    """The text that the branch begins with: the negative prompt's, or the prompt's own."""
-    return txt.clone() if chunk.text is None else repeat_to_batch_size(chunk.text.txt, txt.shape[0]).clone()
+def leave_block(forward: Forward, out: dict) -> None:
+    """The positive stream leaves a block: what others do to it before the next is to be done to the branch, too."""
+    for stream in forward.streams:
+        stream.left = {name: out[name] for name in ("img", "txt") if name in out}
+        if stream.watched:
+            stream.left = {name: left.clone() for name, left in stream.left.items()}
+
+
+def _follow(stream: Stream, negative: Tensor | None, now: Tensor, left: Tensor | None, own: Callable) -> None:
+    """Add to a negative stream what was added to the positive one since that left the last block.
+
+    A ControlNet's residuals, another node's work around ours: without it h⁻ would lack them, and h⁺ − h⁻ have them.
+    """
+    if negative is None or left is None or (now is left and not stream.watched):
+        return
+    change = own(now) - own(left)
+    if change.shape == negative.shape:  # a negative prompt's text may be longer or shorter
+        negative += change
+
+
+def _follow_joined(forward: Forward, stream: Stream, now: Tensor, own: Callable) -> None:
+    """The same for a single block, before which the host joins text and picture."""
+    left = stream.left.get("img")
+    if "txt" in stream.left and left is not None:
+        if not stream.watched:
+            return  # the host has just joined them, and nobody else is there
+        left = _joined(left, stream.left["txt"])
+    assert stream.joined is not None
+    if stream.text is None:
+        _follow(stream, stream.joined, now, left, own)
+    elif left is not None and (now is not left or stream.watched):
+        text = forward.picture.start
+        _follow(stream, stream.joined[:, stream.text.tokens :], now[:, text:], left[:, text:], own)
+
+
+def _first_text(stream: Stream, txt: Tensor) -> Tensor:
+    """The text that the stream begins with: in a branch's rows the negative prompt's, or the prompt's own."""
+    if stream.text is None:
+        return txt.clone()
+    parts = [repeat_to_batch_size(chunk.text.txt, chunk.size) for chunk in stream.chunks if chunk.text is not None]
+    return _with_rows(stream, txt, parts) if stream.mixed else torch.cat(parts)
+
+
+def _with_rows(stream: Stream, tensor: Tensor, parts: list[Tensor]) -> Tensor:
+    """A copy of what all rows have, with the branches' own in theirs."""
+    tensor = tensor.clone()
+    for chunk, part in zip(stream.chunks, parts, strict=True):
+        tensor[stream.rows_in(chunk)] = part
+    return tensor
 
 
 def _joined(img: Tensor, txt: Tensor) -> Tensor:
@@ -62,44 +148,64 @@ def _joined(img: Tensor, txt: Tensor) -> Tensor:
     return torch.cat((txt, img), 1)
 
 
-def _negative_args(plan: Plan, forward: Forward, position: int, chunk: Chunk, args: dict, own: Callable) -> dict:
-    """The block's arguments for one chunk's negative stream: the same, of these rows, with its own img and txt."""
-    options = options_of(chunk, args["transformer_options"])
+def _negative_args(plan: Plan, forward: Forward, position: int, stream: Stream, args: dict, own: Callable) -> dict:
+    """The block's arguments for a negative stream: the same, of its rows, with its own img and txt."""
+    options = options_of(stream, args["transformer_options"])
+    if OVERRIDE in options:
+        options[OVERRIDE] = stream.own(options[OVERRIDE])
+    if "patches" in options:
+        options["patches"] = {name: stream.own(patches) for name, patches in options["patches"].items()}
     own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
     own_args["transformer_options"] = options
-    own_args |= {"img": chunk.img, "txt": chunk.txt} if "txt" in args else {"img": chunk.joined}
-    if chunk.text is not None:
-        _carry(forward, chunk, own_args)
+    own_args |= {"img": stream.img, "txt": stream.txt} if "txt" in args else {"img": stream.joined}
+    if stream.text is not None:
+        _carry(forward, stream, own_args)
     if position in plan.blocks and plan.perturbation(position) > 0:
-        attention = perturbed_attention(plan, forward, position, options, forward.picture_of(chunk))
+        rows = [stream.rows_in(chunk) for chunk in stream.chunks]
+        attention = perturbed_attention(plan, forward, position, options, forward.picture_of(stream), rows)
         return with_attention(own_args, attention)
     return own_args
 
 
-def _carry(forward: Forward, chunk: Chunk, own_args: dict) -> None:
+def _carry(forward: Forward, stream: Stream, own_args: dict) -> None:
     """Give the block what goes with the negative prompt's text: positions, mask, modulation, the picture's place."""
-    text, tokens, rows = chunk.text, forward.picture.start, chunk.rows.stop - chunk.rows.start
+    text, tokens = stream.text, forward.picture.start
     assert text is not None
     if own_args.get("pe") is not None:
-        if chunk.pe is None:  # the same for all blocks
+        if stream.pe is None:  # the same for all blocks
             of_picture = own_args["pe"][:, :, tokens:]
             of_text = text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:])
-            chunk.pe = torch.cat((of_text, of_picture), 2)
-        own_args["pe"] = chunk.pe
-    own_args["attn_mask"] = None if text.mask is None else in_rows(text.mask, rows)
-    if chunk.shift is not None:
-        own_args["vec"] = own_args["vec"] + chunk.shift
+            stream.pe = torch.cat((of_text, of_picture), 2)
+        own_args["pe"] = stream.pe
+    own_args["attn_mask"] = _mask(stream, own_args.get("attn_mask"))
+    if stream.chunks[0].shift is not None:
+        own_args["vec"] = _shifted(stream, own_args["vec"])
     options = own_args["transformer_options"]
     if "img_slice" in options:
         options["img_slice"] = [text.tokens, options["img_slice"][1] - tokens + text.tokens]
 
 
-def _add_control(forward: Forward, kind: str, index: int, img: Tensor, own: Callable) -> None:
-    """Add what a ControlNet adds after this block, as the host adds it to the positive stream."""
-    residuals = (forward.control or {}).get(kind) or []
-    if index < len(residuals) and residuals[index] is not None:
-        add = own(residuals[index])
-        img[:, : add.shape[1]] += add
+def _mask(stream: Stream, own: Tensor | None) -> Tensor | None:
+    """The attention mask for a stream that carries a negative prompt; own: the one of its rows with the prompt."""
+    parts = [None if chunk.text is None else chunk.text.mask for chunk in stream.chunks]
+    masks = [in_rows(part, chunk.size) for part, chunk in zip(parts, stream.chunks, strict=True) if part is not None]
+    if not stream.mixed and len(stream.chunks) == 1:
+        return masks[0] if masks else None
+    if own is None and not masks:
+        return None
+    if own is None or not masks:
+        raise ValueError("of the prompts in one batch some have an attention mask and some have none")
+    return _with_rows(stream, own, masks)
+
+
+def _shifted(stream: Stream, vec: Tensor) -> Tensor:
+    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows."""
+    shifts = [chunk.shift for chunk in stream.chunks if chunk.shift is not None]
+    if not stream.mixed and len(shifts) == 1:
+        return vec + shifts[0]
+    return _with_rows(
+        stream, vec, [vec[stream.rows_in(chunk)] + shift for chunk, shift in zip(stream.chunks, shifts, strict=True)]
+    )
 
 
 def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, picture: slice) -> None:
@@ -110,12 +216,11 @@ def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, pi
     """
     scale = plan.settings.scale * forward.strength
     for chunk in forward.chunks:
-        h_pos = stream[chunk.rows, picture]
-        negative = chunk.img if chunk.joined is None else chunk.joined
+        h_pos, negative = stream[chunk.rows, picture], _negative_picture(forward, chunk, picture)
         if chunk.difference is not None:
             h_neg = h_pos + chunk.difference
         elif negative is not None:
-            h_neg = negative[:, picture if chunk.joined is None else forward.picture_of(chunk)]
+            h_neg = negative
             if plan.renews:
                 chunk.renewed = h_neg - h_pos
         else:
@@ -125,3 +230,13 @@ def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, pi
         note = noting(forward, position, chunk, plan.settings.tau)
         guide_in_place(z_pos, z_neg, scale, plan.settings, note)
         chunk.end_branch()
+
+
+def _negative_picture(forward: Forward, chunk: Chunk, picture: slice) -> Tensor | None:
+    """h⁻ of a chunk whose branch has run, (rows, picture tokens, hidden). picture: its place after a double block."""
+    stream = chunk.stream
+    if stream is None:
+        return None
+    if stream.joined is not None:
+        return stream.joined[stream.rows_in(chunk), forward.picture_of(stream)]
+    return None if stream.img is None else stream.img[stream.rows_in(chunk), picture]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from .copies import Copies
 from .run import NegativeText, Run
 
 # Marks the options of what is worked out for a negative branch: other applications of the node leave it alone.
@@ -17,15 +18,13 @@ NEGATIVE_MARK = "nag_pag_negative"
 
 @dataclass(eq=False)
 class Chunk:
-    """The rows of one condition in a forward's batch, conditional or not, and its negative branch while that runs.
+    """The rows of one condition in a forward's batch, conditional or not, that are guided.
 
     index: its place among the forward's conditions, None where the rows are those of all. evaluation: under which its
     difference is kept, None where it can't be. difference: h⁻ − h⁺ kept from an earlier step, where it stands in for
-    the branch. The negative stream between blocks: img and txt, (rows, image or
-    text tokens, hidden), between double blocks; joined, (rows, text and image tokens, hidden), between single ones.
-    renewed: the new difference, to be kept. text: of the negative prompt that the stream carries, None where it carries
-    the prompt's own; shift: what that adds to the modulation vector, (1 or rows, hidden); pe: the rotary positions of
-    its sequence.
+    the branch. stream: the negative stream in which its branch runs, until that is merged or given up. renewed: the new
+    difference, to be kept. text: of the negative prompt that the branch carries, None where it carries the prompt's
+    own; shift: what that adds to the modulation vector, (1 or rows, hidden).
     """
 
     rows: slice
@@ -33,22 +32,71 @@ class Chunk:
     index: int | None = None
     evaluation: Hashable | None = None
     difference: Tensor | None = None
-    img: Tensor | None = None
-    txt: Tensor | None = None
-    joined: Tensor | None = None
+    stream: Stream | None = None
     renewed: Tensor | None = None
     text: NegativeText | None = None
     shift: Tensor | None = None
-    pe: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return self.rows.stop - self.rows.start
 
     def end_branch(self) -> None:
         """The branch has been merged, or is given up."""
-        self.img = self.txt = self.joined = None
+        self.stream = None
 
     def free(self) -> None:
         """The forward has ended: keep no tensor."""
         self.end_branch()
-        self.difference = self.renewed = self.text = self.shift = self.pe = None
+        self.difference = self.renewed = self.text = self.shift = None
+
+
+@dataclass(eq=False)
+class Stream:
+    """A negative stream between blocks: the branches of one chunk, or of several that run in one batch.
+
+    rows: of the forward's batch. index: as a chunk's. chunks: those whose branch it is; the other rows are undisturbed,
+    and there because another patch looks at the batch as a whole. copies: what other patches keep, for this stream;
+    options: their functions as they stand in the transformer options; earlier: those in the blocks' slots, by position.
+    img and txt, (rows, image or text tokens, hidden), between double blocks; joined, (rows, text and image tokens,
+    hidden), between single ones; pe: the rotary positions of its sequence, where they are its own. left: the positive
+    stream as it left the last block, under the host's names; watched: whether that is a copy, as others may have
+    changed it in place before the next block.
+    """
+
+    rows: slice
+    index: int | None
+    chunks: tuple[Chunk, ...]
+    copies: Copies
+    copied: list[tuple[Any, Any]] = field(default_factory=list)
+    img: Tensor | None = None
+    txt: Tensor | None = None
+    joined: Tensor | None = None
+    pe: Tensor | None = None
+    left: dict[str, Tensor] = field(default_factory=dict)
+    watched: bool = False
+
+    def own(self, patch: Any) -> Any:
+        """This stream's own of another patch's function, or of a list of such."""
+        for original, own in self.copied:
+            if original is patch:
+                return own
+        return patch
+
+    @property
+    def text(self) -> NegativeText | None:
+        """Of the negative prompt that its branches carry, the same one for all."""
+        return self.chunks[0].text
+
+    def rows_in(self, chunk: Chunk) -> slice:
+        """A chunk's rows among the stream's own."""
+        return slice(chunk.rows.start - self.rows.start, chunk.rows.stop - self.rows.start)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether there are rows that no branch has."""
+        return sum(chunk.size for chunk in self.chunks) < self.rows.stop - self.rows.start
 
 
 class Merge(NamedTuple):
@@ -109,7 +157,6 @@ class Forward:
     batch: int
     grid: tuple[int, int]
     sigmas: Tensor | None
-    control: Any
     run: Run
     recorded: bool
     start: int | None = None
@@ -144,17 +191,26 @@ class Forward:
         return self.grid[0] * self.grid[1]
 
     @property
+    def streams(self) -> list[Stream]:
+        """The negative streams that run now, each once."""
+        streams: list[Stream] = []
+        for chunk in self.chunks:
+            if chunk.stream is not None and all(chunk.stream is not stream for stream in streams):
+                streams.append(chunk.stream)
+        return streams
+
+    @property
     def picture(self) -> slice:
         """The picture's tokens in a sequence that begins with the text's."""
         if self.txt_tokens is None:
             raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
         return slice(self.txt_tokens, self.txt_tokens + self.tokens)
 
-    def picture_of(self, chunk: Chunk) -> slice:
-        """The picture's tokens in a sequence that begins with the text that this chunk's branch carries."""
-        if chunk.text is None:
+    def picture_of(self, stream: Stream) -> slice:
+        """The picture's tokens in a sequence that begins with the text that this stream carries."""
+        if stream.text is None:
             return self.picture
-        return slice(chunk.text.tokens, chunk.text.tokens + self.tokens)
+        return slice(stream.text.tokens, stream.text.tokens + self.tokens)
 
 
 def rows_of(rows: slice, batch: int) -> Callable:
@@ -176,10 +232,10 @@ def rows_of(rows: slice, batch: int) -> Callable:
     return own
 
 
-def options_of(chunk: Chunk, options: dict) -> dict:
-    """The options for what is worked out for one chunk's negative branch: its rows, and marked as such."""
+def options_of(part: Chunk | Stream, options: dict) -> dict:
+    """The options for what is worked out for a negative branch: its rows, and marked as such."""
     own = {**options, NEGATIVE_MARK: True}
     for name in ("cond_or_uncond", "uuids"):
-        if name in own and chunk.index is not None:
-            own[name] = own[name][chunk.index : chunk.index + 1]
+        if name in own and part.index is not None:
+            own[name] = own[name][part.index : part.index + 1]
     return own

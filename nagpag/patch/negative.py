@@ -6,7 +6,8 @@ takes of a prompt its text tokens, their positions, an attention mask, and a par
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from comfy.sampler_helpers import convert_cond
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
-from .fallback import Refusal
+from .fallback import Refusal, attempt
+from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
 from .plan import Plan
 from .report import Prompt, say_no_negative, say_what_is_odd
 from .run import NegativeText, Run
@@ -93,20 +95,46 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 # --- making it into what the blocks take ---
 
 
-def negative_text(run: Run, model: Any, device: torch.device, options: dict) -> NegativeText | None:
-    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
-
-    Raises ValueError where a patch adds to the projected text, which what is projected here would lack.
-    """
+def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | None:
+    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs."""
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
-    if options.get("patches", {}).get("post_input"):
-        raise ValueError("another patch adds to the prompt's text (post_input), and can't be asked for a negative one")
     kept = run.text is not None and run.text_of is context and run.text.txt.device == device
     if not kept or getattr(model.current_patcher, "hook_patches", None):
         run.text, run.text_of = _projected(model, run.negative, context, device), context
     return run.text
+
+
+def through_post_input(
+    forward: Forward, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
+) -> Callable:
+    """A post_input patch to stand before the others: what they do to the prompt's text they do to the negative one's.
+
+    A style reference adds tokens there, for instance.
+    """
+
+    def patch(inputs: dict) -> dict:
+        if NEGATIVE_MARK not in inputs["transformer_options"]:  # else another application asks for its own
+            attempt(lambda: _patch_texts(forward, flux, patches, inputs), give_up)
+        return inputs
+
+    return patch
+
+
+def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: dict) -> None:
+    for chunk in forward.chunks:
+        text, stream, chunk.stream = chunk.text, chunk.stream, None  # given up, unless all goes well
+        if text is None or stream is None:
+            continue
+        own, options = rows_of(chunk.rows, forward.batch), options_of(chunk, inputs["transformer_options"])
+        out = {name: own(value) for name, value in inputs.items()}
+        out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
+        out["txt_ids"] = _ids(flux, text.txt).expand(chunk.size, -1, -1)
+        for patch in stream.own(patches):
+            out = patch({**out, "transformer_options": options})
+        chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
+        chunk.stream = stream
 
 
 def _projected(model: Any, model_conds: dict | None, context: Tensor, device: torch.device) -> NegativeText:
@@ -118,7 +146,7 @@ def _projected(model: Any, model_conds: dict | None, context: Tensor, device: to
         txt = flux.txt_in(txt)
         pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
         mask = _tensor(model_conds, "attention_mask")
-        return NegativeText(txt, _positions(flux, txt), pooled, None if mask is None else mask.to(device))
+        return NegativeText(txt, flux.pe_embedder(_ids(flux, txt)), pooled, None if mask is None else mask.to(device))
 
 
 def inference_dtype(model: Any) -> torch.dtype:
@@ -149,9 +177,9 @@ def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
     return flux.vector_in(y[:, :width])
 
 
-def _positions(flux: Any, txt: Tensor) -> Tensor:
-    """Rotary positions of text tokens, as the host's forward makes their ids."""
+def _ids(flux: Any, txt: Tensor) -> Tensor:
+    """Ids of text tokens, (1, text tokens, axes), as the host's forward makes them."""
     ids = torch.zeros(1, txt.shape[1], len(flux.params.axes_dim), device=txt.device, dtype=torch.float32)
     for axis in getattr(flux.params, "txt_ids_dims", None) or ():
         ids[:, :, axis] = torch.arange(txt.shape[1], device=txt.device, dtype=torch.float32)
-    return flux.pe_embedder(ids)
+    return ids

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..schedule import Steps
+from .copies import Copies
 from .plan import Plan
 
 
@@ -51,7 +52,8 @@ class Run:
     schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
     needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
     in the evaluation going on; tiled: what comes in tiles, which can't be told apart; untold: forwards that had to
-    compute their branch for that reason; shape: of the latent that the sampler has, (height, width).
+    compute their branch for that reason; shape: of the latent that the sampler has, (height, width). copies:
+    what other patches keep, for each negative stream, by its conditions.
     begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
     blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
@@ -76,6 +78,7 @@ class Run:
     turns: dict[Hashable, int] = field(default_factory=dict)
     tiled: set[Hashable] = field(default_factory=set)
     untold: int = 0
+    copies: dict[Hashable, Copies] = field(default_factory=dict)
     begun: int = 0
     forwards: int = 0
     said: set[str] = field(default_factory=set)
@@ -107,6 +110,7 @@ class Run:
     def free(self) -> None:
         """The sampling has ended: keep no large tensor."""
         self.differences.clear()
+        self.copies.clear()
         self.negative = self.text = self.text_of = None
 
     def guided_blocks(self, plan: Plan) -> list[int]:

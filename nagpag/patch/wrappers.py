@@ -12,9 +12,10 @@ from torch import Tensor
 from ..measure import CHANGE, CLAMPED
 from ..schedule import guided_at, progress
 from ..settings import Settings
+from .branch import begin_streams
 from .fallback import attempt, words_of
 from .forward import Chunk, Forward, Visit
-from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of
+from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of, through_post_input
 from .plan import RECORDINGS, Plan, replacements
 from .renewal import hand_out_differences, keep_differences
 from .report import ending, report
@@ -149,7 +150,14 @@ def _begin_in_run(
         return None
     begin = lambda: _begin(plan, run, model, x, given, transformer_options)  # noqa: E731
     forward = attempt(begin, lambda error: _leave_alone(run, error))
-    return None if forward is None else (run, forward, {**transformer_options, plan.forward_key: forward})
+    if forward is None:
+        return None
+    options = {**transformer_options, plan.forward_key: forward}
+    others = options.get("patches", {}).get("post_input")
+    if others and run.negative is not None:
+        through = through_post_input(forward, model.diffusion_model, others, lambda error: _leave_alone(run, error))
+        options["patches"] = {**options["patches"], "post_input": [through, *others]}
+    return run, forward, options
 
 
 def _free(forward: Forward) -> None:
@@ -187,8 +195,10 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     if plan.renews and chunks:
         whole = tuple(x.shape[2:]) == run.shape
         hand_out_differences(plan, run, chunks, whole, transformer_options)
+    if plan.merge is not None:
+        begin_streams(plan, run, chunks, x.shape[0], transformer_options, given.get("control") is not None)
     if run.negative is not None:
-        _hand_out_text(plan, run, chunks, model, x, given, transformer_options)
+        _hand_out_text(plan, run, chunks, model, x, given)
     height, width = x.shape[-2:]
     grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
     # A fill on the device: nothing is copied there, and nothing waits.
@@ -196,17 +206,13 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    return Forward(
-        chunks, x.shape[0], grid, sigmas, given.get("control"), run, recorded, start, y, strength, visits=visits
-    )
+    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, start, y, strength, visits=visits)
 
 
-def _hand_out_text(
-    plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict, options: dict
-) -> None:
+def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
     """Give each chunk whose branch is computed the negative prompt's text."""
     computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = negative_text(run, model, x.device, options) if computed else None
+    text = negative_text(run, model, x.device) if computed else None
     if text is None:
         return
     own_tokens = given["c_crossattn"].shape[1]
@@ -214,6 +220,11 @@ def _hand_out_text(
         raise ValueError(
             "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
             f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
+        )
+    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
+        raise ValueError(
+            "another patch acts on all of a batch, so that both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
         )
     y = given.get("y")
     for chunk in computed:
@@ -280,6 +291,8 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
         if any(chunk.difference is None for chunk in forward.chunks):
             run.renewed_sigmas.append(forward.sigmas[0])
     keep_differences(plan, run, forward.chunks)
+    for copies in run.copies.values():
+        copies.end()
     slots = replacements(transformer_options)
     run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
 

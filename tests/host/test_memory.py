@@ -81,4 +81,4 @@ def test_out_of_memory_in_a_block_frees_the_branch(flux_file):
             c for f in trace.tb_frame.f_locals.values() for c in getattr(f, "chunks", ()) if isinstance(c, Chunk)
         ]
         trace = trace.tb_next
-    assert chunks and all(chunk.img is None and chunk.difference is None for chunk in chunks)
+    assert chunks and all(chunk.stream is None and chunk.difference is None for chunk in chunks)

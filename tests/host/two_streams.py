@@ -15,7 +15,7 @@ from oracle import feature_columns, guided_tokens
 def perturbed_map(kind, logits, text, picture, temperature):
     """The attention map of the negative branch; logits: (batch, heads, tokens, tokens) with the mask in them."""
     length = logits.shape[-1]
-    own = torch.eye(length, dtype=torch.bool)
+    own = torch.eye(*logits.shape[-2:], dtype=torch.bool)  # a cache may have added keys of its own at the end
     if kind == "identity":
         return own.to(logits.dtype).expand_as(logits)
     if kind == "mean":

@@ -1,0 +1,53 @@
+"""Every core node of the host that takes and returns a MODEL, as far as it can run with a small FLUX and no file."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import comfy_extras
+
+# Inputs of those whose defaults would do nothing to a model of 4 double and 2 single blocks.
+INPUTS = {
+    "SkipLayerGuidanceDiT": {"double_layers": "2", "single_layers": "0", "start_percent": 0.0, "end_percent": 1.0},
+    "SkipLayerGuidanceDiTSimple": {"double_layers": "2", "single_layers": "0"},
+    "EasyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
+    "LazyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
+}
+
+
+def found():
+    """The classes, by name → the module that has them, read from the source: importing all would take long."""
+    folder = Path(comfy_extras.__path__[0])
+    return {
+        node.name: path.stem
+        for path in sorted(folder.glob("nodes_*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and takes_and_returns_a_model(ast.unparse(node))
+    }
+
+
+def takes_and_returns_a_model(source):
+    new = "o.Model.Input(" in source.replace("IO.", "io.") and "o.Model.Output(" in source.replace("IO.", "io.")
+    return new or ("('MODEL',)" in source and "RETURN_TYPES = ('MODEL'" in source)
+
+
+def applied(name, model):
+    """The model with this node on it, of its defaults and of INPUTS."""
+    cls = getattr(importlib.import_module(f"comfy_extras.{found()[name]}"), name)
+    inputs = cls.INPUT_TYPES()
+    given = {"model": model}
+    for key, (kind, *options) in {**inputs.get("required", {}), **inputs.get("optional", {})}.items():
+        if key != "model":
+            options = options[0] if options else {}
+            given[key] = options["default"] if "default" in options else default_of(key, kind, options)
+    given |= INPUTS.get(name, {})
+    out = getattr(cls(), cls.FUNCTION)(**given) if not hasattr(cls, "define_schema") else cls.execute(**given)
+    return out[0] if isinstance(out, tuple) else out.args[0]
+
+
+def default_of(key, kind, options):
+    if isinstance(kind, list):
+        return kind[0]
+    if kind == "COMBO":
+        return options["options"][0]
+    raise LookupError(f"{key} is a {kind}")

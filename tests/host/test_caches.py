@@ -1,0 +1,93 @@
+"""A branch beside patches that keep something from one call to the next: neither reads or changes the other's."""
+
+import logging
+
+import comfy.sample
+import pytest
+import torch
+from comfy.ldm.flux.model import Flux
+from comfy_extras.nodes_flux import FluxKVCache
+from family import FLUX2, load
+from own_forward import OwnForward
+from sampling import guided, prompt
+from two_streams import Branch
+
+REFERENCE = {"reference_latents": [torch.randn(1, 128, 4, 6, generator=torch.Generator().manual_seed(3))]}
+TOKENS, REACHES = 24, [("double blocks", 3), ("output", 5)]
+BLEND = {"scale": 3.0, "tau": 1.5, "alpha": 0.15}
+VANISHING = {"perturbation": 1e-30}
+
+
+@pytest.fixture(scope="module")
+def flux2():
+    return load(Flux, FLUX2)
+
+
+def with_cache(model):
+    return FluxKVCache.execute(model).args[0]
+
+
+def orders(model, **inputs):
+    """With our node behind the cache and before it."""
+    return guided(with_cache(model), **inputs), with_cache(guided(model, **inputs))
+
+
+def sample(model, negative=None, cfg=1.0, steps=3):
+    start = torch.zeros(1, 128, 4, 6)
+    noise = comfy.sample.prepare_noise(start, 7)
+    conds = prompt(1, **REFERENCE), negative or prompt(2, **REFERENCE)
+    return comfy.sample.sample(model, noise, steps, cfg, "euler", "simple", *conds, start, disable_pbar=True, seed=7)
+
+
+class WithItsOwnCache(OwnForward):
+    """The host's own forward on the negative prompt, beside a FluxKVCache of its own."""
+
+    def negative_hidden(self, apply_model, x, t, c, rows):
+        if not hasattr(self, "patches"):
+            self.patches = with_cache(self.of).model_options["transformer_options"]["patches"]
+
+        def beside(x, t, **c):
+            return apply_model(
+                x, t, **{**c, "transformer_options": {**c["transformer_options"], "patches": self.patches}}
+            )
+
+        return super().negative_hidden(beside, x, t, c, rows)
+
+
+def expected(model, negative, merge, every, branch=None):
+    oracle = WithItsOwnCache(model, negative, merge, TOKENS, tuple(BLEND.values()), branch, every)
+    oracle.of = model
+    return sample(oracle.patched(with_cache(model)), negative)
+
+
+def assert_is(found, wanted, plain):
+    effect = (wanted - plain).abs().max()
+    assert effect > 1e-3 and (found - wanted).abs().max() <= 2e-3 * effect
+
+
+@pytest.mark.parametrize("reach, merge", REACHES)
+@pytest.mark.parametrize("every", [1, 2])
+def test_the_references_of_a_negative_prompt_are_its_own(flux2, reach, merge, every, caplog):
+    negative = prompt(3, **REFERENCE)
+    inputs = {**BLEND, "perturbation": 0.0, "reach": reach, "renew_every": every, "negative_prompt": "sampler's"}
+    wanted, plain = expected(flux2, negative, merge, every), sample(with_cache(flux2), negative)
+    for model in orders(flux2, **inputs):
+        assert_is(sample(model, negative), wanted, plain)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("reach, merge", REACHES)
+def test_the_references_of_a_disturbed_branch_are_its_own(flux2, reach, merge):
+    branch = Branch((1, 2), merge, TOKENS)
+    wanted = expected(flux2, prompt(1, **REFERENCE), merge, 1, branch)
+    for model in orders(flux2, **BLEND, blocks="1, 2", reach=reach, renew_every=1):
+        assert_is(sample(model), wanted, sample(with_cache(flux2)))
+
+
+@pytest.mark.parametrize("reach", ["attention", "double blocks", "output"])
+@pytest.mark.parametrize("part", [{}, {"start_percent": 0.3}])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_the_cache_alone_is_left_where_nothing_is_disturbed(flux2, reach, part, cfg):
+    plain = sample(with_cache(flux2), cfg=cfg)
+    for model in orders(flux2, blocks="1", reach=reach, renew_every=2, **VANISHING, **part):
+        assert (sample(model, cfg=cfg) - plain).abs().max() <= 1e-4 * plain.abs().max()
