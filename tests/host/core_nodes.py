@@ -14,6 +14,41 @@ INPUTS = {
     "LazyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
 }
 
+# What can't run with FLUX by itself, or wants what such a model does not have beside it.
+OTHERS = {
+    "ARVideoI2V": "a VAE",
+    "AnimaLLLiteApply": "a model patch, and Anima",
+    "FreeU": "a UNet",
+    "FreeU_V2": "a UNet",
+    "HiDreamO1PatchSeamSmoothing": "HiDream",
+    "HyperTile": "a UNet: its function does not take what FLUX hands it",
+    "HypernetworkLoader": "a file, and a UNet",
+    "LTXVReferenceAudio": "LTXV",
+    "LatentApplyOperationCFG": "an operation",
+    "LoraLoaderBypass": "a file",
+    "LoraLoaderBypassModelOnly": "a file",
+    "LoraModelLoader": "a LoRA",
+    "ModelAdd": "two models",
+    "ModelMergeBlocks": "two models",
+    "ModelMergeSimple": "two models",
+    "ModelNoiseScale": "another sampling than FLUX's",
+    "ModelSamplingLTXV": "a latent of LTXV",
+    "ModelSubtract": "two models",
+    "PerpNeg": "an empty prompt",
+    "QwenImageDiffsynthControlnet": "a model patch, and Qwen-Image",
+    "SUPIRApply": "a model patch, and SDXL",
+    "SelfAttentionGuidance": "a UNet: it reads the middle block's attention",
+    "TomePatchModel": "a UNet: its function does not take what FLUX hands it",
+    "TorchCompileModel": "tested in test_compile.py",
+    "USOStyleReference": "a model patch of its own",
+    "WanInfiniteTalkToVideo": "Wan",
+    "WanUni3CControlnetApply": "a model patch, and Wan",
+}
+
+
+def runs_here(name):
+    return name not in OTHERS
+
 
 def found():
     """The classes, by name → the module that has them, read from the source: importing all would take long."""
