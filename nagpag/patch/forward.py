@@ -80,14 +80,13 @@ class Stream:
     def copy(self, patches: list[Any]) -> None:
         """Have copies of other patches' functions, and of lists of such."""
         self.copies.begin()
-        own = [
-            [self.copies.of(p) for p in patch] if isinstance(patch, list) else self.copies.of(patch)
-            for patch in patches
-        ]
-        self.copied = list(zip(patches, own, strict=True))
+        self.copied = []
+        for patch in patches:
+            own = [self.copies.of(each) for each in patch] if isinstance(patch, list) else self.copies.of(patch)
+            self.copied.append((patch, own))
 
     def catch_up(self) -> None:
-        """Before a block: what other patches have kept since the forward began, for instance how often they were called."""
+        """Before a block: copy what other patches have kept since, for instance how often they were called."""
         if self.copies.keep:
             self.copy([original for original, _ in self.copied])
 

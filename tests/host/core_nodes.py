@@ -8,14 +8,34 @@ import comfy_extras
 
 # Inputs of those whose defaults would do nothing to a model of 4 double and 2 single blocks.
 INPUTS = {
-    "SkipLayerGuidanceDiT": {"double_layers": "2", "single_layers": "0", "start_percent": 0.0, "end_percent": 1.0},
     "SkipLayerGuidanceDiTSimple": {"double_layers": "2", "single_layers": "0"},
     "EasyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
     "LazyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
 }
 
-# What can't run with FLUX by itself, or wants what such a model does not have beside it.
+# What can't run with FLUX by itself, wants what is not here beside it, or changes nothing that a block could see.
 OTHERS = {
+    "ChromaRadianceOptions": "Chroma Radiance",
+    "ImageOnlyCheckpointLoader": "a file",
+    "MiniMaxH3SigmaShift": "only the model's sampling",
+    "ModelComputeDtype": "only the types of weights",
+    "ModelSamplingContinuousEDM": "only the model's sampling",
+    "ModelSamplingContinuousV": "only the model's sampling",
+    "ModelSamplingDiscrete": "only the model's sampling",
+    "ModelSamplingFlux": "only the model's sampling",
+    "ModelSamplingSD3": "only the model's sampling",
+    "ModelSamplingStableCascade": "only the model's sampling",
+    "MultiGPUCFGSplitNode": "several GPUs",
+    "NAGuidance": "tested beside these, in more ways",
+    "PatchModelAddDownscale": "a UNet",
+    "SelectModelDeviceNode": "several GPUs",
+    "SkipLayerGuidanceDiT": "tested beside these, in more ways",
+    "SkipLayerGuidanceSD3": "SD3",
+    "TripoSplatSamplingPreview": "a VAE",
+    "UNetCrossAttentionMultiply": "only weights of a UNet",
+    "UNetSelfAttentionMultiply": "only weights of a UNet",
+    "UNetTemporalAttentionMultiply": "only weights of a UNet",
+    "wanBlockSwap": "Wan",
     "ARVideoI2V": "a VAE",
     "AnimaLLLiteApply": "a model patch, and Anima",
     "FreeU": "a UNet",
