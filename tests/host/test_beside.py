@@ -176,7 +176,7 @@ def test_a_negative_prompt_of_another_length_does_not_go_with_a_patch_that_looks
 
 
 @pytest.mark.parametrize(
-    "name, met", zip(sorted(name for name in found() if runs_here(name)), itertools.cycle(MET), strict=False)
+    "name, met", list(zip(sorted(name for name in found() if runs_here(name)), itertools.cycle(MET), strict=False))
 )
 def test_every_core_node_has_its_own_effect_once(flux, name, met):
     order, reach, cfg = met
