@@ -68,6 +68,7 @@ class Copies:
         cells = (self._known.setdefault(id(cell), (cell, CellType(), {}))[1] for cell in value.__closure__ or ())
         own = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells))
         own.__kwdefaults__ = value.__kwdefaults__
+        own.__dict__.update(value.__dict__)
         return own
 
     def end(self) -> None:
