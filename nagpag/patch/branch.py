@@ -36,8 +36,7 @@ def begin_streams(plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, o
         for chunk in members:
             chunk.stream = stream
         functions = [*plan.earlier.values(), *([options[OVERRIDE]] if OVERRIDE in options else [])]
-        stream.copied = [(function, stream.copies.of(function)) for function in functions]
-        stream.copied += [(listed, [stream.copies.of(patch) for patch in listed]) for listed in patches.values()]
+        stream.copy([*functions, *patches.values()])
 
 
 def _others(plan: Plan, options: dict) -> bool:
@@ -52,9 +51,7 @@ def _others(plan: Plan, options: dict) -> bool:
 def _copies(run: Run, chunks: tuple[Chunk, ...]) -> Copies:
     """What other patches keep for this stream; from step to step, where it can be told from others."""
     key = tuple(chunk.condition for chunk in chunks)
-    copies = Copies() if None in key else run.copies.setdefault(key, Copies())
-    copies.begin()
-    return copies
+    return Copies() if None in key else run.copies.setdefault(key, Copies())
 
 
 def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
@@ -69,6 +66,7 @@ def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, ca
             stream.img, stream.txt = own(args["img"]).clone(), _first_text(stream, own(args["txt"]))
         if stream.img is None:
             continue
+        stream.catch_up()
         for negative, name in ((stream.img, "img"), (stream.txt, "txt")):
             _follow(stream, negative, args[name], stream.left.get(name), own)
         out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
@@ -85,6 +83,7 @@ def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, ca
             stream.joined, stream.img, stream.txt = _joined(stream.img, stream.txt), None, None
         if stream.joined is None:
             continue
+        stream.catch_up()
         _follow_joined(forward, stream, args["img"], own)
         out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
         stream.joined = out["img"]
@@ -93,6 +92,8 @@ def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, ca
 def leave_block(forward: Forward, out: dict) -> None:
     """The positive stream leaves a block: what others do to it before the next is to be done to the branch, too."""
     for stream in forward.streams:
+        if stream.copies.keep:
+            stream.copies.end()
         stream.left = {name: out[name] for name in ("img", "txt") if name in out}
         if stream.watched:
             stream.left = {name: left.clone() for name, left in stream.left.items()}

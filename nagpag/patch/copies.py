@@ -2,12 +2,13 @@
 
 A patch may keep tensors of a block (core FluxKVCache keeps the references' keys and values), count its calls, or note
 something in its input function for its output function. A negative stream calls the same functions with a state of its
-own: what the positive stream's is before a forward, and what this stream itself has kept beside it.
+own: what the positive stream's is before a block, and what this stream itself has kept beside it.
 """
 
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import sys
 from types import CellType, FunctionType, MethodType, SimpleNamespace
@@ -26,25 +27,29 @@ class Copies:
     """The copies that one negative stream has, from forward to forward of a sampling."""
 
     def __init__(self) -> None:
-        # By the identity of an original: itself, its copy, and what it held when a forward with this stream ended.
+        # By the identity of an original: itself, its copy, and what it held when the positive stream had passed, too.
         self._known: dict[int, tuple[Any, Any, dict]] = {}
         self._fresh: set[int] = set()
+        # Whether any of them may change from call to call; else they are what they were when the forward began.
+        self.keep = False
 
     def begin(self) -> None:
-        """A forward begins: what is asked for from here on follows the positive stream's state anew."""
+        """A forward or a block begins: what is asked for from here on follows the positive stream's state anew."""
         self._fresh.clear()
 
     def of(self, value: Any, depth: int = 0) -> Any:
         """A function, or a container of functions, that keeps to this stream; itself where it keeps nothing."""
         if isinstance(value, MethodType):
-            owner = self.of(value.__self__, depth)
-            return value if owner is value.__self__ else MethodType(value.__func__, owner)
+            return MethodType(self.of(value.__func__, depth), self.of(value.__self__, depth))
         if isinstance(value, functools.partial):
             return functools.partial(self.of(value.func, depth), *value.args, **value.keywords)
         if depth > DEEP or not _may_keep(value):
             return value
-        original, own, ended = self._known.setdefault(id(value), (value, self._blank(value), {}))
+        if id(value) not in self._known:
+            self._known[id(value)] = value, self._blank(value), {}
+        original, own, ended = self._known[id(value)]
         if id(value) not in self._fresh:
+            self.keep |= _may_change(value)
             self._fresh.add(id(value))  # before its parts, which may lead back to it
             had, parts = _parts(own), _parts(original)
             _fill(own, {key: self._part(part, had.get(key), ended.get(key), depth) for key, part in parts.items()})
@@ -63,10 +68,11 @@ class Copies:
         cells = (self._known.setdefault(id(cell), (cell, CellType(), {}))[1] for cell in value.__closure__ or ())
         own = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells))
         own.__kwdefaults__ = value.__kwdefaults__
+        own.__dict__.update(value.__dict__)
         return own
 
     def end(self) -> None:
-        """A forward has ended, maybe one without this stream."""
+        """The positive stream has passed what this one did: from here on, what both kept stands beside each other."""
         if not self._fresh:
             return
         self._fresh.clear()
@@ -85,6 +91,14 @@ def _may_keep(value: Any) -> bool:
     # Of an object the whole family counts: a pack's own module is torch's, and no state of a patch.
     families = {kind.__module__.split(".")[0] for kind in type(value).__mro__[:-1]}
     return isinstance(value, SimpleNamespace) or (hasattr(value, "__dict__") and families.isdisjoint(FOREIGN))
+
+
+def _may_change(value: Any) -> bool:
+    """Whether it is a container, or a function that binds a name of its closure anew."""
+    if not isinstance(value, FunctionType):
+        return not isinstance(value, CellType)
+    free = value.__code__.co_freevars
+    return any(step.opname == "STORE_DEREF" and step.argval in free for step in dis.get_instructions(value))
 
 
 def _holds_tensors(value: Any) -> bool:

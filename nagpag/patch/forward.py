@@ -77,6 +77,19 @@ class Stream:
     left: dict[str, Tensor] = field(default_factory=dict)
     watched: bool = False
 
+    def copy(self, patches: list[Any]) -> None:
+        """Have copies of other patches' functions, and of lists of such."""
+        self.copies.begin()
+        self.copied = []
+        for patch in patches:
+            own = [self.copies.of(each) for each in patch] if isinstance(patch, list) else self.copies.of(patch)
+            self.copied.append((patch, own))
+
+    def catch_up(self) -> None:
+        """Before a block: copy what other patches have kept since, for instance how often they were called."""
+        if self.copies.keep:
+            self.copy([original for original, _ in self.copied])
+
     def own(self, patch: Any) -> Any:
         """This stream's own of another patch's function, or of a list of such."""
         for original, own in self.copied:

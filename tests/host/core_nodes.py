@@ -8,11 +8,66 @@ import comfy_extras
 
 # Inputs of those whose defaults would do nothing to a model of 4 double and 2 single blocks.
 INPUTS = {
-    "SkipLayerGuidanceDiT": {"double_layers": "2", "single_layers": "0", "start_percent": 0.0, "end_percent": 1.0},
     "SkipLayerGuidanceDiTSimple": {"double_layers": "2", "single_layers": "0"},
     "EasyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
     "LazyCacheNode": {"start_percent": 0.0, "reuse_threshold": 0.5},
 }
+
+# What can't run with FLUX by itself, wants what is not here beside it, or changes nothing that a block could see.
+OTHERS = {
+    "ChromaRadianceOptions": "Chroma Radiance",
+    "ImageOnlyCheckpointLoader": "a file",
+    "MiniMaxH3SigmaShift": "only the model's sampling",
+    "ModelComputeDtype": "only the types of weights",
+    "ModelSamplingContinuousEDM": "only the model's sampling",
+    "ModelSamplingContinuousV": "only the model's sampling",
+    "ModelSamplingDiscrete": "only the model's sampling",
+    "ModelSamplingFlux": "only the model's sampling",
+    "ModelSamplingSD3": "only the model's sampling",
+    "ModelSamplingStableCascade": "only the model's sampling",
+    "MultiGPUCFGSplitNode": "several GPUs",
+    "NAGuidance": "tested beside these, in more ways",
+    "PatchModelAddDownscale": "a UNet",
+    "SelectModelDeviceNode": "several GPUs",
+    "SkipLayerGuidanceDiT": "tested beside these, in more ways",
+    "SkipLayerGuidanceSD3": "SD3",
+    "TripoSplatSamplingPreview": "a VAE",
+    "UNetCrossAttentionMultiply": "only weights of a UNet",
+    "UNetSelfAttentionMultiply": "only weights of a UNet",
+    "UNetTemporalAttentionMultiply": "only weights of a UNet",
+    "wanBlockSwap": "Wan",
+    "ARVideoI2V": "a VAE",
+    "AnimaLLLiteApply": "a model patch, and Anima",
+    "FreeU": "a UNet",
+    "FreeU_V2": "a UNet",
+    "HiDreamO1PatchSeamSmoothing": "HiDream",
+    "HyperTile": "a UNet: its function does not take what FLUX hands it",
+    "HypernetworkLoader": "a file, and a UNet",
+    "LTXVReferenceAudio": "LTXV",
+    "LatentApplyOperationCFG": "an operation",
+    "LoraLoaderBypass": "a file",
+    "LoraLoaderBypassModelOnly": "a file",
+    "LoraModelLoader": "a LoRA",
+    "ModelAdd": "two models",
+    "ModelMergeBlocks": "two models",
+    "ModelMergeSimple": "two models",
+    "ModelNoiseScale": "another sampling than FLUX's",
+    "ModelSamplingLTXV": "a latent of LTXV",
+    "ModelSubtract": "two models",
+    "PerpNeg": "an empty prompt",
+    "QwenImageDiffsynthControlnet": "a model patch, and Qwen-Image",
+    "SUPIRApply": "a model patch, and SDXL",
+    "SelfAttentionGuidance": "a UNet: it reads the middle block's attention",
+    "TomePatchModel": "a UNet: its function does not take what FLUX hands it",
+    "TorchCompileModel": "tested in test_compile.py",
+    "USOStyleReference": "a model patch of its own",
+    "WanInfiniteTalkToVideo": "Wan",
+    "WanUni3CControlnetApply": "a model patch, and Wan",
+}
+
+
+def runs_here(name):
+    return name not in OTHERS
 
 
 def found():

@@ -305,17 +305,20 @@ def test_the_text_is_projected_once_a_sampling_and_anew_where_weights_change(flu
     assert len(calls) == 1 + 4
 
 
+heard = set()  # not in a closure: what an override keeps there, it keeps for the branch apart
+
+
+def hearing(func, *args, **kwargs):
+    heard.add(kwargs["transformer_options"].get("nag_pag_negative", False))
+    return func(*args, **kwargs)
+
+
 def test_it_runs_beside_an_earlier_node_and_an_attention_override(flux64):
-    calls = []
-
-    def override(func, *args, **kwargs):
-        calls.append(kwargs["transformer_options"].get("nag_pag_negative", False))
-        return func(*args, **kwargs)
-
+    heard.clear()
     model = flux64.clone()
-    model.model_options["transformer_options"]["optimized_attention_override"] = override
+    model.model_options["transformer_options"]["optimized_attention_override"] = hearing
     check(model, {"reach": "double blocks"}, LAST_DOUBLE, NEGATIVES["longer"])
-    assert {True, False} == set(calls)
+    assert heard == {True, False}
 
 
 def test_an_error_in_the_text_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):
@@ -337,8 +340,24 @@ def test_a_first_block_that_another_pack_replaced_is_missed(flux, caplog):
     assert any("double block 0 not guided" in said for said in warnings(caplog))
 
 
-def test_a_patch_that_adds_to_the_text_leaves_the_plain_picture_and_one_warning(flux, caplog):
+@pytest.mark.parametrize("length", NEGATIVES)
+def test_what_a_patch_adds_to_the_text_it_adds_to_the_negative_one(flux64, length):
+    """The oracle's forward on the negative prompt asks the patch by itself, as any forward does."""
+
     def adds(args):
+        style = torch.full_like(args["txt"][:, :3], 0.5)
+        ids = torch.cat((torch.zeros_like(args["txt_ids"][:, :3]), args["txt_ids"]), 1)
+        return {**args, "txt": torch.cat((style, 1.1 * args["txt"]), 1), "txt_ids": ids}
+
+    model = flux64.clone()
+    model.set_model_post_input_patch(adds)
+    check(model, {"reach": "double blocks"}, LAST_DOUBLE, NEGATIVES[length])
+
+
+def test_a_patch_that_fails_on_the_negative_text_leaves_the_plain_picture_and_one_warning(flux, caplog):
+    def adds(args):
+        if "nag_pag_negative" in args["transformer_options"]:
+            raise RuntimeError("made to fail")
         return {**args, "txt": args["txt"] + 1}
 
     model = flux.clone()
@@ -347,7 +366,7 @@ def test_a_patch_that_adds_to_the_text_leaves_the_plain_picture_and_one_warning(
     found, plain = (sample(one, POSITIVE, negative=prompt(2)) for one in (ours, model))
     assert torch.equal(found, plain)
     (said,) = warnings(caplog)
-    assert "another patch adds to the prompt's text (post_input)" in said and "it failed, as said above" in caplog.text
+    assert "made to fail" in said and "it failed, as said above" in caplog.text
 
 
 def test_an_error_in_the_branch_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):

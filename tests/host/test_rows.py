@@ -115,13 +115,19 @@ def test_a_wrapper_that_drops_the_identities_costs_only_the_reuse(flux, inputs):
     assert torch.equal(ours, sample(guided(flux, **inputs), **sampling))
 
 
+told = []  # not in a closure: what an override keeps there, it keeps for a branch apart
+
+
 @pytest.mark.parametrize(
     "inputs", [{"negative": "softened"}, {"reach": "output", "negative": "softened", "blocks": "1"}]
 )
 @pytest.mark.parametrize("negative", [NEGATIVE, prompt(3, tokens=14)], ids=["together", "apart"])
 def test_what_an_earlier_override_is_told_fits_the_rows_it_gets(flux, inputs, negative):
-    """Also in the extra calls for a negative branch: of one condition, with that condition's kind and identity."""
-    told = []
+    """Also in the extra calls for a negative branch: of one condition, with that condition's kind and identity.
+
+    A longer reach calls it for all of a batch, as it may look at what else is there.
+    """
+    told.clear()
 
     def earlier(func, q, k, v, *args, **kwargs):
         options = kwargs["transformer_options"]
@@ -136,4 +142,5 @@ def test_what_an_earlier_override_is_told_fits_the_rows_it_gets(flux, inputs, ne
     for _, kinds, uuids in told:
         assert [identity[kind] for kind in kinds] == uuids
     calls_of = {kind: sum(kinds.count(kind) for _, kinds, _ in told) for kind in (0, 1)}
-    assert calls_of[0] > calls_of[1] == 6
+    whole = "reach" in inputs and negative is NEGATIVE
+    assert calls_of[0] > 6 and calls_of[1] == (calls_of[0] if whole else 6)
