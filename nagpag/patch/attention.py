@@ -65,7 +65,7 @@ def perturbed_attention(plan: Plan, forward: Forward, position: int, options: di
     before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
     visit.expect()
 
-    def attention(func, q, k, v, heads, *args, **kwargs):
+    def disturbed(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
         if visit.heard:
             return attend(q, k, v, heads, *args, **kwargs)
@@ -77,7 +77,7 @@ def perturbed_attention(plan: Plan, forward: Forward, position: int, options: di
             plus.copy_(torch.lerp(plus, minus, share))
         return z
 
-    return attention
+    return disturbed
 
 
 def _attention_before(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:

@@ -27,7 +27,9 @@ def outer_sample(plan: Plan) -> Callable:
 
     def wrapper(executor, *args, **kwargs):
         guider = executor.class_obj
-        run = attempt(lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error))
+        run = attempt(
+            lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error, anew=True)
+        )
         if run is None:
             return executor(*args, **kwargs)
         try:
@@ -156,13 +158,13 @@ def _free(forward: Forward) -> None:
         chunk.free()
 
 
-def _leave_sampling_alone(plan: Plan, error: Exception) -> None:
-    """Where not even the run is known."""
-    for call in plan.calls.values():
-        call.failed = True
-    if not plan.said:
+def _leave_sampling_alone(plan: Plan, error: Exception, anew: bool = False) -> None:
+    """Where not even the run is known. anew: a sampling begins, and nothing was said of it before."""
+    if anew or not plan.said:
         log.warning("NAG-PAG: sampling goes on without guidance: %s", words_of(error))
     plan.said.add(words_of(error))
+    for call in plan.calls.values():
+        call.failed = True
 
 
 def _leave_alone(run: Run, error: Exception) -> None:
