@@ -42,6 +42,7 @@ class Run:
     said; carried: there was one.
     differences: h⁻ − h⁺ at the merge, by condition and shape. seen: the conditions of the evaluation going on;
     repeated: those that one evaluation asked for more than once (tiles, windows), which can't be told apart.
+    unguarded: whether torch.compile would run what it compiled for other patches, so that it is left out.
     begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
     blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
@@ -62,6 +63,7 @@ class Run:
     differences: dict[Hashable, Tensor] = field(default_factory=dict)
     seen: set[Hashable] = field(default_factory=set)
     repeated: set[Hashable] = field(default_factory=set)
+    unguarded: bool = False
     begun: int = 0
     forwards: int = 0
     said: set[str] = field(default_factory=set)

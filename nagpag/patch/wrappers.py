@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -48,9 +49,26 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
     if plan.settings.carries_negative:
         add_conditions(plan, guider.conds)
     run = Run(Renewal(plan.settings.renew_every), _prompts(getattr(guider, "conds", {})))
+    run.unguarded = _is_unguarded(guider.model_options)
+    if run.unguarded:
+        log.warning(
+            "NAG-PAG: torch.compile is left out of this sampling. Its node (TorchCompileModel) does not look at what "
+            "patches a model: a step compiled for other guidance, or for none, would be run in this one's place."
+        )
     # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
     guider.model_options["transformer_options"][plan.run_key] = run
     return run
+
+
+def _is_unguarded(model_options: dict) -> bool:
+    """True where the host's wrapper compiles without guards on the transformer options, in which guidance travels."""
+    compiling = model_options.get("torch_compile_kwargs") or {}
+    return "guard_filter_fn" in (compiling.get("options") or {})
+
+
+def _compiling(run: Run) -> AbstractContextManager:
+    """Within it torch.compile is left out where it is unguarded."""
+    return torch.compiler.set_stance("force_eager") if run.unguarded else nullcontext()
 
 
 def _end_sampling(plan: Plan, run: Run, ended: str) -> None:
@@ -130,7 +148,8 @@ def apply_model(plan: Plan) -> Callable:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
         run, forward, options = begun
         try:
-            out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            with _compiling(run):
+                out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
         finally:
             attempt(lambda: _free(forward), lambda error: _leave_alone(run, error))
