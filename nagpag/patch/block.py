@@ -57,8 +57,8 @@ def _replacement(plan: Plan, position: int, earlier: Callable | None, enter: Ent
         attempt_in_block(plan, forward, visit, lambda: _leave(plan, forward, position, out))
         return out
 
-    # torch.compile keeps what it compiles by code, and a few versions of each. The position is compiled in, so each block
-    # has code of its own: with one for all, a dozen blocks would be a dozen versions.
+    # torch.compile keeps what it compiles by code, a few versions of each, and the position is compiled in: each block
+    # has code of its own, as with one for all a dozen blocks would be a dozen versions.
     replacement.__code__ = replacement.__code__.replace(co_name=f"replacement_{position}")
     return replacement
 

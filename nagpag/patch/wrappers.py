@@ -61,9 +61,13 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
 
 
 def _is_unguarded(model_options: dict) -> bool:
-    """True where the host's wrapper compiles without guards on the transformer options, in which guidance travels."""
+    """Whether the model may be compiled without guards on the transformer options, in which guidance travels.
+
+    The host's node hands torch.compile a filter among its options; torch takes it out of them, so that options of any
+    kind may have held one.
+    """
     compiling = model_options.get("torch_compile_kwargs") or {}
-    return "guard_filter_fn" in (compiling.get("options") or {})
+    return compiling.get("options") is not None
 
 
 def _compiling(run: Run) -> AbstractContextManager:
