@@ -36,9 +36,9 @@ def outer_sample(plan: Plan) -> Callable:
         try:
             samples = executor(*args, **kwargs)
         except BaseException as error:
-            _end_sampling(plan, run, ending(error))
+            _end_sampling(plan, run, error)
             raise
-        _end_sampling(plan, run, "")
+        _end_sampling(plan, run, None)
         return samples
 
     return wrapper
@@ -75,12 +75,12 @@ def _compiling(run: Run) -> AbstractContextManager:
     return torch.compiler.set_stance("force_eager") if run.unguarded else nullcontext()
 
 
-def _end_sampling(plan: Plan, run: Run, ended: str) -> None:
-    """Free and report. ended: how the sampling ended, in words, empty where it went well."""
+def _end_sampling(plan: Plan, run: Run, error: BaseException | None) -> None:
+    """Free and report. error: that which ended the sampling, None where it went well."""
 
     def end() -> None:
         run.free()
-        run.ended = ended
+        run.ended = "" if error is None else ending(error)
         run.complained |= bool(plan.said)
         report(plan, run)
 
@@ -150,9 +150,9 @@ def apply_model(plan: Plan) -> Callable:
         )
         if begun is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        run, forward, options = begun
+        run, forward, options, compiling = begun
         try:
-            with _compiling(run):
+            with compiling:
                 out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
         finally:
@@ -164,7 +164,7 @@ def apply_model(plan: Plan) -> Callable:
 
 def _begin_in_run(
     plan: Plan, model: Any, x: Tensor, given: dict, transformer_options: dict
-) -> tuple[Run, Forward, dict] | None:
+) -> tuple[Run, Forward, dict, AbstractContextManager] | None:
     # Without a run it is a forward outside of any sampling.
     run = transformer_options.get(plan.run_key) or Run(Renewal(plan.settings.renew_every))
     run.begun += 1
@@ -172,7 +172,10 @@ def _begin_in_run(
         return None
     begin = lambda: _begin(plan, run, model, x, given, transformer_options)  # noqa: E731
     forward = attempt(begin, lambda error: _leave_alone(run, error))
-    return None if forward is None else (run, forward, {**transformer_options, plan.forward_key: forward})
+    if forward is None:
+        return None
+    # The last comes last: torch.compile is left out from there on.
+    return run, forward, {**transformer_options, plan.forward_key: forward}, _compiling(run)
 
 
 def _free(forward: Forward) -> None:

@@ -183,6 +183,22 @@ def test_a_run_that_fails_says_so_and_raises(flux):
     assert not record.recordings[0].rows and "RuntimeError: halfway" in record.recordings[0].problems()[0]
 
 
+def test_a_run_that_fails_in_its_first_step_says_that_and_not_that_the_model_was_not_called(flux):
+    def fails(args, extra):
+        raise KeyError("made to fail")
+
+    broken = flux.clone()
+    broken.set_model_patch_replace(fails, "dit", "double_block", 0)
+    model, record = recorded(broken)
+    second = Record()
+    for one, kept in ((model, record), (guided(record_model(broken, second)), second)):
+        with pytest.raises(KeyError):
+            sample(one, POSITIVE)
+        first, why = kept.recordings[0].problems()
+        assert "sampling ended in an error" in first and "made to fail" in first
+        assert "not called" not in why and ("came to its end" in why or "made to fail" in why)
+
+
 EMPTY = [
     ({"scale": 0.0}, "scale is 0"),
     ({"blocks": "1:0"}, "every chosen block has scale 0"),
