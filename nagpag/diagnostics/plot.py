@@ -205,7 +205,7 @@ def _panel(axes: Axes, recording: Recording, title: str, name: str = "") -> None
 
 def _strength(axes: Axes, recording: Recording) -> None:
     _lines(axes, recording, "strength", BLUE)
-    axes.set_ylim(0, 1.15 * max(row.strength for row in recording.rows) or 1)
+    axes.set_ylim(0, 1.15 * max(_finite(recording.rows, "strength"), default=0) or 1)
     _panel(axes, recording, "strength in force (scale)")
 
 

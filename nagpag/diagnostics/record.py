@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,8 +124,7 @@ class Recording:
         return said + [mark + g.problem for mark, g in zip(marks, self.guidances, strict=True) if g.problem]
 
     def as_json(self) -> str:
-        """All numbers as JSON; what is not a number (a block whose tokens are all zero) is null."""
-        rows = [{name: _plain(value) for name, value in row._asdict().items()} for row in self.rows]
+        """All numbers as JSON; what is not finite (of a block whose tokens are all zero, a sigma) is null."""
         guidances = [{"settings": g.settings, "blocks": g.blocks, "problem": g.problem} for g in self.guidances]
         whole = {
             "state": self.state,
@@ -133,9 +132,9 @@ class Recording:
             "sigmas": self.schedule,
             "guidances": guidances,
             "problems": self.problems(),
-            "rows": rows,
+            "rows": [row._asdict() for row in self.rows],
         }
-        return json.dumps(whole, ensure_ascii=False, allow_nan=False)
+        return json.dumps(_plain(whole), ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(eq=False)
@@ -206,7 +205,12 @@ def _row(step: int, guidance: int, block: str, sigma: float, evaluations: list[t
     )
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
+    """The same as JSON can say it."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..blocks import block_name
+from ..patch.fallback import attempt, words_of
 from ..patch.forward import Forward
 from ..patch.plan import PLANS, RECORDINGS, Plan
 from ..patch.report import plan_summary, why_nothing
@@ -18,6 +20,8 @@ from ..patch.run import Run
 from .record import Evaluations, Guidance, Record, Recording
 
 KEY = "nag_pag_record"
+
+log = logging.getLogger("nag_pag_flux")
 
 
 def record_model(model: Any, record: Record) -> Any:
@@ -34,22 +38,37 @@ def record_runs(record: Record) -> Callable:
     """The OUTER_SAMPLE wrapper: each sampling run is a recording of its own."""
 
     def wrapper(executor, noise, latent_image, sampler, sigmas, *args, **kwargs):
-        options = executor.class_obj.model_options["transformer_options"]
-        reporter = Reporter(options.get(PLANS, ()), options)
-        # The guider's options are this run's own copy. A tuple, so that a second record finds the first.
-        options[RECORDINGS] = (*options.get(RECORDINGS, ()), reporter)
+        reporter = attempt(lambda: _begin(executor.class_obj), _complain)
+        if reporter is None:
+            return executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         try:
             samples = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         except comfy.model_management.InterruptProcessingException:
-            reporter.end(record, "interrupted", sigmas)
+            _close(reporter, record, "interrupted", sigmas)
             raise
         except BaseException as error:
-            reporter.end(record, f"{type(error).__name__}: {error}")
+            _close(reporter, record, words_of(error))
             raise
-        reporter.end(record, "finished", sigmas, samples)
+        _close(reporter, record, "finished", sigmas, samples)
         return samples
 
     return wrapper
+
+
+def _begin(guider: Any) -> Reporter:
+    options = guider.model_options["transformer_options"]
+    reporter = Reporter(options.get(PLANS, ()), options)
+    # The guider's options are this run's own copy. A tuple, so that a second record finds the first.
+    options[RECORDINGS] = (*options.get(RECORDINGS, ()), reporter)
+    return reporter
+
+
+def _close(reporter: Reporter, *args: Any) -> None:
+    attempt(lambda: reporter.end(*args), _complain)
+
+
+def _complain(error: Exception) -> None:
+    log.warning("NAG-PAG: nothing recorded of this sampling: %s", words_of(error))
 
 
 class Reporter:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..perturbation import negative_attention
 from ..settings import Settings
 from .fallback import attempt_in_block
-from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
+from .forward import NEGATIVE_MARK, Forward, Visit, options_of, rows_of
 from .merge import guide_heads_in_place, heads_in, noting
 from .plan import Plan
 
@@ -24,14 +24,15 @@ def with_attention(args: dict, attention: Callable) -> dict:
 
 def guided_attention(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
     """Attention whose picture rows, of the guided conditions, are guided away from the negative attention."""
-    before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
+    visit = forward.visits[position]
+    before = _attention_before(plan, forward, visit, options)
     guide = _guide_rows(plan, forward, position, options)
     visit.expect()
 
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
         z = attend(q, k, v, heads, *args, **kwargs)
-        guided = attempt_in_block(plan, forward, position, lambda: guide(attend, z, q, k, v, heads, kwargs))
+        guided = attempt_in_block(plan, forward, visit, lambda: guide(attend, z, q, k, v, heads, kwargs))
         return z if guided is None else guided
 
     return attention
@@ -53,7 +54,7 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
             own_kwargs = {**kwargs, **own_options}
             z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
             z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
-            guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, noting(forward, position, chunk, settings.tau))
+            guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, noting(forward, visit, chunk, settings.tau))
         return z
 
     return guide
@@ -64,10 +65,11 @@ def perturbed_attention(
 ) -> Callable:
     """Attention of a negative stream: (1 − u) Z⁺ + u Z⁻ for the picture in `rows` (SoftPAG, arXiv 2506.10978)."""
     settings, ranges, share = plan.settings, plan.chosen[position].heads, plan.perturbation(position)
-    before, visit = _attention_before(plan, forward, position, options), forward.visits[position]
+    visit = forward.visits[position]
+    before = _attention_before(plan, forward, visit, options)
     visit.expect()
 
-    def attention(func, q, k, v, heads, *args, **kwargs):
+    def disturbed(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
         if visit.heard:
             return attend(q, k, v, heads, *args, **kwargs)
@@ -80,15 +82,15 @@ def perturbed_attention(
                 plus[own].copy_(torch.lerp(plus[own], minus[own], share))
         return z
 
-    return attention
+    return disturbed
 
 
-def _attention_before(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+def _attention_before(plan: Plan, forward: Forward, visit: Visit, options: dict) -> Callable:
     """The attention that would run without this application: an earlier override, or the host's function."""
     earlier = options.get(OVERRIDE)
 
     def before(func, *args, **kwargs):
-        own = attempt_in_block(plan, forward, position, lambda: _options_before(options, kwargs))
+        own = attempt_in_block(plan, forward, visit, lambda: _options_before(options, kwargs))
         kwargs["transformer_options"] = options if own is None else own
         return earlier(func, *args, **kwargs) if earlier else func(*args, **kwargs)
 

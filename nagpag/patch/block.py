@@ -11,7 +11,7 @@ from typing import Any
 from .attention import guided_attention, with_attention
 from .branch import leave_block, merge_branch, run_double_block, run_single_block
 from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward, say_not_disturbed
-from .forward import NEGATIVE_MARK, Forward
+from .forward import NEGATIVE_MARK, Forward, Visit
 from .plan import Plan
 
 # Before a block: hears what it is told of the text, and runs the branch through it.
@@ -44,18 +44,22 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
 
 def _replacement(plan: Plan, position: int, earlier: Callable | None, enter: Enter) -> Callable:
     def replacement(args: dict, extra: dict) -> dict:
-        forward = _forward_here(plan, position, args, extra)
-        if forward is None:
+        found = _forward_here(plan, position, args, extra)
+        if found is None:
             return _what_was_there(earlier, args, extra)
+        forward, visit = found
         given = attempt_in_block(
-            plan, forward, position, lambda: _enter(plan, forward, position, args, extra, earlier, enter)
+            plan, forward, visit, lambda: _enter(plan, forward, position, args, extra, earlier, enter)
         )
         if given is None:
             return _what_was_there(earlier, args, extra)
         out = _what_was_there(earlier, *given)
-        attempt_in_block(plan, forward, position, lambda: _leave(plan, forward, position, out))
+        attempt_in_block(plan, forward, visit, lambda: _leave(plan, forward, position, out))
         return out
 
+    # torch.compile keeps what it compiles by code, a few versions of each, and the position is compiled in: each block
+    # has code of its own, as with one for all a dozen blocks would be a dozen versions.
+    replacement.__code__ = replacement.__code__.replace(co_name=f"replacement_{position}")
     return replacement
 
 
@@ -63,14 +67,14 @@ def _what_was_there(earlier: Callable | None, args: dict, extra: dict) -> dict:
     return earlier(args, extra) if earlier else extra["original_block"](args)
 
 
-def _forward_here(plan: Plan, position: int, args: dict, extra: dict) -> Forward | None:
-    """This application's forward, where it has something to do in this block."""
+def _forward_here(plan: Plan, position: int, args: dict, extra: dict) -> tuple[Forward, Visit] | None:
+    """This application's forward, and what it leaves behind here, where it has something to do in this block."""
     return attempt(
         lambda: _forward_of(plan, position, args, extra), lambda error: give_up_without_forward(plan, position, error)
     )
 
 
-def _forward_of(plan: Plan, position: int, args: dict, extra: dict) -> Forward | None:
+def _forward_of(plan: Plan, position: int, args: dict, extra: dict) -> tuple[Forward, Visit] | None:
     call = plan.calls[position]
     if call.failed:
         return None
@@ -83,7 +87,7 @@ def _forward_of(plan: Plan, position: int, args: dict, extra: dict) -> Forward |
     forward = options[plan.forward_key]
     visit = forward.visits[position]
     visit.reached = True
-    return forward if forward.chunks and not visit.failed else None
+    return (forward, visit) if forward.chunks and not visit.failed else None
 
 
 def _options(plan: Plan, args: dict, extra: dict) -> dict | None:

@@ -228,7 +228,7 @@ def merge_branch(plan: Plan, forward: Forward, position: int, stream: Tensor, pi
             continue  # the branch never began in this forward
         # One axis of heads: the norms run over the token's whole hidden state.
         z_pos, z_neg = h_pos.unsqueeze(2), h_neg.unsqueeze(2)
-        note = noting(forward, position, chunk, plan.settings.tau)
+        note = noting(forward, forward.visits[position], chunk, plan.settings.tau)
         guide_in_place(z_pos, z_neg, scale, plan.settings, note)
         chunk.end_branch()
 

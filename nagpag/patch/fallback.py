@@ -10,7 +10,7 @@ import comfy.model_management
 import torch
 
 from ..blocks import block_name
-from .forward import Forward
+from .forward import Forward, Visit
 from .plan import Plan
 
 log = logging.getLogger("nag_pag_flux")
@@ -38,11 +38,11 @@ def words_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def attempt_in_block(plan: Plan, forward: Forward, position: int, work: Callable[[], T]) -> T | None:
+def attempt_in_block(plan: Plan, forward: Forward, visit: Visit, work: Callable[[], T]) -> T | None:
     """Do a piece of guidance; where it fails, go on without guidance here, and say so once. None where it failed."""
     return attempt(
-        lambda: None if forward.visits[position].failed else work(),
-        lambda error: _give_up(plan, forward, position, error),
+        lambda: None if visit.failed else work(),
+        lambda error: _give_up(plan, forward, visit.position, error),
     )
 
 

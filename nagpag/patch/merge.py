@@ -11,7 +11,7 @@ from ..blocks import Range
 from ..guidance import guide
 from ..measure import measure
 from ..settings import Settings
-from .forward import Chunk, Forward, Merge
+from .forward import Chunk, Forward, Merge, Visit
 
 # Statistics for the log line look at this many tokens of each picture at most: enough for a mean, and free.
 SAMPLED_TOKENS = 256
@@ -53,15 +53,14 @@ def guide_in_place(z_pos: Tensor, z_neg: Tensor, scale: float | Tensor, settings
     z_pos.copy_(guided)
 
 
-def noting(forward: Forward, position: int, chunk: Chunk, tau: float) -> Note:
+def noting(forward: Forward, visit: Visit, chunk: Chunk, tau: float) -> Note:
     """What takes down a guided merge: all that a record wants, or only the log line's two numbers."""
-    visit = forward.visits[position]
 
     def note(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor) -> None:
         if forward.recorded:
             numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
             reused, first = chunk.difference is not None, chunk is forward.chunks[0]
-            visit.merges = (*visit.merges, Merge(position, reused, first, numbers, moved))
+            visit.merges = (*visit.merges, Merge(visit.position, reused, first, numbers, moved))
         else:
             visit.statistics = (*visit.statistics, _sampled(z_pos, z, ratio, tau))
         visit.guided = True

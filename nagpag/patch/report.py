@@ -103,7 +103,7 @@ def ending(error: BaseException) -> str:
 
 def report(plan: Plan, run: Run) -> None:
     """One line that says what was guided, and a warning for needed blocks that the model never called."""
-    if not run.ended and run.forwards:
+    if not run.ended and run.forwards and not run.complained:
         _warn_unreached(plan, run)
     if plan.settings.carries_negative and run.forwards and not run.heard_negative:
         say_no_negative(plan.settings)
@@ -178,6 +178,8 @@ def _numbers(tensors: list[Tensor]) -> list:
 
 
 def _means(run: Run) -> str:
+    if not run.statistics:
+        return "change not measured"
     pairs = _numbers(run.statistics)
     change, limited = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     return f"mean change {change:.1%}, {limited:.0%} of tokens at the limit"

@@ -54,6 +54,7 @@ class Run:
     in the evaluation going on; tiled: what comes in tiles, which can't be told apart; untold: forwards that had to
     compute their branch for that reason; shape: of the latent that the sampler has, (height, width). copies:
     what other patches keep, for each negative stream, by its conditions.
+    unguarded: whether torch.compile would run what it compiled for other patches, so that it is left out.
     begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
     blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
@@ -79,6 +80,7 @@ class Run:
     tiled: set[Hashable] = field(default_factory=set)
     untold: int = 0
     copies: dict[Hashable, Copies] = field(default_factory=dict)
+    unguarded: bool = False
     begun: int = 0
     forwards: int = 0
     said: set[str] = field(default_factory=set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -29,15 +30,17 @@ def outer_sample(plan: Plan) -> Callable:
 
     def wrapper(executor, *args, **kwargs):
         guider = executor.class_obj
-        run = attempt(lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error))
+        run = attempt(
+            lambda: _begin_sampling(plan, guider), lambda error: _leave_sampling_alone(plan, error, anew=True)
+        )
         if run is None:
             return executor(*args, **kwargs)
         try:
             samples = executor(*args, **kwargs)
         except BaseException as error:
-            _end_sampling(plan, run, ending(error))
+            _end_sampling(plan, run, error)
             raise
-        _end_sampling(plan, run, "")
+        _end_sampling(plan, run, None)
         return samples
 
     return wrapper
@@ -48,17 +51,38 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
     if plan.settings.carries_negative:
         add_conditions(plan, guider.conds)
     run = Run(_prompts(getattr(guider, "conds", {})))
+    run.unguarded = _is_unguarded(guider.model_options)
+    if run.unguarded:
+        log.warning(
+            "NAG-PAG: torch.compile is left out of this sampling. Its node (TorchCompileModel) does not look at what "
+            "patches a model: a step compiled for other guidance, or for none, would be run in this one's place."
+        )
     # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
     guider.model_options["transformer_options"][plan.run_key] = run
     return run
 
 
-def _end_sampling(plan: Plan, run: Run, ended: str) -> None:
-    """Free and report. ended: how the sampling ended, in words, empty where it went well."""
+def _is_unguarded(model_options: dict) -> bool:
+    """Whether the model may be compiled without guards on the transformer options, in which guidance travels.
+
+    The host's node hands torch.compile a filter among its options; torch takes it out of them, so that options of any
+    kind may have held one.
+    """
+    compiling = model_options.get("torch_compile_kwargs") or {}
+    return compiling.get("options") is not None
+
+
+def _compiling(run: Run) -> AbstractContextManager:
+    """Within it torch.compile is left out where it is unguarded."""
+    return torch.compiler.set_stance("force_eager") if run.unguarded else nullcontext()
+
+
+def _end_sampling(plan: Plan, run: Run, error: BaseException | None) -> None:
+    """Free and report. error: that which ended the sampling, None where it went well."""
 
     def end() -> None:
         run.free()
-        run.ended = ended
+        run.ended = "" if error is None else ending(error)
         run.complained |= bool(plan.said)
         report(plan, run)
 
@@ -129,9 +153,10 @@ def apply_model(plan: Plan) -> Callable:
         )
         if begun is None:
             return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
-        run, forward, options = begun
+        run, forward, options, compiling = begun
         try:
-            out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+            with compiling:
+                out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
             attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
         finally:
             attempt(lambda: _free(forward), lambda error: _leave_alone(run, error))
@@ -142,7 +167,7 @@ def apply_model(plan: Plan) -> Callable:
 
 def _begin_in_run(
     plan: Plan, model: Any, x: Tensor, given: dict, transformer_options: dict
-) -> tuple[Run, Forward, dict] | None:
+) -> tuple[Run, Forward, dict, AbstractContextManager] | None:
     # Without a run it is a forward outside of any sampling.
     run = transformer_options.get(plan.run_key) or Run()
     run.begun += 1
@@ -157,7 +182,8 @@ def _begin_in_run(
     if others and run.negative is not None:
         through = through_post_input(forward, model.diffusion_model, others, lambda error: _leave_alone(run, error))
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
-    return run, forward, options
+    # The last comes last: torch.compile is left out from there on.
+    return run, forward, options, _compiling(run)
 
 
 def _free(forward: Forward) -> None:
@@ -166,13 +192,13 @@ def _free(forward: Forward) -> None:
         chunk.free()
 
 
-def _leave_sampling_alone(plan: Plan, error: Exception) -> None:
-    """Where not even the run is known."""
-    for call in plan.calls.values():
-        call.failed = True
-    if not plan.said:
+def _leave_sampling_alone(plan: Plan, error: Exception, anew: bool = False) -> None:
+    """Where not even the run is known. anew: a sampling begins, and nothing was said of it before."""
+    if anew or not plan.said:
         log.warning("NAG-PAG: sampling goes on without guidance: %s", words_of(error))
     plan.said.add(words_of(error))
+    for call in plan.calls.values():
+        call.failed = True
 
 
 def _leave_alone(run: Run, error: Exception) -> None:

@@ -1,5 +1,9 @@
 """torch.compile by the host's own wrapper: same picture, no graph break and no recompile beyond the plain model's."""
 
+import logging
+import re
+from collections import Counter
+
 import comfy.ldm.flux.math
 import pytest
 import torch
@@ -108,3 +112,62 @@ def test_a_recorded_model_is_one_graph(flux, inputs):
     assert graphs_and_breaks() == (1, {})
     for one, other in zip(ours.recordings[0].rows, expected.recordings[0].rows, strict=True):
         assert one[:6] == other[:6] and one[6:11] == pytest.approx(other[6:11], rel=1e-3, abs=1e-3)
+
+
+# --- as the host's own node compiles, and beside what breaks the graph ---
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"start_percent": 0.3, "end_percent": 0.7},
+        {"reach": "double blocks", "blocks": "1", "renew_every": 2},
+    ],
+    ids=["window", "renewal"],
+)
+def test_the_hosts_node_draws_what_is_asked_for(flux, inputs, caplog):
+    """It has no guards on what patches a model: no step compiled for another model, or another step, is run."""
+    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+
+    def compiled_as_its_node_does(model):
+        model = model.clone()
+        set_torch_compile_wrapper(model, backend="eager", options={"guard_filter_fn": skip_torch_compile_dict})
+        return model
+
+    plain = sample(flux, POSITIVE, steps=4)
+    for model in (guided(flux, **inputs), flux, guided(flux, **inputs, scale=1.0)):
+        caplog.clear()
+        expected = sample(model, POSITIVE, steps=4)
+        ours = sample(compiled_as_its_node_does(model), POSITIVE, steps=4)
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+        said = [r.getMessage() for r in caplog.records if r.name == "nag_pag_flux" and r.levelname == "WARNING"]
+        assert len(said) == (model is not flux) and all("torch.compile is left out" in one for one in said)
+    assert not torch.equal(expected, plain)
+
+
+def test_blocks_that_break_the_graph_are_no_versions_of_one(flux, monkeypatch):
+    """Where each block is compiled by itself (EasyCache, block caches) one more is no version more of our code."""
+    versions, of_host = Counter(), Counter()
+
+    class Counting(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Recompiling function (\w+) in (\S+):\d+", record.getMessage())
+            if found:
+                (versions if "nagpag" in found[2] else of_host)[found[1]] += 1
+
+    def breaks(*args, **kwargs):
+        torch._dynamo.graph_break()
+        return attention_pytorch(*args, **kwargs)
+
+    monkeypatch.setattr(comfy.ldm.flux.math, "optimized_attention", breaks)
+    torch._logging.set_logs(recompiles=True)
+    logger, handler = logging.getLogger("torch._dynamo.guards.__recompiles"), Counting()
+    logger.addHandler(handler)
+    try:
+        ours = sample(compiled(guided(flux, blocks="0-3")), POSITIVE, steps=2, size=(1, 4, 4))
+    finally:
+        logger.removeHandler(handler)
+        torch._logging.set_logs()
+    expected = sample(guided(flux, blocks="0-3"), POSITIVE, steps=2, size=(1, 4, 4))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    assert of_host and max(versions.values(), default=0) <= 1, versions

@@ -4,30 +4,47 @@ A fault at every line: a trace raises at the line's first run, in a sampling of 
 that do nothing but call, by name, what may fail or what was there before.
 """
 
+import ast
 import logging
+import re
 import sys
 from pathlib import Path
 
+import comfy.model_management
 import nag_pag_flux.nagpag
 import pytest
 import torch
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from sampling import guided, prompt, sample
 
 POSITIVE, NEGATIVE = prompt(1), prompt(2, tokens=14)
 PACK = Path(nag_pag_flux.nagpag.__file__).parent
-FILES = {str(path) for path in (*PACK.glob("patch/*.py"), *PACK.glob("*.py"))}
+HOOKS = [*PACK.glob("patch/*.py"), PACK / "diagnostics/record.py", PACK / "diagnostics/recording.py"]
+# What is only called by those: the maths, and what was asked for. A fault at the first line of each function will do.
+CALLED = {str(path) for path in PACK.glob("*.py")}
+FILES = {str(path) for path in HOOKS} | CALLED
 # The fallback itself, and what does nothing but call by name.
-PASS_ON = {"attempt", "attempt_in_block", "_forward_here", "replacement", "attention", "before", "_what_was_there"}
-HOOKS = {"wrapper"}
-BELONGS_TO_THE_SAMPLING = {"wrappers.py", "report.py", "run.py", "plan.py"}
+PASS_ON = {
+    "attempt",
+    "attempt_in_block",
+    "_attempt_in_run",
+    "_forward_here",
+    "_what_was_there",
+    "_end_sampling",
+    "_close",
+}
+# These are given to the host, and pass on what it gave.
+GIVEN = {"replacement", "attention", "before", "wrapper"}
 
 SAMPLED = {"steps": 1, "size": (1, 4, 4)}
 CASES = {
     "attention": {"blocks": "1[0]", "negative": "softened", "temperature": 2.0},
-    "attention, identity + text": {"blocks": "1", "negative": "identity + text", "schedule": "linear fade-in"},
+    "attention, identity + text": {"blocks": "1", "negative": "identity + text", "schedule": "linear fade-out"},
     "output": {"blocks": "1", "reach": "output", "renew_every": 2, "start_percent": 0.0, "end_percent": 0.9},
     "negative prompt": {"blocks": "s0", "reach": "output", "renew_every": 1, "negative_prompt": "sampler's"},
 }
+RECORDED = ("attention", "output")
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +56,7 @@ class Tracer:
     """Notes each line of ours when it is first run, and raises at one of them."""
 
     def __init__(self, at=None, error=None):
-        self.at, self.error, self.lines = at, error, {}
+        self.at, self.error, self.places = at, error, set()
 
     def __enter__(self):
         sys.settrace(self.called)
@@ -50,14 +67,15 @@ class Tracer:
 
     def called(self, frame, event, arg):
         code = frame.f_code
-        if code.co_filename not in FILES or code.co_name in PASS_ON | HOOKS:
+        if code.co_filename not in FILES or re.sub(r"_\d+$", "", code.co_name) in PASS_ON | GIVEN:
             return None
         return self.line
 
     def line(self, frame, event, arg):
-        place = frame.f_code.co_filename, frame.f_lineno
-        if event == "line" and place not in self.lines:
-            self.lines[place] = frame.f_code.co_name
+        code = frame.f_code
+        place = code.co_filename, None if code.co_filename in CALLED else frame.f_lineno, code.co_name
+        if event == "line" and place not in self.places:
+            self.places.add(place)
             if place == self.at:
                 raise self.error
         return self.line
@@ -71,6 +89,20 @@ def warnings(caplog):
     return [r.getMessage() for r in caplog.records if r.name == "nag_pag_flux" and r.levelno == logging.WARNING]
 
 
+def test_what_is_left_out_only_calls_by_name():
+    """Beside what it does within `attempt` there is no look-up in it but of what the host calls the block."""
+    found, look_ups = set(), set()
+    for path in HOOKS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name in PASS_ON | GIVEN:
+                found.add(node.name)
+                inner = {id(part) for f in ast.walk(node) if isinstance(f, ast.Lambda) for part in ast.walk(f)}
+                parts = [part for statement in node.body for part in ast.walk(statement)]
+                look_ups |= {ast.unparse(p) for p in parts if isinstance(p, ast.Subscript) and id(p) not in inner}
+    assert found == PASS_ON | GIVEN
+    assert look_ups == {"extra['original_block']", "kwargs['transformer_options']"}
+
+
 @pytest.fixture(scope="module")
 def seen():
     """The lines that an earlier case has been through."""
@@ -80,24 +112,46 @@ def seen():
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_at_any_line_costs_guidance_and_no_more(flux, caplog, seen, case):
     model, plain = guided(flux, **CASES[case]), run(flux)
+    model = record_model(model, Record()) if case in RECORDED else model
     with Tracer() as tracer:
         whole = run(model)
     assert not warnings(caplog) and not torch.equal(whole, plain)
-    lines = {place: name for place, name in tracer.lines.items() if place not in seen}
-    seen |= set(lines)
-    assert len(lines) > 10
+    places = tracer.places - seen
+    seen |= places
+    assert len(places) > 10
     wrong = {}
-    for (path, number), name in lines.items():
+    for place in places:
         caplog.clear()
-        with Tracer((path, number), ArithmeticError("made to fail")) as tracer:
-            out = run(model)
-        at, said = f"{Path(path).name}:{number} in {name}", warnings(caplog)
-        # What comes after the forward can cost the words about it alone.
-        allowed = [plain, whole] if Path(path).name in BELONGS_TO_THE_SAMPLING else [plain]
-        if not any(torch.equal(out, one) for one in allowed):
-            wrong[at] = "another picture"
-        if len(said) != 1 or "made to fail" not in said[0]:
+        with Tracer(place, ArithmeticError("made to fail")):
+            try:
+                out = run(model)
+            except ArithmeticError:
+                out = None
+        at, said = f"{Path(place[0]).name}:{place[1]} in {place[2]}", warnings(caplog)
+        # Guided where it happens after the deed.
+        if out is None or not (torch.equal(out, plain) or torch.equal(out, whole)):
+            wrong[at] = "no picture" if out is None else "another picture"
+        elif len(said) != 1 or "made to fail" not in said[0]:
             wrong[at] = said
     assert wrong == {}
     caplog.clear()
     assert torch.equal(run(model), whole) and not warnings(caplog)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.cuda.OutOfMemoryError("CUDA out of memory"), comfy.model_management.InterruptProcessingException()],
+    ids=lambda error: type(error).__name__,
+)
+def test_out_of_memory_and_interrupts_pass_at_every_function(flux, error):
+    """At one line of each function that is run inside a sampling."""
+    model = guided(flux, **CASES["negative prompt"])
+    with Tracer() as tracer:
+        run(model)
+    first = {}
+    for path, number, name in sorted(tracer.places, key=str):
+        first.setdefault((path, name), (path, number, name))
+    assert len(first) > 30
+    for place in first.values():
+        with Tracer(place, error), pytest.raises(type(error)):
+            run(model)

@@ -3,6 +3,7 @@
 import copy
 import logging
 
+import comfy.k_diffusion.sampling
 import comfy.model_management
 import pytest
 import torch
@@ -134,6 +135,43 @@ def test_an_interrupted_run_says_so(flux, caplog):
     assert "stopped early" in messages(caplog)[0]
 
 
+def broken_block(args, extra):
+    raise KeyError("made to fail")
+
+
+def broken_sampler(model, x, sigmas, **kwargs):
+    raise KeyError("made to fail")
+
+
+def test_a_sampling_that_ends_in_an_error_says_so(flux, caplog):
+    """At the first step, in a block of another patch; in the sampler, before any step; after two steps."""
+    model = flux.clone()
+    model.set_model_patch_replace(broken_block, "dit", "double_block", 0)
+    with pytest.raises(KeyError):
+        sample(guided(model), POSITIVE)
+    assert messages(caplog) == ["NAG-PAG guided nothing: the sampling ended in an error, KeyError: 'made to fail'."]
+    caplog.clear()
+    with pytest.raises(KeyError), pytest.MonkeyPatch.context() as broken:
+        broken.setattr(comfy.k_diffusion.sampling, "sample_euler", broken_sampler)
+        sample(guided(flux), POSITIVE)
+    assert messages(caplog) == [
+        "NAG-PAG guided nothing: the model was not called: the sampling ended in an error, KeyError: 'made to fail'."
+    ]
+    caplog.clear()
+    with pytest.raises(KeyError):
+        sample(guided(flux), POSITIVE, callback=lambda step, *args: step or broken_block(None, None))
+    (line,) = messages(caplog)
+    assert "stopped early, as the sampling ended in an error, KeyError: 'made to fail' (scale" in line
+    assert not messages(caplog, logging.WARNING)
+
+
+def test_the_same_error_in_several_blocks_is_said_once(flux, caplog, monkeypatch):
+    monkeypatch.setattr(merge, "guide", lambda *args: 1 / 0)
+    assert torch.equal(sample(guided(flux), POSITIVE), sample(flux, POSITIVE))
+    (warning,) = messages(caplog, logging.WARNING)
+    assert "double block 1 goes on without guidance" in warning
+
+
 def test_a_block_taken_by_a_later_node_is_a_warning(flux, caplog):
     model = guided(flux)
     model.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 2)
@@ -179,6 +217,7 @@ def test_an_error_inside_guidance_falls_back_for_that_block_with_one_warning(flu
     (warning,) = messages(caplog, logging.WARNING)
     assert "double block 2 goes on without guidance from sigma 1 on: RuntimeError: made to fail" in warning
     assert messages(caplog)[0].startswith("NAG-PAG guided double blocks 1: 3 steps")
+    assert messages(caplog)[0].endswith(" double block 2 failed, as said above.")
 
 
 def test_a_failure_at_the_last_step_does_not_hide_what_was_guided(flux, caplog, monkeypatch):

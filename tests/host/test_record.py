@@ -3,12 +3,14 @@
 import contextlib
 import gc
 import json
+import warnings
 
 import comfy.ldm.flux.layers as layers
 import comfy.model_management
 import pytest
 import torch
-from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Record
+from nag_pag_flux.nagpag.diagnostics.plot import draw
+from nag_pag_flux.nagpag.diagnostics.record import KEPT_RUNS, Guidance, Record, Recording, Row
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from oracle import guided_tokens
 from sampling import guided, picture_tokens, prompt, sample
@@ -181,6 +183,22 @@ def test_a_run_that_fails_says_so_and_raises(flux):
     assert not record.recordings[0].rows and "RuntimeError: halfway" in record.recordings[0].problems()[0]
 
 
+def test_a_run_that_fails_in_its_first_step_says_that_and_not_that_the_model_was_not_called(flux):
+    def fails(args, extra):
+        raise KeyError("made to fail")
+
+    broken = flux.clone()
+    broken.set_model_patch_replace(fails, "dit", "double_block", 0)
+    model, record = recorded(broken)
+    second = Record()
+    for one, kept in ((model, record), (guided(record_model(broken, second)), second)):
+        with pytest.raises(KeyError):
+            sample(one, POSITIVE)
+        first, why = kept.recordings[0].problems()
+        assert "sampling ended in an error" in first and "made to fail" in first
+        assert "not called" not in why and ("came to its end" in why or "made to fail" in why)
+
+
 EMPTY = [
     ({"scale": 0.0}, "scale is 0"),
     ({"blocks": "1:0"}, "every chosen block has scale 0"),
@@ -221,3 +239,47 @@ def test_the_json_has_every_number(flux):
     assert whole["state"] == "finished" and whole["steps"] == 2 and len(whole["sigmas"]) == 3
     assert whole["guidances"][0]["settings"]["scale"] == 3.0
     assert [row["step"] for row in whole["rows"]] == [1, 2] and set(NUMBERS) < set(whole["rows"][0])
+
+
+def no_constant(name):
+    raise ValueError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf"), 0.0])
+@pytest.mark.parametrize(
+    "inputs", [{"blocks": "1"}, {"blocks": "1", "schedule": "bell", "start_percent": 0.1}], ids=str
+)
+def test_sigmas_that_are_no_numbers_are_null(flux, odd, inputs):
+    model, record = recorded(flux, **inputs)
+    sample(model, POSITIVE, sigmas=torch.tensor([1.0, odd, 0.5, 0.0]))
+    (recording,) = record.recordings
+    whole = json.loads(recording.as_json(), parse_constant=no_constant)
+    assert whole["sigmas"] == [1.0, odd if odd == 0 else None, 0.5, 0.0] and whole["steps"] == 3
+    assert draw(recording).shape == (960, 1280, 3)
+
+
+def test_whatever_is_kept_is_json():
+    """Infinities and what is no number, in every place that holds one."""
+    nan, inf = float("nan"), float("inf")
+    row = Row(1, inf, 0, "double block 1", nan, "computed", nan, inf, -inf, nan, inf, evaluations=1)
+    guidance = Guidance("", {"scale": nan, "nested": [inf, {"x": (nan, 1.5)}]}, ("double block 1",))
+    recording = Recording(
+        "finished", [inf, nan, 0.0], [guidance], [row], {(0, "double block 1"): torch.full((2, 2), inf)}
+    )
+    whole = json.loads(recording.as_json(), parse_constant=no_constant)
+    assert whole["sigmas"] == [None, None, 0.0]
+    assert whole["guidances"][0]["settings"] == {"scale": None, "nested": [None, {"x": [None, 1.5]}]}
+    assert {name for name, value in whole["rows"][0].items() if value is None} == {"sigma", "strength", *NUMBERS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw(recording).shape == (960, 1280, 3)
+
+
+def test_a_model_that_gives_no_numbers_is_recorded(flux):
+    """Its latent is all nan: the picture is lost by the model, and the record says what it can."""
+    model, record = recorded(flux, blocks="1")
+    samples = sample(model, [[prompt(1)[0][0] * float("nan"), prompt(1)[0][1]]], steps=2)
+    assert torch.isnan(samples).all()
+    whole = json.loads(record.recordings[0].as_json(), parse_constant=no_constant)
+    assert all(row["ratio"] is None for row in whole["rows"]) and len(whole["rows"]) == 2
+    assert draw(*record.of(samples)).shape == (960, 1280, 3)
