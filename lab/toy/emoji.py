@@ -172,12 +172,17 @@ def _placed(parts: list[int], told: tuple[str, ...], generator: torch.Generator)
     shift, down, share = torch.rand(3, generator=generator).tolist()
     low, high = SIZES[SIZE_NAMES[size]]
     side = low + (high - low) * share
-    far = SIZE / 2 - side / 2 - MARGIN  # of the centre from the picture's middle
-    x, y = (
-        SIZE / 2 + far * way + JITTER * (2 * by - 1)
-        for way, by in zip(PLACES[PLACE_NAMES[place]], (shift, down), strict=True)
+    x, y = centre(place, side)
+    return Scene(
+        concept, vendor, place, size, ground, x + JITTER * (2 * shift - 1), y + JITTER * (2 * down - 1), side, told
     )
-    return Scene(concept, vendor, place, size, ground, x, y, side, told)
+
+
+def centre(place: int, side: float) -> tuple[float, float]:
+    """Where the centre of an emoji lies whose longer side is so long, before it is moved by chance; x, y in pixels."""
+    far = SIZE / 2 - side / 2 - MARGIN  # from the picture's middle
+    right, down = PLACES[PLACE_NAMES[place]]
+    return SIZE / 2 + far * right, SIZE / 2 + far * down
 
 
 # --- pictures ---
