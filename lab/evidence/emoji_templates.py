@@ -1,4 +1,4 @@
-"""A judge of emoji in small pictures that learns nothing: which vendor's drawing, laid where, explains the picture best.
+"""A judge of emoji that learns nothing: which vendor's drawing, laid where, explains a small picture best.
 
 It knows nothing of the CNN. Each drawing is laid on the ground's colour at every place in both sizes, and moved a
 little; what counts is the share of the picture's deviation from its ground that it explains, pixels and edges together.
