@@ -31,7 +31,7 @@ class Recipe:
 
     scenes: int = 16_000
     seed: int = 2_000  # of scenes, weights and batches; the models learn from 1,000 on, evidence asks from 3,000 on
-    steps: int = 2_400
+    steps: int = 2_000
     batch: int = 128
     rate: float = 3e-3
 

@@ -81,8 +81,9 @@ class Lessons:
         kind = self.below(20, n)
         empty, bent, spoilt = kind == 0, (kind > 9) & (kind < 14), kind > 13
         pixels = self.uniform(n, high=3.0) * bent
-        layers = torch.where(spoilt[:, None, None, None], self.spoil(clean, other), self.bend(clean, pixels))
-        layers = layers * ~empty[:, None, None, None]
+        layers = clean * ~empty[:, None, None, None]
+        layers[spoilt] = self.spoil(clean[spoilt], other[spoilt])
+        layers[bent] = self.bend(clean[bent], pixels[bent])
         truth = {name: part[rows].clone() for name, part in self.parts.items()}
         truth["ground"] = self.below(len(_GROUNDS), n)
         colors = _GROUNDS[truth["ground"]] + 0.03 * self.normal(n, 3)
@@ -167,12 +168,13 @@ class Lessons:
 
     def ruin(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """One in twelve blurred or drowned in noise beyond knowing; and which, (n,)."""
-        n = len(pictures)
-        kind = self.below(24, n)
-        flat = blurred(blurred(blurred(pictures, 5), 5))
-        noisy = (pictures + self.uniform(n, 1, 1, 1, low=0.3, high=0.6) * self.normal(*pictures.shape)).clamp(0, 1)
-        changed = torch.where((kind == 0)[:, None, None, None], flat, pictures)
-        return torch.where((kind == 1)[:, None, None, None], noisy, changed), kind < 2
+        kind = self.below(24, len(pictures))
+        flat, noisy = pictures[kind == 0], pictures[kind == 1]
+        pictures = pictures.clone()
+        pictures[kind == 0] = blurred(blurred(blurred(flat, 5), 5))
+        strength = self.uniform(len(noisy), 1, 1, 1, low=0.3, high=0.6)
+        pictures[kind == 1] = (noisy + strength * self.normal(*noisy.shape)).clamp(0, 1)
+        return pictures, kind < 2
 
 
 def _middles(layers: Tensor) -> Tensor:

@@ -124,8 +124,12 @@ class _Drawn:
 @cache
 def _drawn(size: int, edges: bool) -> _Drawn:
     centre, side = _centres(size)[0], _middle_side(size)
-    drawings = [(concept, vendor) for concept in range(len(emoji.CONCEPTS)) for vendor in range(len(emoji.VENDORS))]
-    scenes = [emoji.Scene(*drawing, 0, size, 0, *(4 * centre).tolist(), 4 * side) for drawing in drawings]
+    x, y = (4 * centre).tolist()
+    scenes = [
+        emoji.Scene(concept, vendor, 0, size, 0, x, y, 4 * side)
+        for concept in range(len(emoji.CONCEPTS))
+        for vendor in range(len(emoji.VENDORS))
+    ]
     parts = [scenes[i : i + 64] for i in range(0, len(scenes), 64)]
     layers = torch.cat([functional.avg_pool2d(emoji.render_layers(part), 4) for part in parts])
     features = _features(windows(layers, centre.expand(len(layers), 1, 2), side)[:, 0], edges)

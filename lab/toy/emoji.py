@@ -169,13 +169,11 @@ def random_scenes(count: int, generator: torch.Generator, new: bool = False, lef
 
 def _placed(parts: list[int], told: tuple[str, ...], generator: torch.Generator) -> Scene:
     concept, vendor, place, size, ground = parts
-    shift, down, share = torch.rand(3, generator=generator).tolist()
+    share, *moves = torch.rand(3, generator=generator).tolist()
     low, high = SIZES[SIZE_NAMES[size]]
     side = low + (high - low) * share
-    x, y = centre(place, side)
-    return Scene(
-        concept, vendor, place, size, ground, x + JITTER * (2 * shift - 1), y + JITTER * (2 * down - 1), side, told
-    )
+    x, y = (middle + JITTER * (2 * move - 1) for middle, move in zip(centre(place, side), moves, strict=True))
+    return Scene(concept, vendor, place, size, ground, x, y, side, told)
 
 
 def centre(place: int, side: float) -> tuple[float, float]:

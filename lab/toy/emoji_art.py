@@ -1,7 +1,7 @@
 """Emoji as four vendors draw them: fetched from the package registries, rasterised once, kept in the cache.
 
 Nothing of it is committed. Each set of drawings has its own licence (`SETS`); pictures that show OpenMoji's are to be
-shared under its terms, and Twemoji's and OpenMoji's want their authors named: `credits` says so in words.
+shared under its terms, and Twemoji's and OpenMoji's want their authors named: `attribution` says so in words.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ ToPng = Callable[[str, int], bytes]  # an SVG, and how many pixels on a side; a 
 _BOX = re.compile(r'viewBox="([^"]*)"')
 
 
-def credits() -> str:
+def attribution() -> str:
     """Whose drawings they are and under which licences, for every page that shows some."""
     named = (f"{one.author}, {one.licence}, {one.source}" for one in SETS.values())
     return f"Emoji drawings, made smaller and put on grounds of one colour: {'; '.join(named)}."
