@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..toy import emoji
 from . import emoji_judges
-from .emoji_lessons import BROKEN, SIDE, Lessons, blurred
+from .emoji_lessons import BROKEN, SIDE, Lessons, blurred, layers_of, on_grounds
 
 COUNT, SEED = 512, 2_500  # of scenes that nothing was trained on or calibrated with
 SHOWN = 12  # of each kind on the sheet
@@ -33,7 +33,7 @@ def spoilt(asked: Scenes) -> dict[str, Tensor]:
     noise = torch.randn(pictures.shape, generator=generator)
     other = emoji_judges.real_pictures(with_another(asked, "concept"))
     other_vendor = emoji_judges.real_pictures(with_another(asked, "vendor"))
-    bent = {f"bent by {pixels} small pixels": _bent(pictures, pixels) for pixels in (0.3, 1.0, 2.0)}
+    bent = {f"bent by {pixels} small pixels": _bent(asked, pixels) for pixels in (0.3, 1.0, 2.0)}
     left = torch.tensor([scene.x for scene in asked])[:, None, None, None] / 4 > torch.arange(SIDE)
     nothing = pictures.flatten(2).mode(2).values[:, :, None, None].expand_as(pictures)
     return {
@@ -64,9 +64,11 @@ def with_another(asked: Scenes, part: str) -> Scenes:
     ]
 
 
-def _bent(pictures: Tensor, pixels: float) -> Tensor:
-    lessons = Lessons(pictures, {}, [], torch.Generator().manual_seed(SEED))
-    return lessons.bend(pictures, torch.full((len(pictures),), pixels))
+def _bent(asked: Scenes, pixels: float) -> Tensor:
+    layers = layers_of(asked).float()
+    bend = Lessons(layers, {}, [], torch.Generator().manual_seed(SEED)).bend
+    grounds = torch.tensor([emoji.GROUNDS[emoji.GROUND_NAMES[scene.ground]] for scene in asked])
+    return on_grounds(bend(layers, torch.full((len(asked),), pixels)), grounds)
 
 
 def shares(found: dict[str, Tensor], asked: Scenes) -> list[str]:
