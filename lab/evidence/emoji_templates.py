@@ -24,7 +24,7 @@ FAINT = 2.0
 
 # The least share that the best drawing has to explain to be called whole, and by how much more than the best of
 # another concept. Of held-out renders 99 % exceed .68 and .18, with noise of .02 .65; of two concepts half and half
-# none does both (lab/run.py emoji_check).
+# hardly any does both (lab/run.py emoji_check).
 ENOUGH, AHEAD = 0.6, 0.12
 
 
