@@ -58,7 +58,8 @@ class Lessons:
         names = ("concept", "vendor", "place", "size")
         parts = {name: torch.tensor([getattr(scene, name) for scene in drawn]) for name in names}
         cell = parts["place"] * len(emoji.SIZES) + parts["size"]
-        return cls(layers_of(drawn), parts, [torch.nonzero(cell == one)[:, 0] for one in cell.unique()], generator)
+        cells = [torch.nonzero(cell == one)[:, 0] for one in range(len(emoji.PLACES) * len(emoji.SIZES))]
+        return cls(layers_of(drawn), parts, cells, generator)
 
     def uniform(self, *size: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return low + (high - low) * torch.rand(*size, generator=self.generator)

@@ -155,6 +155,13 @@ def test_two_that_are_mixed_lie_in_the_same_place_and_size(lessons):
     assert not torch.equal(rows, others)
 
 
+def test_the_rows_of_each_place_and_size_are_known_even_where_there_are_none():
+    few = emoji_lessons.Lessons.of(3, SEED)
+    assert len(few.cells) == 8 and sorted(torch.cat(few.cells).tolist()) == list(range(len(few.layers)))
+    rows, others = few.pairs(20)
+    assert torch.equal(few.parts["place"][rows], few.parts["place"][others])
+
+
 @given(st.floats(0, 1))
 def test_what_is_kept_of_a_mixture_is_known_in_closed_form(share):
     """(1 − s)² |a − b|² of |a|² is lost where s a + (1 − s) b stands for a."""
@@ -182,7 +189,7 @@ def test_a_stretched_emoji_stays_where_it_was(lessons):
 # --- the CNN ---
 
 
-SHORT = emoji_cnn.Recipe(scenes=24, steps=2, batch=8)
+SHORT = emoji_cnn.Recipe(scenes=32, steps=2, batch=24)
 
 
 def test_training_gives_the_same_weights_each_time():
