@@ -21,6 +21,7 @@ COMMANDS = {
     "choosing": "evidence.choosing",
     "calibrate": "evidence.calibration",
     "judge_cnn": "evidence.judge_cnn",
+    "emoji_check": "evidence.emoji_check",
     "bench": "cost.bench",
     "make_workflows": "make.workflows",
     "make_locales": "make.locales",
