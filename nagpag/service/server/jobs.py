@@ -7,6 +7,7 @@ open, which costs a few microseconds, and keeps how each ended.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import host
@@ -69,9 +70,10 @@ def ended_state(history: dict) -> dict:
 
 
 class Jobs:
-    """All jobs of the service, by prompt id, in the order they were queued."""
+    """All jobs of the service, by prompt id, in the order they were queued. forgotten: told of each that is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, forgotten: Callable[[QueuedPrompt], None]) -> None:
+        self.forgotten = forgotten
         self.known: dict[str, QueuedPrompt] = {}
         self.watcher: asyncio.Task | None = None
 
@@ -79,7 +81,7 @@ class Jobs:
         """Keep this job and watch it."""
         self.known[job.prompt_id] = job
         for old in [one for one in self.known.values() if one.ended.is_set()][:-MOST_KEPT]:
-            del self.known[old.prompt_id]
+            self.forgotten(self.known.pop(old.prompt_id))
         if self.watcher is None or self.watcher.done():
             self.watcher = asyncio.create_task(self._watch())
 
