@@ -100,8 +100,8 @@ def _bare(found: Decoded) -> tuple[Image.Image, str]:
     """The pixels with nothing else but what is transparent, and the format that keeps them as they are."""
     bare = found.picture.copy()
     bare.info = {name: value for name, value in bare.info.items() if name == "transparency"}
-    if found.kind == "GIF":  # whose transparent pixels may have another colour than the palette's
-        return bare, "GIF"
+    if found.kind in ("GIF", "BMP"):  # as PNG a GIF's transparent pixels may have another colour
+        return bare, found.kind
     return bare, "PNG" if bare.mode in _AS_PNG else "TIFF"
 
 

@@ -88,6 +88,8 @@ class Jobs:
     def look(self) -> list[QueuedPrompt]:
         """Bring all open jobs up to date; those that are still open."""
         opened = [job for job in self.known.values() if not job.ended.is_set()]
+        if not opened:
+            return []
         now = host.snapshot({job.prompt_id for job in opened})
         for job in opened:
             job.look(now)
