@@ -485,6 +485,20 @@ def test_escapes_are_read_as_urllib_reads_them(text, piece):
         assert pictures._data(uri) == urllib.parse.unquote_to_bytes(uri[6:].encode("utf-8", "replace"))
 
 
+@settings(max_examples=50)
+@given(st.text("AQgw+/=", max_size=14) | st.binary(max_size=14).map(lambda data: base64.b64encode(data).decode()))
+def test_base64_is_read_as_strictly_as_in_one_piece(text):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "_PIECE", 4)
+        try:
+            expected = base64.b64decode(text, validate=True)
+        except ValueError:
+            with refused("not valid base64"):
+                pictures._data(f"data:;base64,{text}")
+        else:
+            assert pictures._data(f"data:;base64,{text}") == expected
+
+
 def test_data_uris_as_rfc_2397_has_them(tmp_path):
     encoded = base64.b64encode(PICTURE).decode()
     percent = "".join(f"%{byte:02x}" for byte in PICTURE)

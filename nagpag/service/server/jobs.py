@@ -14,9 +14,11 @@ from . import host
 
 LOOK_SECONDS = 0.1
 MOST_KEPT = 1000  # finished jobs; older ones are forgotten
+_ENDED = asyncio.Event()  # of all jobs that have ended
+_ENDED.set()
 
 
-@dataclass
+@dataclass(slots=True)
 class QueuedPrompt:
     """A prompt that the service queued. state: what `schema.Job` tells beside the rest; ended: it won't change."""
 
@@ -35,6 +37,7 @@ class QueuedPrompt:
         self.state = self._state(now)
         if self.state["status"] not in ("pending", "running"):
             self.ended.set()
+            self.ended = _ENDED
         elif self.cancelled:
             # A signal that came while the prompt was about to start is lost, so it is given until it is heeded.
             host.interrupt(self.prompt_id)
