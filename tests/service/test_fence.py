@@ -492,6 +492,8 @@ def test_base64_is_read_as_strictly_as_in_one_piece(text):
         patched.setattr(pictures, "_PIECE", 4)
         try:
             expected = base64.b64decode(text, validate=True)
+            if len(text) % 4:  # RFC 4648; Python lets a sign of padding too many pass
+                raise ValueError
         except ValueError:
             with refused("not valid base64"):
                 pictures._data(f"data:;base64,{text}")
