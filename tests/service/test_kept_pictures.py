@@ -102,6 +102,12 @@ def test_a_forgotten_job_releases_its_picture(tmp_path, monkeypatch):
     assert list(jobs.known) == ["3", "4"] and kept(tmp_path) == sorted(names[3:])
 
 
+def test_a_folder_that_is_none_is_told(tmp_path):
+    (tmp_path / "nag-pag").write_text("a file")
+    with pytest.raises(Refused, match="can't write"):
+        take(Store(tmp_path))
+
+
 # --- the next start ---
 
 OTHER_SERVER = """
@@ -129,6 +135,7 @@ def test_what_a_server_that_is_gone_left_is_removed_and_what_one_still_uses_is_n
         own = [f"nag-pag/{mark}-own.png", f"nag-pag/{'a' * 32}.png", f"nag-pag/12345678-{'a' * 32}.png", "own.png"]
         for one in own:
             (tmp_path / one).write_bytes(png())
+        (tmp_path / "nag-pag" / "12345678.lock").write_text("of something else")
         remove_left_behind(tmp_path)
         assert kept(tmp_path) == sorted([*own, name, f"nag-pag/{part}"])
     finally:
@@ -138,7 +145,7 @@ def test_what_a_server_that_is_gone_left_is_removed_and_what_one_still_uses_is_n
     here = take(store)
     remove_left_behind(tmp_path)
     assert kept(tmp_path) == sorted([*own, here])  # ours, which is alive, has a lock of its own
-    assert [path.stem for path in tmp_path.rglob("*.lock")] == [store.mark]
+    assert {path.stem for path in tmp_path.rglob("*.lock")} == {store.mark, "12345678"}
 
 
 def test_no_folder_is_nothing_to_remove(tmp_path):

@@ -248,7 +248,7 @@ def test_what_the_host_would_fail_at_is_refused_before_the_job(tmp_path):
 
 def test_the_live_service_takes_odd_pictures_and_refuses_broken_ones(service):
     """The whole way: never a bare 500, and no job that fails."""
-    odd = [saved(RAMPS, "JPEG", exif=exif) for exif in BROKEN_EXIF.values()] + [LOSSLESS["<u2 TIFF"]]
+    odd = [saved(RAMPS, "JPEG", exif=exif) for exif in list(BROKEN_EXIF.values())[::5]] + [LOSSLESS["<u2 TIFF"]]
     for data in odd:
         assert service.post("image-to-image", image_url=data_url(data), num_inference_steps=1).status_code == 200
     (service.server.base / "input" / "lab.tif").write_bytes(saved(RAMPS.convert("LAB"), "TIFF"))

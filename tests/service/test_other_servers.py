@@ -3,12 +3,14 @@
 import requests
 from asking import Service
 from nag_pag_flux.lab.server import running_server
+from nag_pag_flux.nagpag.service.server import store
 
 
 def test_it_answers_on_each_of_its_addresses_and_fetching_is_off(monkeypatch, tmp_path):
     monkeypatch.setenv("NAGPAG_FETCH", "off")
     (tmp_path / "nag-pag").mkdir()
-    for name in ("0a1b2c3d.lock", "0a1b2c3d-x.part.png", "own.png"):
+    (tmp_path / "nag-pag" / "0a1b2c3d.lock").write_bytes(store._LOCK_WORDS)
+    for name in ("0a1b2c3d-x.part.png", "own.png"):
         (tmp_path / "nag-pag" / name).touch()
     options = ("--listen", "127.0.0.1,127.0.0.3", "--max-upload-size", "0.01", "--input-directory", str(tmp_path))
     with running_server(*options) as server:

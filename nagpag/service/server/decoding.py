@@ -22,7 +22,7 @@ NO_PICTURE = f"it is not a whole picture; taken are {', '.join(FORMATS)}"
 # Writes a picture in a format, with options of Pillow's, and gives LoadImage's first picture of it, as RGB.
 Look = Callable[..., Image.Image]
 _PLAIN = ("RGB", "RGBA", "RGBX", "PA")  # colours of 8 bits: every host shows them as they are, without their alpha
-_AS_PNG = ("1", "L", "LA", "P", "I;16")
+_LOSSLESS = ("PNG", "GIF", "BMP")  # formats that are written again as they came: hosts treat each in its own way
 _ORIENTATION = 0x0112
 _PROBE = Image.merge("RGB", [Image.linear_gradient("L").resize((48, 32)).rotate(turn) for turn in (0, 180, 0)])
 _PROBE.paste("red", (0, 0, 12, 8))  # no two of the eight ways to turn it look the same
@@ -97,12 +97,10 @@ def shown(found: Decoded, look: Look) -> Image.Image:
 
 
 def _bare(found: Decoded) -> tuple[Image.Image, str]:
-    """The pixels with nothing else but what is transparent, and the format that keeps them as they are."""
+    """The pixels with nothing else but what is transparent, and a format that keeps them as they are."""
     bare = found.picture.copy()
     bare.info = {name: value for name, value in bare.info.items() if name == "transparency"}
-    if found.kind in ("GIF", "BMP"):  # as PNG a GIF's transparent pixels may have another colour
-        return bare, found.kind
-    return bare, "PNG" if bare.mode in _AS_PNG else "TIFF"
+    return bare, found.kind if found.kind in _LOSSLESS else "TIFF"
 
 
 def _way_it_is_turned(kind: str, exif: Any, look: Look) -> Image.Transpose | None:

@@ -1,4 +1,4 @@
-"""All that the service asks of ComfyUI in this process: its queue, its progress, its folders.
+"""All that the service asks of ComfyUI in this process: its queue, its progress, its folders, its LoadImage.
 
 What it does in ComfyUI's name (queueing) goes through ComfyUI's own HTTP instead, see `routes`.
 """

@@ -147,14 +147,15 @@ def _stored(data: bytes, to: Size, store: Store, load: Load) -> dict:
         picture = shown(decoded(io.BytesIO(data)), lambda *file, **options: _look(store, load, *file, **options))
         found, path = _fit(name, picture.size, to), store.input_folder / name
         if not path.is_file():
-            _write(_reduced(picture, to), store, path)
+            with refusing("the server can't write it to its input folder"):
+                _write(_reduced(picture, to), store, path)
         return found
 
 
 def _look(store: Store, load: Load, picture: Image.Image, kind: str, **options: Any) -> Image.Image:
     """LoadImage's first picture of this one, in 8 bits as the host's own scaling makes them: cut off, not rounded."""
     with store.part(f".{kind.lower()}") as path:
-        picture.save(path, kind, **options)
+        picture.save(path, kind, compress_level=0, **options)
         pixels = load(path.relative_to(store.input_folder).as_posix())[0]
     pixels *= 255.0
     return Image.fromarray(pixels.clip(0, 255, out=pixels).astype("uint8"))

@@ -35,6 +35,7 @@ else:
 FOLDER = "nag-pag"  # in the input folder
 SOFTWARE = ("Software", "nag-pag-flux")  # the text that each file begins with
 _HEAD = 256  # bytes in which it is
+_LOCK_WORDS = b"held by a running server of nag-pag-flux, whose pictures begin with this file's name"
 _LOCK_NAME = re.compile(r"([0-9a-f]{8})\.lock")
 
 
@@ -88,7 +89,8 @@ class Store:
 
     def _hold(self, folder: Path) -> None:
         if self._held is None:
-            self._held = (folder / f"{self.mark}.lock").open("wb")
+            self._held = (folder / f"{self.mark}.lock").open("wb", buffering=0)
+            self._held.write(_LOCK_WORDS)
             with contextlib.suppress(OSError):  # a file system without locks
                 _lock(self._held)
 
@@ -105,12 +107,14 @@ def remove_left_behind(input_folder: Path) -> None:
 
 
 def _is_abandoned(lock: Path) -> bool:
+    """True for a lock of ours that no server holds."""
     try:
         with lock.open("rb+") as file:
+            ours = file.read(_HEAD) == _LOCK_WORDS
             _lock(file)
+            return ours
     except OSError:
         return False
-    return True
 
 
 def _remove(path: Path) -> None:
