@@ -1,5 +1,6 @@
 """Asking the live server's service for pictures, on the small models."""
 
+import asyncio
 import io
 
 import numpy as np
@@ -39,6 +40,34 @@ class Service:
         """Prompt ids that wait or run, by ComfyUI's own account."""
         found = requests.get(f"{self.url}/queue", timeout=30).json()
         return [item[1] for item in [*found["queue_running"], *found["queue_pending"]]]
+
+
+def take(url, folder, to=(64, 64), fence=None, load=None):
+    """The picture's name in this input folder and its size, as the service takes it; LoadImage is the host's own."""
+    from nag_pag_flux.nagpag.service.server import pictures
+    from nag_pag_flux.nagpag.service.server.store import Store
+
+    fit = asyncio.run(pictures.take(url, to, Store(folder), load or host_loads(folder), fence=fence))
+    return fit["file"], fit["size"]
+
+
+def host_loads(folder):
+    """The stock LoadImage on files of this folder, in this process, as the service asks it."""
+    from nag_pag_flux.lab.in_host import enter_host
+
+    enter_host()
+    import folder_paths
+    from nag_pag_flux.nagpag.service.server import host
+
+    def load(name):
+        before = folder_paths.get_input_directory()
+        folder_paths.set_input_directory(str(folder))
+        try:
+            return host.load_image(name)
+        finally:
+            folder_paths.set_input_directory(before)
+
+    return load
 
 
 def pixels(data):

@@ -1,6 +1,7 @@
 """Waiting and not waiting, cancelling, many at once, failures."""
 
 import concurrent.futures
+import gc
 import json
 import threading
 import time
@@ -220,3 +221,29 @@ def test_models_tell_what_would_be_picked(service):
         "vae": None,
     }
     assert found["vae"]["installed"] == ["taef1"] and found["t5xxl"]["official"] == "t5xxl_fp16.safetensors"
+
+
+def test_what_is_remembered_of_a_job_is_what_its_answer_needs():
+    """A thousand jobs are remembered: each is itself, its settings with their list, its state with its pictures."""
+    from asking import host_loads
+
+    host_loads(None)  # the host's modules
+    from nag_pag_flux.nagpag.service.server.host import Snapshot
+    from nag_pag_flux.nagpag.service.server.jobs import QueuedPrompt
+
+    def remembered(number):
+        image = {"filename": f"{number}.png", "subfolder": "", "type": "output"}
+        events = [("execution_start", {"timestamp": 1}), ("execution_success", {"timestamp": 2})]
+        history = {"prompt": [{}] * 99, "status": {"messages": events}, "outputs": {"9": {"images": [image]}}}
+        job = QueuedPrompt(str(number), {"seed": number, "nag_pag_applied_layers": ["8"]}, "9")
+        waiting = job.ended
+        job.look(Snapshot(frozenset(), (), {job.prompt_id: history}))
+        assert waiting.is_set() and job.ended.is_set() and job.state["status"] == "done"
+        return job
+
+    remembered(0)
+    gc.collect()
+    before = len(gc.get_objects())
+    jobs = [remembered(number) for number in range(100)]
+    gc.collect()
+    assert (len(gc.get_objects()) - before) / len(jobs) < 7

@@ -42,6 +42,9 @@ def add_routes() -> None:
     if not importlib.util.find_spec("pydantic"):
         logging.warning("NAG-PAG: the HTTP service is off, as the package pydantic is missing; the nodes are there")
         return
+    from . import host, store
+
+    store.remove_left_behind(host.input_folder())
     for method, path, handler in ROUTES:
         server.routes.route(method, path)(_later(handler))
 

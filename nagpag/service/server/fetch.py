@@ -18,10 +18,13 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from .held import Busy, Held, Share
+
 SWITCH = "NAGPAG_FETCH"  # this environment variable, set to "off", turns fetching off
 MOST_BYTES = 32 * 2**20
 MOST_REDIRECTS = 3
 SECONDS = 20.0
+MOST_AT_ONCE = 4  # fetches; others wait for their turn
 _REDIRECTS = (301, 302, 303, 307, 308)
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "nag-pag-flux"}
 
@@ -83,6 +86,7 @@ def _embedded(address: Address) -> list[Address]:
 
 # --- the fence ---
 
+_turns = asyncio.Semaphore(MOST_AT_ONCE)
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
@@ -103,26 +107,36 @@ class Fence:
     allowed: Callable[[str], bool] = is_public
     seconds: float = SECONDS
     most_bytes: int = MOST_BYTES
+    turns: asyncio.Semaphore = _turns
 
 
-async def fetch(url: str, fence: Fence | None = None) -> bytes:
-    """The bytes at `url`. Raises Refused that says why not, FetchingOff where NAGPAG_FETCH is off."""
+async def fetch(url: str, fence: Fence | None = None, share: Share | None = None) -> bytes:
+    """The bytes at `url`, which are added to the share as they come.
+
+    Raises Refused that says why not, FetchingOff where NAGPAG_FETCH is off, Busy where it never had its turn.
+    """
     if os.environ.get(SWITCH, "").strip().lower() in ("off", "0", "false", "no"):
         raise FetchingOff("this server fetches no pictures; send a data: URI or upload the file")
-    fence = fence or Fence()
+    fence, share = fence or Fence(), share or Share(Held())
+    target = _checked(url)
+    try:
+        await asyncio.wait_for(fence.turns.acquire(), fence.seconds)
+    except TimeoutError:
+        raise Busy(f"{MOST_AT_ONCE} pictures are fetched at once, and others were before this one") from None
     try:
         async with asyncio.timeout(fence.seconds):
-            return await _follow(url, fence)
+            return await _follow(target, fence, share)
     except TimeoutError:
         raise Refused(f"it took longer than {fence.seconds:g} s") from None
     except (aiohttp.ClientError, OSError):
         raise Refused("it can't be reached, or the connection broke off") from None
+    finally:
+        fence.turns.release()
 
 
-async def _follow(url: str, fence: Fence) -> bytes:
-    target = _checked(url)
+async def _follow(target: URL, fence: Fence, share: Share) -> bytes:
     for _ in range(MOST_REDIRECTS + 1):
-        found = await _get(target, fence)
+        found = await _get(target, fence, share)
         if isinstance(found, bytes):
             return found
         target = found
@@ -143,7 +157,7 @@ def _checked(url: str, base: URL | None = None) -> URL:
     return target
 
 
-async def _get(target: URL, fence: Fence) -> bytes | URL:
+async def _get(target: URL, fence: Fence, share: Share) -> bytes | URL:
     """One request: the bytes, or where it redirects to."""
     addresses = await fence.resolve(str(target.host), int(target.port or 0))
     if not addresses or not all(map(fence.allowed, addresses)):
@@ -165,16 +179,17 @@ async def _get(target: URL, fence: Fence) -> bytes | URL:
             return _checked(answer.headers.get("Location", ""), target)
         if answer.status != 200:
             raise Refused(f"its server answered with status {answer.status}")
-        return await _body(answer, fence.most_bytes)
+        return await _body(answer, fence.most_bytes, share)
 
 
-async def _body(answer: aiohttp.ClientResponse, most: int) -> bytes:
+async def _body(answer: aiohttp.ClientResponse, most: int, share: Share) -> bytes:
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused("its server sent it compressed")
     if (answer.content_length or 0) > most:
         raise Refused(f"it is larger than {_size(most)}")
     body = bytearray()
     async for chunk in answer.content.iter_chunked(2**16):
+        share.add(len(chunk))
         body += chunk
         if len(body) > most:
             raise Refused(f"it is larger than {_size(most)}")

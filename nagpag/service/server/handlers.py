@@ -18,8 +18,10 @@ from ...inputs import requests as table
 from .. import request as asking
 from . import graph, host, openapi, picking, pictures, schema
 from .fetch import FetchingOff, Refused
+from .held import Busy, Held, Share
 from .jobs import LOOK_SECONDS, Jobs, QueuedPrompt
 from .problems import Problem, bad_fields, field_error
+from .store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SMALL_BODY = 2**16  # larger ones are read in a thread, so that the loop is not held up
@@ -27,7 +29,7 @@ LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may 
 SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
 CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
 
-jobs = Jobs()
+held = Held()
 _in_turn = asyncio.Lock()
 
 
@@ -38,6 +40,8 @@ def _tells_problems(handler: Handler) -> Handler:
             return await handler(request)
         except Problem as problem:
             return problem.response()
+        except Busy as busy:
+            return Problem("busy", str(busy)).response()
 
     return wrapped
 
@@ -57,23 +61,44 @@ async def image_to_image(request: web.Request) -> web.StreamResponse:
     return await _make(request, "image-to-image")
 
 
+@functools.cache
+def _store() -> Store:
+    return Store(host.input_folder())
+
+
+def _release(fit: dict | None) -> None:
+    if fit:
+        _store().release(fit["file"])
+
+
+jobs = Jobs(lambda job: _release(job.fit))
+
+
 async def _make(request: web.Request, endpoint: str) -> web.Response:
-    asked = _with_seed(await _read(request, endpoint))
-    fit = None
-    if table.IMAGE_URL.name in type(asked).model_fields:
-        name, fit = await _take_picture(asked)
-        asked = asked.model_copy(update={table.IMAGE_URL.name: name})
+    with held.share() as share:
+        asked = _with_seed(await _read(request, endpoint, share))
+        asked, fit = await _with_picture(asked, share)
+    try:
+        job = await _queued(request, endpoint, asked, fit)
+    except BaseException:
+        _release(fit)
+        raise
+    if not asked.wait:
+        accepted = schema.Accepted(prompt_id=job.prompt_id, seed=job.settings["seed"], url=_job_url(request, job))
+        return _json(accepted, 202, {"Location": accepted.url})
+    await job.ended.wait()
+    return _answer(request, job)
+
+
+async def _queued(request: web.Request, endpoint: str, asked: schema.Request, fit: dict | None) -> QueuedPrompt:
+    """The request's job, queued and known."""
     async with _in_turn:  # first come, first queued
         asked = asked.model_copy(update=await asyncio.to_thread(picking.pick_all, asked))
         prompt = graph.saved_anew(graph.build(endpoint, asked))
         prompt_id = await _queue(request, prompt, asked.client_id)
         job = QueuedPrompt(prompt_id, _settings(asked, prompt), graph.sampler_id(prompt), fit)
         jobs.add(job)
-    if not asked.wait:
-        accepted = schema.Accepted(prompt_id=prompt_id, seed=job.settings["seed"], url=_job_url(request, job))
-        return _json(accepted, 202, {"Location": accepted.url})
-    await job.ended.wait()
-    return _answer(request, job)
+    return job
 
 
 def _with_seed(asked: schema.Request) -> schema.Request:
@@ -82,21 +107,22 @@ def _with_seed(asked: schema.Request) -> schema.Request:
     return asked.model_copy(update={table.SEED.name: secrets.randbelow(LARGEST_DRAWN_SEED + 1)})
 
 
-async def _read(request: web.Request, endpoint: str) -> schema.Request:
+async def _read(request: web.Request, endpoint: str, share: Share) -> schema.Request:
     if request.content_type != "application/json":
         raise Problem("not-json", f"Content-Type is {request.content_type[:100]!r}; it has to be application/json")
-    body = await _body(request, asking.MOST_BODY[endpoint])
+    body = await _body(request, asking.MOST_BODY[endpoint], share)
     if len(body) <= SMALL_BODY:
         return schema.validate(endpoint, _parsed(body))
     return await asyncio.to_thread(lambda: schema.validate(endpoint, _parsed(body)))
 
 
-async def _body(request: web.Request, most: int) -> bytes:
+async def _body(request: web.Request, most: int, share: Share) -> bytes:
     too_large = Problem("too-large", f"the body may have {most} bytes")
     if (request.content_length or 0) > most:
         raise too_large
     body = bytearray()
     async for chunk in request.content.iter_any():
+        share.add(len(chunk))
         body += chunk
         if len(body) > most:
             raise too_large
@@ -122,16 +148,19 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name[:50]} is not a number that can be taken")
 
 
-async def _take_picture(asked: schema.Request) -> tuple[str, dict]:
-    """The picture's name in the input folder, and what was made of it."""
-    place, url = table.IMAGE_URL.name, asked.image_url
+async def _with_picture(asked: schema.Request, share: Share) -> tuple[schema.Request, dict | None]:
+    """The request with its picture's name in the input folder, in use from now on, and what is made of the picture."""
+    place = table.IMAGE_URL.name
+    if place not in type(asked).model_fields:
+        return asked, None
+    url, to = asked.image_url, (asked.width, asked.height)
     try:
-        name, size = await pictures.take(url, host.input_folder())
-        return name, {"file": name, **pictures.fit(size, (asked.width, asked.height))}
+        fit = await pictures.take(url, to, _store(), host.load_image, share)
     except FetchingOff as error:
         raise Problem("fetching-off", str(error)) from None
     except Refused as error:
         raise bad_fields([field_error(place, str(error), url)]) from None
+    return asked.model_copy(update={place: fit["file"]}), fit
 
 
 def _settings(asked: schema.Request, prompt: graph.Graph) -> dict:

@@ -1,12 +1,14 @@
-"""All that the service asks of ComfyUI in this process: its queue, its progress, its folders.
+"""All that the service asks of ComfyUI in this process: its queue, its progress, its folders, its LoadImage.
 
 What it does in ComfyUI's name (queueing) goes through ComfyUI's own HTTP instead, see `routes`.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy.model_management import interrupt_current_processing as interrupt_processing
@@ -60,6 +62,16 @@ def progress(prompt_id: str) -> dict[str, tuple[float, float]]:
 def input_folder() -> Path:
     """Where LoadImage reads."""
     return Path(folder_paths.get_input_directory())
+
+
+def load_image(name: str) -> Any:
+    """What the stock LoadImage makes of this file of the input folder: an array, (pictures, height, width, RGB).
+
+    From 0 to 1. Raises whatever its decoders raise.
+    """
+    nodes = importlib.import_module("nodes")  # by name: there is a folder of that name in this pack, too
+    pictures, *_ = nodes.LoadImage().load_image(name)
+    return pictures.cpu().numpy()
 
 
 def installed(folder: str) -> list[str]:

@@ -7,15 +7,18 @@ open, which costs a few microseconds, and keeps how each ended.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import host
 
 LOOK_SECONDS = 0.1
 MOST_KEPT = 1000  # finished jobs; older ones are forgotten
+_ENDED = asyncio.Event()  # of all jobs that have ended
+_ENDED.set()
 
 
-@dataclass
+@dataclass(slots=True)
 class QueuedPrompt:
     """A prompt that the service queued. state: what `schema.Job` tells beside the rest; ended: it won't change."""
 
@@ -34,6 +37,7 @@ class QueuedPrompt:
         self.state = self._state(now)
         if self.state["status"] not in ("pending", "running"):
             self.ended.set()
+            self.ended = _ENDED
         elif self.cancelled:
             # A signal that came while the prompt was about to start is lost, so it is given until it is heeded.
             host.interrupt(self.prompt_id)
@@ -69,9 +73,10 @@ def ended_state(history: dict) -> dict:
 
 
 class Jobs:
-    """All jobs of the service, by prompt id, in the order they were queued."""
+    """All jobs of the service, by prompt id, in the order they were queued. forgotten: told of each that is dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, forgotten: Callable[[QueuedPrompt], None]) -> None:
+        self.forgotten = forgotten
         self.known: dict[str, QueuedPrompt] = {}
         self.watcher: asyncio.Task | None = None
 
@@ -79,13 +84,15 @@ class Jobs:
         """Keep this job and watch it."""
         self.known[job.prompt_id] = job
         for old in [one for one in self.known.values() if one.ended.is_set()][:-MOST_KEPT]:
-            del self.known[old.prompt_id]
+            self.forgotten(self.known.pop(old.prompt_id))
         if self.watcher is None or self.watcher.done():
             self.watcher = asyncio.create_task(self._watch())
 
     def look(self) -> list[QueuedPrompt]:
         """Bring all open jobs up to date; those that are still open."""
         opened = [job for job in self.known.values() if not job.ended.is_set()]
+        if not opened:
+            return []
         now = host.snapshot({job.prompt_id for job in opened})
         for job in opened:
             job.look(now)

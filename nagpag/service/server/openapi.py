@@ -13,7 +13,7 @@ from .problems import KINDS
 
 _REFS = "#/components/schemas/{model}"
 _ANSWERS = (schema.Accepted, schema.Answer, schema.Job, schema.ModelFiles, schema.ProblemJson)
-_COMMON = ("bad-json", "too-large", "not-json", "no-model-files", "host-refused", "cancelled", "job-failed")
+_COMMON = ("bad-json", "too-large", "not-json", "no-model-files", "host-refused", "cancelled", "job-failed", "busy")
 
 
 @functools.cache

@@ -1,54 +1,50 @@
-"""The picture that image-to-image starts from: where it comes from, and that it is one."""
+"""The picture that image-to-image starts from: where it comes from, and what of it is kept for the job."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
+import contextlib
 import hashlib
 import io
-import os
 import re
-import struct
-import tempfile
-import urllib.parse
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from PIL import Image, ImageOps
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from .decoding import decoded, refusing, shown
 from .fetch import MOST_BYTES, Fence, Refused, fetch
+from .held import Share
+from .store import SOFTWARE, Store
 
-MOST_PIXELS = 64_000_000
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-FOLDER = "nag-pag"  # in the input folder: pictures that came as URL or data: URI
+Size = tuple[int, int]  # width, height
+Load = Callable[[str], Any]  # host.load_image
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _ANNOTATED = re.compile(r"\[\w*\]\s*$")  # LoadImage reads "x.png [output]" from another folder
-# What Pillow's decoders raise on bytes that are no whole picture of the format they begin as.
-_NO_PICTURE = (
-    OSError, SyntaxError, ValueError, TypeError, EOFError, IndexError, KeyError, AttributeError, NotImplementedError,
-    OverflowError, ZeroDivisionError, RuntimeError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-_at_once = asyncio.Semaphore(2)  # pictures that are decoded; each may take some hundred MB
+_at_once = asyncio.Semaphore(1)  # pictures that are decoded; a large one may take two GB, in the host's own floats
 T = TypeVar("T")
 
 
-async def take(image_url: str, folder: Path, fence: Fence | None = None) -> tuple[str, tuple[int, int]]:
-    """The picture's name for LoadImage, in `folder` (the input folder), and its (width, height).
+async def take(
+    image_url: str, to: Size, store: Store, load: Load, share: Share | None = None, fence: Fence | None = None
+) -> dict:
+    """What is made of the picture in a job of this size, as schema.Fit: `file` is its name for LoadImage.
 
-    Raises Refused that says why not. Reading and decoding happen in a thread.
+    The store is told that the file is in use: whoever takes it releases it when the job is no longer known. Reading and
+    decoding happen in a thread. share: holds the bytes that are fetched. Raises Refused that says why not, Busy.
     """
     scheme = _SCHEME.match(image_url)
     if not scheme:
-        return await _in_thread(lambda: _in_folder(image_url, folder))
+        return await _in_thread(lambda: _in_folder(image_url, to, store, load))
     kind = scheme[1].lower()
     if kind == "data":
-        return await _in_thread(lambda: _store(_data(image_url), folder))
+        return await _in_thread(lambda: _stored(_data(image_url), to, store, load))
     if kind in ("http", "https"):
-        data = await fetch(image_url, fence)
-        return await _in_thread(lambda: _store(data, folder))
+        data = await fetch(image_url, fence, share)
+        return await _in_thread(lambda: _stored(data, to, store, load))
     raise Refused(
         f'"{kind[:20]}:" is not taken: only http, https and data: URIs, or the name of a file in the input folder'
     )
@@ -62,99 +58,125 @@ async def _in_thread(work: Callable[[], T]) -> T:
 # --- a file in the input folder ---
 
 
-def _in_folder(name: str, folder: Path) -> tuple[str, tuple[int, int]]:
+def _in_folder(name: str, to: Size, store: Store, load: Load) -> dict:
     """What lies outside of the folder reads the same as what is not there."""
     missing = Refused("there is no such picture in the input folder")
     if _ANNOTATED.search(name) or "\0" in name or "\\" in name:
         raise missing
-    root = folder.resolve()
-    try:
-        path = (root / name).resolve()
-        inside = path.is_relative_to(root) and path.is_file()
-    except (OSError, RuntimeError, ValueError):  # too long, or links in a circle
-        inside = False
-    if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise missing
-    with path.open("rb") as file:
-        picture = _decoded(file)
-        if (frames := _frames(picture)) > 1:
+    name = Path(name).as_posix()  # one name for one file, as its uses are counted
+    with store.using(name):
+        root = store.input_folder.resolve()
+        try:
+            path = (root / name).resolve()
+            inside = path.is_relative_to(root) and path.is_file()
+        except (OSError, RuntimeError, ValueError):  # too long, or links in a circle
+            inside = False
+        if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise missing
+        with path.open("rb") as file:
+            frames = decoded(file).frames
+        if frames == 1:
+            with refusing("ComfyUI can't read it"):
+                frames, height, width, _ = load(name).shape
+        if frames > 1:
             raise Refused(f"it is an animation of {frames} pictures; give one picture")
-    return name, picture.size
-
-
-def _frames(picture: Image.Image) -> int:
-    try:
-        return getattr(picture, "n_frames", 1)
-    except _NO_PICTURE:
-        raise Refused("it is not a whole picture") from None
+        return _fit(name, (width, height), to)
 
 
 # --- bytes from elsewhere ---
 
+_PIECE = 2**20  # characters that are read at once: other threads have their turn in between
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
 
 def _data(uri: str) -> bytes:
     """The bytes of a data: URI (RFC 2397)."""
-    head, comma, body = uri[len("data:") :].partition(",")
-    if not comma:
+    comma = uri.find(",")
+    if comma < 0:
         raise Refused("the data: URI has no comma before its data")
-    if len(body) > 3 * MOST_BYTES:  # every byte as %xx
+    if len(uri) - comma > 3 * MOST_BYTES:  # every byte as %xx
         raise Refused(f"it is larger than {MOST_BYTES // 2**20} MiB")
-    if head.lower().endswith(";base64"):
-        try:
-            data = base64.b64decode(urllib.parse.unquote(body, errors="replace"), validate=True)
-        except (binascii.Error, ValueError):
-            raise Refused("the data: URI's data is not valid base64") from None
-    else:
-        data = urllib.parse.unquote_to_bytes(body)
+    data = b"".join(map(_unescaped, _pieces(uri, comma + 1)))
+    if uri[:comma].lower().endswith(";base64"):
+        data = _unbased(data)
     if len(data) > MOST_BYTES:
         raise Refused(f"it is larger than {MOST_BYTES // 2**20} MiB")
     return data
 
 
-def _store(data: bytes, folder: Path) -> tuple[str, tuple[int, int]]:
-    """Keep the picture in the input folder, named by its content, as an upright RGB PNG of one frame."""
-    picture = ImageOps.exif_transpose(_decoded(io.BytesIO(data))).convert("RGB")
-    name = f"{FOLDER}/{hashlib.sha256(data).hexdigest()[:32]}.png"
-    if not (folder / name).is_file():
-        (folder / FOLDER).mkdir(exist_ok=True)
-        _write(picture, folder / name)
-    return name, picture.size
+def _pieces(uri: str, start: int) -> Iterator[str]:
+    """The text from there on in pieces that cut no escape in two."""
+    while start < len(uri):
+        end = start + _PIECE
+        cut = uri.rfind("%", end - 2, end)
+        end = cut if cut > start else end
+        yield uri[start:end]
+        start = end
 
 
-def _write(picture: Image.Image, path: Path) -> None:
+def _unescaped(text: str) -> bytes:
+    """The bytes that a text with %xx stands for.
+
+    By way of quoted-printable, which is the same but for its sign: urllib makes an object of every escape.
+    """
+    data = text.encode("utf-8", "replace")
+    if b"%" not in data:
+        return data
+    if _NO_ESCAPE.search(data):
+        raise Refused("the data: URI has a % that no two hexadecimal digits follow")
+    return binascii.a2b_qp(data.replace(b"=", b"=3D").replace(b"%", b"="))
+
+
+def _unbased(data: bytes) -> bytes:
+    """What this base64 stands for; strict, and in pieces, too."""
+    try:
+        if b"=" in data[:-2]:
+            raise ValueError
+        pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+        return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
+    except ValueError:
+        raise Refused("the data: URI's data is not valid base64") from None
+
+
+def _stored(data: bytes, to: Size, store: Store, load: Load) -> dict:
+    """Keep the picture as LoadImage shows it, no larger than the job needs; named by its content and that size."""
+    digest = hashlib.sha256(b"%d %d " % to)
+    digest.update(data)
+    name = store.name(digest.hexdigest())
+    with store.using(name):
+        picture = shown(decoded(io.BytesIO(data)), lambda *file, **options: _look(store, load, *file, **options))
+        found, path = _fit(name, picture.size, to), store.input_folder / name
+        if not path.is_file():
+            with refusing("the server can't write it to its input folder"):
+                _write(_reduced(picture, to), store, path)
+        return found
+
+
+def _look(store: Store, load: Load, picture: Image.Image, kind: str, **options: Any) -> Image.Image:
+    """LoadImage's first picture of this one, in 8 bits as the host's own scaling makes them: cut off, not rounded."""
+    with store.part(f".{kind.lower()}") as path:
+        picture.save(path, kind, compress_level=0, **options)
+        pixels = load(path.relative_to(store.input_folder).as_posix())[0]
+    pixels *= 255.0
+    return Image.fromarray(pixels.clip(0, 255, out=pixels).astype("uint8"))
+
+
+def _write(picture: Image.Image, store: Store, path: Path) -> None:
     """All of it or nothing, as others may look while we write."""
-    number, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(number, "wb") as file:
-            picture.save(file, "PNG", compress_level=1)
-        Path(part).chmod(0o644)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-
-
-def _decoded(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """The first picture in it, read to its end. Its size is checked before its pixels are."""
-    try:
-        picture = Image.open(file, formats=FORMATS)
-        size = picture.width * picture.height
-        if size <= MOST_PIXELS:
-            picture.load()
-    except Image.DecompressionBombError:
-        size = MOST_PIXELS + 1
-    except _NO_PICTURE:
-        raise Refused(f"it is not a whole picture; taken are {', '.join(FORMATS)}") from None
-    if size > MOST_PIXELS:
-        raise Refused(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
-    return picture
+    ours = PngInfo()
+    ours.add_text(*SOFTWARE)
+    with store.part(".png") as part:
+        picture.save(part, "PNG", compress_level=1, pnginfo=ours)
+        part.chmod(0o644)
+        with contextlib.suppress(FileExistsError):
+            part.replace(path)
 
 
 # --- what the graph makes of it ---
 
 
-def fit(size: tuple[int, int], to: tuple[int, int]) -> dict:
-    """The centre that ImageScale keeps of a picture of this (width, height), and what it is scaled to.
+def kept(size: Size, to: Size) -> Size:
+    """The centre that ImageScale keeps of a picture of this size, to scale it to that one.
 
     The host's own rounding. Raises Refused where nothing is left.
     """
@@ -162,7 +184,20 @@ def fit(size: tuple[int, int], to: tuple[int, int]) -> dict:
     aspect, new_aspect = width / height, new_width / new_height
     x = round((width - width * (new_aspect / aspect)) / 2) if aspect > new_aspect else 0
     y = round((height - height * (aspect / new_aspect)) / 2) if aspect < new_aspect else 0
-    kept = (width - 2 * x, height - 2 * y)
-    if min(kept) < 1:
+    left = (width - 2 * x, height - 2 * y)
+    if min(left) < 1:
         raise Refused(f"it is {width} × {height}, too narrow to be fitted to {new_width} × {new_height}")
-    return {"size": size, "kept": kept, "to": to, "method": "scale and centre crop"}
+    return left
+
+
+def _fit(name: str, size: Size, to: Size) -> dict:
+    return {"file": name, "size": size, "kept": kept(size, to), "to": to, "method": "scale and centre crop"}
+
+
+def _reduced(picture: Image.Image, to: Size) -> Image.Image:
+    """A picture that has more pixels than the job needs as ImageScale makes it, which then finds nothing to do."""
+    if picture.width * picture.height <= to[0] * to[1]:
+        return picture
+    width, height = kept(picture.size, to)
+    x, y = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((x, y, x + width, y + height)).resize(to, Image.Resampling.LANCZOS)

@@ -19,6 +19,7 @@ KINDS = {
     "not-json": (415, "The body has to be application/json"),
     "host-refused": (422, "ComfyUI refused the prompt"),
     "job-failed": (500, "The job failed"),
+    "busy": (503, "The server has as many pictures in hand as it takes at once"),
 }
 
 

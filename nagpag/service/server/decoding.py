@@ -1,0 +1,124 @@
+"""A picture's bytes as pixels: what Pillow decodes, as ComfyUI's own LoadImage shows it.
+
+Hosts differ in what they make of 16 bits, of floats, of a palette's transparency, of EXIF's orientation. So the host is
+asked, with a file that we wrote: bytes of a stranger reach Pillow alone, which is told how large they may be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, ImageChops, ImageStat
+
+from .fetch import Refused
+
+MOST_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+NO_PICTURE = f"it is not a whole picture; taken are {', '.join(FORMATS)}"
+# Writes a picture in a format, with options of Pillow's, and gives LoadImage's first picture of it, as RGB.
+Look = Callable[..., Image.Image]
+_PLAIN = ("RGB", "RGBA", "RGBX", "PA")  # colours of 8 bits: every host shows them as they are, without their alpha
+_LOSSLESS = ("PNG", "GIF", "BMP")  # formats that are written again as they came: hosts treat each in its own way
+_ORIENTATION = 0x0112
+_PROBE = Image.merge("RGB", [Image.linear_gradient("L").resize((48, 32)).rotate(turn) for turn in (0, 180, 0)])
+_PROBE.paste("red", (0, 0, 12, 8))  # no two of the eight ways to turn it look the same
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The first picture of a file, with its pixels, and its format. exif: what may tell how it is turned, or None."""
+
+    picture: Image.Image
+    kind: str
+    exif: Any
+
+    @property
+    def frames(self) -> int:
+        """How many pictures the file has. Raises Refused."""
+        with refusing(NO_PICTURE):
+            # A photo with an inset is several JPEGs in one file, of which every reader shows the first.
+            return 1 if self.kind == "JPEG" else getattr(self.picture, "n_frames", 1)
+
+
+@contextlib.contextmanager
+def refusing(words: str) -> Iterator[None]:
+    """Whatever is raised inside is Refused with these words.
+
+    Decoders raise of every kind on broken bytes, MemoryError among them for a size that the bytes make up.
+    """
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception:
+        raise Refused(words) from None
+
+
+def decoded(file: io.BytesIO | io.BufferedReader) -> Decoded:
+    """The first picture in it, read to its end. Its size is checked before its pixels are. Raises Refused."""
+    with refusing(NO_PICTURE):
+        try:
+            picture = Image.open(file, formats=FORMATS)
+        except Image.DecompressionBombError:
+            raise _too_large() from None
+        if picture.width * picture.height > MOST_PIXELS:
+            raise _too_large()
+        exif = _exif(picture)
+        picture.load()
+    return Decoded(picture, "JPEG" if picture.format == "MPO" else str(picture.format), exif)
+
+
+def _too_large() -> Refused:
+    return Refused(f"it has more than {MOST_PIXELS // 1_000_000} megapixels")
+
+
+def _exif(picture: Image.Image) -> Any:
+    if picture.format != "TIFF":
+        return picture.info.get("exif")
+    orientation = picture.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
+    if orientation not in range(2, 9):
+        return None
+    exif = Image.Exif()
+    exif[_ORIENTATION] = orientation
+    return exif
+
+
+def shown(found: Decoded, look: Look) -> Image.Image:
+    """The picture as LoadImage shows it: RGB of 8 bits, turned as the host turns it. Raises Refused."""
+    with refusing("ComfyUI can't read it"):
+        picture = found.picture
+        picture = picture.convert("RGB") if picture.mode in _PLAIN else look(*_bare(found))
+        way = _way_it_is_turned(found.kind, found.exif, look) if found.exif else None
+        return picture if way is None else picture.transpose(way)
+
+
+def _bare(found: Decoded) -> tuple[Image.Image, str]:
+    """The pixels with nothing else but what is transparent, and a format that keeps them as they are."""
+    bare = found.picture.copy()
+    bare.info = {name: value for name, value in bare.info.items() if name == "transparency"}
+    return bare, found.kind if found.kind in _LOSSLESS else "TIFF"
+
+
+def _way_it_is_turned(kind: str, exif: Any, look: Look) -> Image.Transpose | None:
+    """How the host turns a picture of this format that carries this, found on a small one; None: not at all.
+
+    Hosts turn some formats and not others, and some leave mirrored ones as they are.
+    """
+    try:
+        file = io.BytesIO()
+        _PROBE.save(file, kind, exif=exif)
+        ours, theirs = Image.open(file, formats=[kind]).convert("RGB"), look(_PROBE, kind, exif=exif)
+    except Exception:  # what a host can't read of it tells it nothing: the picture is taken unturned
+        return None
+    ways: list[Image.Transpose | None] = [None, *Image.Transpose]
+    return min(ways, key=lambda way: _difference(ours if way is None else ours.transpose(way), theirs))
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    if one.size != other.size:
+        return float("inf")
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).sum)
