@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import re
 import sys
@@ -45,8 +46,7 @@ def start_host(custom_nodes: Path) -> None:
 
 def import_nodes(pack: Path | None) -> list[Node]:
     """Import a pack through the host; its MODEL nodes by name. None: the host's own."""
-    import nodes
-
+    nodes = importlib.import_module("nodes")  # the host's; a checker of types would take it for our folder
     before = dict(nodes.NODE_CLASS_MAPPINGS)
     heard = _Heard()
     logging.getLogger().addHandler(heard)

@@ -19,6 +19,7 @@ from .small import REACHES, STEPS, Said, fresh, inspected, ours, sample, theirs
 LAST, FIRST = "ours last", "ours first"  # loader → theirs → ours, loader → ours → theirs
 DUE = -(-STEPS // 4)  # renewals of the longer reach, every 4th step
 
+
 @dataclass(frozen=True)
 class Baselines:
     """What the model draws without another pack: plain, and with ours alone in each reach."""
@@ -75,8 +76,12 @@ def _beside(row: Row, node: Node, inputs: dict[str, Any], base: Baselines, drawn
                 continue
             here = not torch.equal(found, drawn)
             there = not row.acts or not torch.equal(found, base.alone[reach])
-            cells[order] = YES if here and there else " and ".join(
-                name for name, acts in (("ours does not act", here), ("theirs does not act", there)) if not acts
+            cells[order] = (
+                YES
+                if here and there
+                else " and ".join(
+                    name for name, acts in (("ours does not act", here), ("theirs does not act", there)) if not acts
+                )
             )
             steps, renewed = _counts(heard.lines)
             complete = steps == STEPS and (reach == "attention" or renewed == DUE)
@@ -111,7 +116,7 @@ def _exact(node: Node, inputs: dict[str, Any], base: Baselines, drawn: Tensor, r
 
 
 def _after(patched: Any, before: Tensor, repeats: bool) -> str:
-    """Whether their model still draws the same when ours was put on it and has sampled. Sampled once before: `before`."""
+    """Whether their model draws what it drew `before`, when ours was put on it and has sampled."""
     try:
         sample(ours(patched, "longer"))
         same = torch.equal(sample(patched), before)
