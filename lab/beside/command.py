@@ -44,11 +44,13 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in options.only if name not in names]:
         print(f"test-beside: no pack {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
         return 2
-    rows = {name: _rows(options.packs, name) for name in names if not options.only or name in options.only}
-    text = markdown(rows)
-    print(text)
-    if options.write:
-        options.write.write_text(text + "\n")
+    rows: dict[str, list[Row] | str] = {}
+    for name in options.only or names:
+        rows[name] = _rows(options.packs, name)
+        host.say(f"{name}: {rows[name] if isinstance(rows[name], str) else summary({name: rows[name]})}")
+        if options.write:  # so far, as it takes a while
+            options.write.write_text(markdown(rows) + "\n")
+    print(markdown(rows))
     found = [row for rows_of_one in rows.values() if not isinstance(rows_of_one, str) for row in rows_of_one]
     return 0 if all(row.kept for row in found) else 1
 
@@ -66,7 +68,6 @@ def _rows(packs: Path, name: str) -> list[Row] | str:
             why = f"takes longer than {SECONDS} s" if status == -signal.SIGALRM else f"ends the process ({status})"
             rows.append(Row(nodes[len(rows)], runs=f"not tried to the end: {why}"))
         if len(rows) >= len(nodes):
-            host.say(f"{name}: {summary({name: rows})}")
             return rows or "no node that takes and returns a MODEL"
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from .packs import Node
 
 CONTEXT_DIM, VEC_DIM, TOKENS = 64, 32, 9
 LATENT = (1, 16, 8, 12)
@@ -30,21 +34,23 @@ SOCKETS: dict[str, Callable[[], Any]] = {
     "MASK": lambda: torch.ones(1, 8 * LATENT[2], 8 * LATENT[3]),
     "SIGMAS": lambda: torch.linspace(1.0, 0.0, 7),
 }
+# By node: what is set otherwise than its default, for those that do nothing as they come out of the menu.
+SETTINGS: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("settings.json").read_text())
 WIDGETS: dict[str, Any] = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}
 
 
-def fill(cls: Any, models: tuple[str, ...]) -> dict[str, Any]:
-    """The inputs of a node but its MODELs (`models`), as an untouched node in the editor would send them.
+def fill(node: Node) -> dict[str, Any]:
+    """The inputs of a node but its MODELs, as an untouched node in the editor would send them, but for SETTINGS.
 
     Sockets that are optional stay empty. Raises Unfillable where a required one can't be filled.
     """
-    declared = cls.INPUT_TYPES()
+    declared = node.cls.INPUT_TYPES()
     values: dict[str, Any] = {}
     for required, kind in ((True, "required"), (False, "optional")):
         for name, spec in declared.get(kind, {}).items():
-            if name not in models:
+            if name not in node.models:
                 _put(values, name, tuple(spec), required)
-    return values
+    return values | SETTINGS.get(node.name, {})
 
 
 def _put(values: dict[str, Any], name: str, spec: tuple, required: bool) -> None:

@@ -18,8 +18,8 @@ from .filling import CONTEXT_DIM, LATENT, VEC_DIM, prompt
 from .packs import Node
 
 STEPS = 6
-# FLUX.1's blocks, as packs count on them, in width 128.
-DOUBLES, SINGLES = 19, 38
+# All double blocks of FLUX.1, as packs count on them, and some of its single ones, in width 128.
+DOUBLES, SINGLES = 19, 10
 # Strong, so that acting is seen; the longer reach with the renewal that it has by default.
 REACHES = {
     "attention": {"scale": 3.0, "alpha": 0.5, "tau": 2.5, "perturbation": 1.0, "reach": "attention"},
@@ -72,7 +72,7 @@ def theirs(model: Any, node: Node, inputs: dict[str, Any]) -> Any:
 
     given = {**inputs, **dict.fromkeys(node.models, model)}
     data, _, v3_data = execution.get_input_data(given, node.cls, "1")
-    v3 = hasattr(node.cls, "GET_SCHEMA")
+    v3 = issubclass(node.cls, execution._ComfyNodeInternal)
     called = execution._async_map_node_over_list(
         "beside", "1", node.cls if v3 else node.cls(), data, node.cls.FUNCTION, v3_data=v3_data
     )
@@ -80,7 +80,7 @@ def theirs(model: Any, node: Node, inputs: dict[str, Any]) -> Any:
         (out,) = asyncio.run(called)
     if isinstance(out, dict):
         out = out["result"]
-    return (out if isinstance(out, list | tuple) else out.args)[node.place]
+    return (out.args if hasattr(out, "args") else out)[node.place]
 
 
 class Said(logging.Handler):

@@ -42,7 +42,7 @@ def try_node(node: Node, base: Baselines) -> Row:
     """Everything about one node. Whatever it raises is a word in its row."""
     row = Row(node.name)
     try:
-        inputs = fill(node.cls, node.models)
+        inputs = fill(node)
     except Unfillable as reason:
         row.runs = f"not tried: {reason}"
         return row
