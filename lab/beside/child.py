@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .packs import CORE, NotImported, import_nodes, start_host
 from .row import NEXT_IN_ANOTHER
-from .small import make_small
+from .small import load, make_small
 from .trial import baselines, try_node
 
 
@@ -30,7 +30,7 @@ def try_pack(packs: Path, name: str, start: int, out: Path, seconds: int) -> int
         print(json.dumps([node.name for node in nodes]), file=lines)
         if not nodes[start:]:
             return 0
-        base = baselines(make_small(Path(folder)))
+        base = baselines(load(make_small(Path(folder))))
         for node in nodes[start:]:
             signal.alarm(seconds)
             row = try_node(node, base)

@@ -21,7 +21,7 @@ from .packs import CORE, pack_folders
 from .row import NEXT_IN_ANOTHER, Row
 from .table import markdown, summary
 
-SECONDS = 300  # for one node, or for importing a pack
+SECONDS = 600  # for one node, or for importing a pack
 
 
 def main(arguments: list[str]) -> int:

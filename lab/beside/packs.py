@@ -96,4 +96,9 @@ class _Heard(logging.Handler):
 def _reason(messages: list[str], pack: Path) -> str:
     last = messages[-1] if messages else "it has no nodes"
     words = re.sub(r"^Cannot import .* module for custom nodes: ", "", last.replace(str(pack), pack.name))
-    return words.strip().splitlines()[-1]
+    return without_paths(words.strip().splitlines()[-1])
+
+
+def without_paths(text: str) -> str:
+    """Without where on this machine something lies."""
+    return re.sub(r"(?:/[\w.+-]+){2,}", "…", text)

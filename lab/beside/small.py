@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import logging
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..toy.small_models import make_flux
 from .filling import CONTEXT_DIM, LATENT, VEC_DIM, prompt
 from .packs import Node
 
-STEPS = 6
+STEPS = 5
 # All double blocks of FLUX.1, as packs count on them, and some of its single ones, in width 128.
 DOUBLES, SINGLES = 19, 10
 # Strong, so that acting is seen; the longer reach with the renewal that it has by default.
@@ -34,14 +35,20 @@ def make_small(folder: Path) -> Path:
     return path
 
 
-def fresh(checkpoint: Path) -> Any:
-    """The model as the stock loader gives it, sharing nothing with earlier ones: some nodes change it in place."""
-    import comfy.model_management
+def load(checkpoint: Path) -> Any:
+    """The model as the stock loader gives it."""
     import comfy.sd
+
+    return comfy.sd.load_diffusion_model(str(checkpoint), model_options={"dtype": torch.float32})
+
+
+def fresh(loaded: Any) -> Any:
+    """As just loaded, sharing nothing with earlier ones: some nodes change the model in place."""
+    import comfy.model_management
 
     comfy.model_management.unload_all_models()
     gc.collect()
-    return comfy.sd.load_diffusion_model(str(checkpoint), model_options={"dtype": torch.float32})
+    return type(loaded)(copy.deepcopy(loaded.model), loaded.load_device, loaded.offload_device)
 
 
 def sample(model: Any) -> Tensor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .filling import Unfillable, fill
-from .packs import Node
+from .packs import Node, without_paths
 from .row import YES, Row
 from .small import REACHES, STEPS, Said, fresh, inspected, ours, sample, theirs
 
@@ -24,18 +23,18 @@ DUE = -(-STEPS // 4)  # renewals of the longer reach, every 4th step
 class Baselines:
     """What the model draws without another pack: plain, and with ours alone in each reach."""
 
-    checkpoint: Path
+    loaded: Any
     plain: Tensor
     alone: dict[str, Tensor]
 
 
-def baselines(checkpoint: Path) -> Baselines:
+def baselines(loaded: Any) -> Baselines:
     """Drawn once; they show, too, that ours acts on this model at all."""
-    plain = sample(fresh(checkpoint))
-    alone = {reach: sample(ours(fresh(checkpoint), reach)) for reach in REACHES}
+    plain = sample(fresh(loaded))
+    alone = {reach: sample(ours(fresh(loaded), reach)) for reach in REACHES}
     if any(torch.equal(plain, drawn) for drawn in alone.values()):
         raise RuntimeError("ours does nothing on the small model: no trial would tell anything")
-    return Baselines(checkpoint, plain, alone)
+    return Baselines(loaded, plain, alone)
 
 
 def try_node(node: Node, base: Baselines) -> Row:
@@ -47,7 +46,7 @@ def try_node(node: Node, base: Baselines) -> Row:
         row.runs = f"not tried: {reason}"
         return row
     try:
-        patched = theirs(fresh(base.checkpoint), node, inputs)
+        patched = theirs(fresh(base.loaded), node, inputs)
         drawn, again = sample(patched), sample(patched)
         row.runs, row.acts = YES, not torch.equal(drawn, base.plain)
     except Exception as error:
@@ -62,9 +61,10 @@ def try_node(node: Node, base: Baselines) -> Row:
 def _beside(row: Row, node: Node, inputs: dict[str, Any], base: Baselines, drawn: Tensor, repeats: bool) -> None:
     """Ours and theirs on one model: fills in all but what stays."""
     quiet: list[str] = []
-    lost = False
     inspect: set[str] = set()
     for reach, cells in (("attention", row.attention), ("longer", row.longer)):
+        if reach == "attention" and not row.acts:
+            continue  # nothing of theirs to get along with: one reach shows that it stays so
         for order in (LAST, FIRST):
             try:
                 model = _both(node, inputs, base, reach, order)
@@ -85,7 +85,6 @@ def _beside(row: Row, node: Node, inputs: dict[str, Any], base: Baselines, drawn
             )
             steps, renewed = _counts(heard.lines)
             complete = steps == STEPS and (reach == "attention" or renewed == DUE)
-            lost |= not complete
             if reach == "longer":
                 row.renewed = f"{row.renewed}, {renewed}" if row.renewed else str(renewed)
             if not here and not _warned(heard.lines):
@@ -98,7 +97,7 @@ def _beside(row: Row, node: Node, inputs: dict[str, Any], base: Baselines, drawn
 
 
 def _both(node: Node, inputs: dict[str, Any], base: Baselines, reach: str, order: str, **settings: Any) -> Any:
-    model = fresh(base.checkpoint)
+    model = fresh(base.loaded)
     if order == LAST:
         return ours(theirs(model, node, inputs), reach, **settings)
     return theirs(ours(model, reach, **settings), node, inputs)
@@ -130,7 +129,7 @@ def _after(patched: Any, before: Tensor, repeats: bool) -> str:
 def _left(base: Baselines) -> str:
     """Whether a fresh model still draws what it drew before this node was tried."""
     try:
-        same = torch.equal(sample(fresh(base.checkpoint)), base.plain)
+        same = torch.equal(sample(fresh(base.loaded)), base.plain)
     except Exception as error:
         return f"a fresh plain model fails: {_words(error)}"
     return "" if same else "a fresh plain model draws something else"
@@ -156,7 +155,7 @@ def _false_words(row: Row, text: str) -> set[str]:
     others = [line for line in _section(text, "On this model") if not line.strip().startswith("NAG-PAG")]
     if row.acts and others in ([], ["  nothing"]):
         found.add("theirs acts, and it lists nothing")
-    if re.search(r"(?:/[\w.+-]+){2,}|[A-Z]:\\", text):
+    if without_paths(text) != text:
         found.add("prints a path")
     return found
 
@@ -169,5 +168,5 @@ def _section(text: str, title: str) -> list[str]:
 
 def _words(error: BaseException) -> str:
     """An error in a few words, without where on this machine it was raised."""
-    text = re.sub(r"(?:/[\w.+-]+){2,}", "…", str(error).strip().splitlines()[0] if str(error).strip() else "")
+    text = without_paths((str(error).strip().splitlines() or [""])[0])
     return f"{type(error).__name__}{f': {text[:90]}' if text else ''}"
