@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .. import host
 from ..in_host import enter_host
-from .packs import CORE, pack_folders
+from .packs import CORE, pack_folders, without_paths
 from .row import NEXT_IN_ANOTHER, Row
 from .table import markdown, summary
 
@@ -62,16 +62,16 @@ def _rows(packs: Path, name: str) -> list[Row] | str:
         found = _run_child(packs, name, len(rows))
         if isinstance(found, str):
             return found
-        more, nodes, status = found
+        more, nodes, status, last = found
         rows += more
         if len(rows) < len(nodes) and status != NEXT_IN_ANOTHER:
-            why = f"takes longer than {SECONDS} s" if status == -signal.SIGALRM else f"ends the process ({status})"
-            rows.append(Row(nodes[len(rows)], runs=f"not tried to the end: {why}"))
+            rows.append(Row(nodes[len(rows)], runs=f"not tried to the end: {_ending(status, last)}"))
         if len(rows) >= len(nodes):
             return rows or "no node that takes and returns a MODEL"
 
 
-def _run_child(packs: Path, name: str, start: int) -> tuple[list[Row], list[str], int] | str:
+def _run_child(packs: Path, name: str, start: int) -> tuple[list[Row], list[str], int, str] | str:
+    """Its rows, the names of all nodes, how it ended and its last words; or why the pack has none."""
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "rows", Path(folder) / "log"
         command = [sys.executable, str(host.REPO / "lab" / "run.py"), "beside", str(packs)]
@@ -79,9 +79,13 @@ def _run_child(packs: Path, name: str, start: int) -> tuple[list[Row], list[str]
             child = [*command, "--child", name, str(start), str(out)]
             status = subprocess.run(child, stdout=said, stderr=subprocess.STDOUT).returncode
         lines = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-        if not lines:
-            last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1]
-            return f"ends the process while it is imported ({status}): {last[:120]}"
+        last = without_paths((log.read_text(errors="replace").strip().splitlines() or [""])[-1])[:120]
+    if not lines:
+        return f"not imported: {_ending(status, last)}"
     if isinstance(lines[0], str):
         return f"not imported: {lines[0]}"
-    return [Row(**line) for line in lines[1:]], lines[0], status
+    return [Row(**line) for line in lines[1:]], lines[0], status, last
+
+
+def _ending(status: int, last: str) -> str:
+    return f"takes longer than {SECONDS} s" if status == -signal.SIGALRM else f"ends the process ({status}): {last}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -47,8 +46,8 @@ def fresh(loaded: Any) -> Any:
     import comfy.model_management
 
     comfy.model_management.unload_all_models()
-    gc.collect()
-    return type(loaded)(copy.deepcopy(loaded.model), loaded.load_device, loaded.offload_device)
+    config = loaded.model.model_config  # only said, never changed; the host's can't be copied
+    return type(loaded)(copy.deepcopy(loaded.model, {id(config): config}), loaded.load_device, loaded.offload_device)
 
 
 def sample(model: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def baselines(loaded: Any) -> Baselines:
 
 def try_node(node: Node, base: Baselines) -> Row:
     """Everything about one node. Whatever it raises is a word in its row."""
+    gc.collect()  # of the last node's models
     row = Row(node.name)
     try:
         inputs = fill(node)
