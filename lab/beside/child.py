@@ -6,6 +6,7 @@ import dataclasses
 import json
 import signal
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .packs import CORE, NotImported, import_nodes, start_host
@@ -14,10 +15,10 @@ from .small import load, make_small
 from .trial import baselines, try_node
 
 
-def try_pack(packs: Path, name: str, start: int, out: Path, seconds: int) -> int:
+def try_pack(packs: Path, name: str, wanted: list[str], start: int, out: Path, seconds: int) -> int:
     """Try the nodes from number `start` on; a line of JSON for the list of nodes, and for each of their rows.
 
-    seconds: what importing, and each node, may take; then the process is ended.
+    wanted: patterns of nodes' names; seconds: what importing, and each node, may take; then the process is ended.
     """
     signal.alarm(seconds)
     start_host(packs.resolve())
@@ -27,6 +28,7 @@ def try_pack(packs: Path, name: str, start: int, out: Path, seconds: int) -> int
         except NotImported as reason:
             print(json.dumps(str(reason)), file=lines)
             return 1
+        nodes = [node for node in nodes if any(fnmatch(node.name, pattern) for pattern in wanted)]
         print(json.dumps([node.name for node in nodes]), file=lines)
         if not nodes[start:]:
             return 0

@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make test-beside", description=__doc__)
     parser.add_argument("packs", type=Path, help="a folder of packs, as custom_nodes is")
     parser.add_argument("--only", nargs="*", default=[], help="packs by their folder's name (ComfyUI: its own nodes)")
+    parser.add_argument("--nodes", nargs="*", default=["*"], help="nodes by name; * stands for anything")
     parser.add_argument("--write", type=Path, help="a file to write the table to, too")
     parser.add_argument("--child", nargs=3, metavar=("PACK", "START", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -36,7 +37,8 @@ def main(arguments: list[str]) -> int:
         enter_host()
         from .child import try_pack  # it imports the host
 
-        return try_pack(options.packs, options.child[0], int(options.child[1]), Path(options.child[2]), SECONDS)
+        name, start, out = options.child
+        return try_pack(options.packs, name, options.nodes, int(start), Path(out), SECONDS)
     if not options.packs.is_dir():
         print(f"test-beside: {options.packs} is no folder of packs (make test-beside PACKS=folder)", file=sys.stderr)
         return 2
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> int:
         return 2
     rows: dict[str, list[Row] | str] = {}
     for name in options.only or names:
-        rows[name] = _rows(options.packs, name)
+        rows[name] = _rows(options.packs, name, options.nodes)
         host.say(f"{name}: {rows[name] if isinstance(rows[name], str) else summary({name: rows[name]})}")
         if options.write:  # so far, as it takes a while
             options.write.write_text(markdown(rows) + "\n")
@@ -55,26 +57,26 @@ def main(arguments: list[str]) -> int:
     return 0 if all(row.kept for row in found) else 1
 
 
-def _rows(packs: Path, name: str) -> list[Row] | str:
+def _rows(packs: Path, name: str, nodes: list[str]) -> list[Row] | str:
     """A pack's rows, or why there are none; as many processes as it takes."""
     rows: list[Row] = []
     while True:
-        found = _run_child(packs, name, len(rows))
+        found = _run_child(packs, name, nodes, len(rows))
         if isinstance(found, str):
             return found
-        more, nodes, status, last = found
+        more, names, status, last = found
         rows += more
-        if len(rows) < len(nodes) and status != NEXT_IN_ANOTHER:
-            rows.append(Row(nodes[len(rows)], runs=f"not tried to the end: {_ending(status, last)}"))
-        if len(rows) >= len(nodes):
+        if len(rows) < len(names) and status != NEXT_IN_ANOTHER:
+            rows.append(Row(names[len(rows)], runs=f"not tried to the end: {_ending(status, last)}"))
+        if len(rows) >= len(names):
             return rows or "no node that takes and returns a MODEL"
 
 
-def _run_child(packs: Path, name: str, start: int) -> tuple[list[Row], list[str], int, str] | str:
+def _run_child(packs: Path, name: str, nodes: list[str], start: int) -> tuple[list[Row], list[str], int, str] | str:
     """Its rows, the names of all nodes, how it ended and its last words; or why the pack has none."""
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "rows", Path(folder) / "log"
-        command = [sys.executable, str(host.REPO / "lab" / "run.py"), "beside", str(packs)]
+        command = [sys.executable, str(host.REPO / "lab" / "run.py"), "beside", str(packs), "--nodes", *nodes]
         with log.open("w") as said:
             child = [*command, "--child", name, str(start), str(out)]
             status = subprocess.run(child, stdout=said, stderr=subprocess.STDOUT).returncode

@@ -199,8 +199,10 @@ def test_a_pack_that_ends_its_process_is_a_row_and_the_rest_goes_on(monkeypatch,
         ([Row("changes the host", runs="yes")], nodes, NEXT_IN_ANOTHER, ""),
         ([Row("d", runs="yes")], nodes, 0, ""),
     ]
-    monkeypatch.setattr(command, "_run_child", lambda packs, name, start: (asked.append(start), answers.pop(0))[1])
-    rows = command._rows(tmp_path, "theirs")
+    monkeypatch.setattr(
+        command, "_run_child", lambda packs, name, wanted, start: (asked.append(start), answers.pop(0))[1]
+    )
+    rows = command._rows(tmp_path, "theirs", ["*"])
     assert [row.node for row in rows] == nodes and asked == [0, 2, 3]
     assert rows[1].runs == f"not tried to the end: takes longer than {command.SECONDS} s"
 
