@@ -120,6 +120,8 @@ def _around_sampling(model: Any) -> Iterator[str]:
 
 
 def _beside_the_options(model: Any) -> Iterator[str]:
+    if foreign := _foreign_class(model):
+        yield f"class {foreign} in place of ComfyUI's"
     if getattr(model, "patches", None):
         yield f"weights of {len(model.patches)} layers patched (LoRA or the like): kept"
     for name, value in getattr(model, "object_patches", {}).items():
@@ -196,7 +198,15 @@ def _names_used(code: CodeType) -> set[str]:
     return {*code.co_names, *code.co_freevars}.union(*map(_names_used, inner))
 
 
+def _foreign_class(model: Any) -> str | None:
+    """The model's class, where it is not the host's: some packs swap it."""
+    cls = type(diffusion_model_of(model))
+    return None if cls.__module__.startswith("comfy.") else f"{_module(cls)}.{cls.__qualname__}"
+
+
 def _replaced_forwards(model: Any) -> Iterator[str]:
+    if foreign := _foreign_class(model):
+        yield f"the model's class is {foreign}, not ComfyUI's: its forward may not call the blocks"
     own = vars(diffusion_model_of(model))
     for name in ("forward", "forward_orig", "_forward"):
         if name in own:

@@ -177,6 +177,16 @@ def test_a_replaced_forward_is_in_the_way(flux, monkeypatch):
     assert "diffusion_model.forward_orig is replaced while sampling" in inspect_model(model, "auto")
 
 
+def test_a_swapped_class_is_in_the_way(flux, monkeypatch):
+    """As packs do that bring a FLUX of their own."""
+    flux_class = type(flux.model.diffusion_model)
+    theirs = type("TheirFlux", (flux_class,), {"__module__": "/home/somebody/custom_nodes/some-pack.flux"})
+    monkeypatch.setattr(flux.model.diffusion_model, "__class__", theirs)
+    text = inspect_model(flux, "auto")
+    assert "On this model\n  class some-pack.flux.TheirFlux in place of ComfyUI's" in text
+    assert "the model's class is some-pack.flux.TheirFlux, not ComfyUI's" in text and "somebody" not in text
+
+
 def test_fp8_weights_are_said_and_still_guided(flux_file):
     model = load_flux(flux_file, torch.float8_e4m3fn)
     text = inspect_model(model, "auto")
