@@ -2,7 +2,7 @@
 PYTHON ?= python3
 HOST := $(PYTHON) lab/host.py run --
 
-.PHONY: help demo test check test-hosts bench evidence lab clean
+.PHONY: help demo test check test-hosts test-beside bench evidence lab clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
@@ -23,6 +23,9 @@ check: ## ruff and mypy
 
 test-hosts: ## the host tests on five releases of ComfyUI
 	@$(HOST) lab/run.py test_hosts
+
+test-beside: ## the nodes of other packs beside ours, in both orders: make test-beside PACKS=folder
+	@$(HOST) lab/run.py beside $(PACKS)
 
 evidence: ## what guidance does, on the models of make lab: docs/evidence.md and its plots
 	@$(HOST) lab/run.py evidence

@@ -23,6 +23,7 @@ COMMANDS = {
     "judge_cnn": "evidence.judge_cnn",
     "emoji_check": "evidence.emoji_check",
     "bench": "cost.bench",
+    "beside": "beside.command",
     "make_workflows": "make.workflows",
     "make_locales": "make.locales",
     "make_api_docs": "make.api_docs",

@@ -1,5 +1,7 @@
 """What NAG-PAG Inspect Model says, on real models of the host."""
 
+import importlib
+
 import pytest
 import torch
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
@@ -89,6 +91,82 @@ def test_compile_and_caches(flux):
     assert "EasyCache skips the model where it reuses a step" in inspect_model(cached, "auto")
 
 
+def core(name, **inputs):
+    """One of the host's nodes on a model, with its own defaults."""
+    module, node = name.split(".")
+    cls = getattr(importlib.import_module(f"comfy_extras.{module}"), node)
+    declared = cls.INPUT_TYPES()["required"]
+    defaults = {key: spec[1].get("default") for key, spec in declared.items() if len(spec) > 1 and key != "model"}
+    found = {**defaults, **inputs}
+    if hasattr(cls, "define_schema"):
+        return lambda model: cls.execute(model=model, **found).args[0]
+    return lambda model: getattr(cls(), cls.FUNCTION)(model=model, **found)[0]
+
+
+@pytest.mark.parametrize(
+    "node, place",
+    [
+        ("nodes_apg.APG", "before cfg: comfy_extras.nodes_apg.APG.execute.pre_cfg_function"),
+        ("nodes_cfg.CFGZeroStar", "after cfg: comfy_extras.nodes_cfg.CFGZeroStar.execute."),
+        ("nodes_model_advanced.RescaleCFG", "in place of cfg: comfy_extras.nodes_model_advanced.RescaleCFG."),
+        ("nodes_nag.NAGuidance", "attn1_output_patch: comfy_extras.nodes_nag.NAGuidance.execute."),
+    ],
+)
+def test_what_works_around_cfg_is_named_and_is_not_in_the_way(flux, node, place):
+    before = sample(flux, prompt(1), prompt(2), cfg=2.0, steps=1)
+    theirs = core(node)(flux)
+    for model in (theirs, guided(theirs), core(node)(guided(flux))):
+        text = inspect_model(model, "auto")
+        assert place in text and text.endswith("nothing that is known."), text
+    assert not torch.equal(sample(theirs, prompt(1), prompt(2), cfg=2.0, steps=1), before)
+
+
+@pytest.mark.parametrize("node", ["nodes_pag.PerturbedAttentionGuidance", "nodes_slg.SkipLayerGuidanceDiT"])
+def test_what_has_the_model_evaluated_again_is_said_with_what_it_costs(flux, node):
+    theirs = core(node, double_layers="1", single_layers="0")(flux) if "slg" in node else core(node)(flux)
+    text = inspect_model(theirs, "auto")
+    assert "after cfg: comfy_extras." in text
+    assert "post_cfg_function has the model evaluated once more in a step: a longer reach keeps a difference" in text
+
+
+def test_whatever_is_on_a_model_is_listed_by_the_name_that_people_know(flux):
+    """A pack's modules are named by the host after the path of its folder, which is nobody's business."""
+
+    def theirs(*args):
+        return None
+
+    theirs.__module__ = "/home/somebody/ComfyUI/custom_nodes/some-pack_x_2.hooks"
+    theirs.__qualname__ = "Hooks.apply.<locals>.theirs"
+    model = flux.clone()
+    model.set_model_sampler_pre_cfg_function(theirs)
+    model.set_model_denoise_mask_function(theirs)
+    model.add_callback("on_pre_run", theirs)
+    model.add_object_patch("concat_cond", theirs)
+    model.set_model_patch_replace(theirs, "attn1", "middle", 0)
+    model.set_model_patch_replace(theirs, "dit", "double_block", 1)
+    model.model_options["transformer_options"]["some_pack"] = True
+    model.model_options["their_hook"] = theirs
+    text = inspect_model(model, "auto")
+    assert "custom_nodes" not in text and "somebody" not in text
+    name = "some-pack.2.hooks.Hooks.apply.theirs"
+    for said in (
+        f"before cfg: {name}: kept",
+        f"denoise_mask_function {name}: kept",
+        f"their_hook {name}: kept",
+        f"on_pre_run callback {name}: kept",
+        f"object patch concat_cond by {name}: kept",
+        f"attn1 replaced by {name}: kept",
+        f"block patch {name} in double block 1: kept",
+        "options some_pack: kept",
+    ):
+        assert said in text, text
+
+
+def test_that_cfg_1_is_not_cheap_any_more_is_said(flux):
+    assert "the negative prompt is evaluated at cfg 1, too" in inspect_model(core("nodes_nag.NAGuidance")(flux), "auto")
+    assert "evaluated at cfg 1" not in inspect_model(flux, "auto")
+
+
 def test_a_replaced_forward_is_in_the_way(flux, monkeypatch):
     diffusion_model = flux.model.diffusion_model
     monkeypatch.setattr(diffusion_model, "forward_orig", lambda *args: None, raising=False)
@@ -97,6 +175,16 @@ def test_a_replaced_forward_is_in_the_way(flux, monkeypatch):
     model = flux.clone()
     model.add_object_patch("diffusion_model.forward_orig", earlier)
     assert "diffusion_model.forward_orig is replaced while sampling" in inspect_model(model, "auto")
+
+
+def test_a_swapped_class_is_in_the_way(flux, monkeypatch):
+    """As packs do that bring a FLUX of their own."""
+    flux_class = type(flux.model.diffusion_model)
+    theirs = type("TheirFlux", (flux_class,), {"__module__": "/home/somebody/custom_nodes/some-pack.flux"})
+    monkeypatch.setattr(flux.model.diffusion_model, "__class__", theirs)
+    text = inspect_model(flux, "auto")
+    assert "On this model\n  class some-pack.flux.TheirFlux in place of ComfyUI's" in text
+    assert "the model's class is some-pack.flux.TheirFlux, not ComfyUI's" in text and "somebody" not in text
 
 
 def test_fp8_weights_are_said_and_still_guided(flux_file):

@@ -34,6 +34,7 @@ MAY_KNOW = {
     ("lab/toy/",): (*PACK, *LAB),
     ("lab/make/",): (*PACK, *LAB, "lab/toy/"),
     ("lab/evidence/",): (*PACK, *LAB, "lab/toy/", "lab/make/markdown"),
+    ("lab/beside/",): (*PACK, *LAB, "lab/toy/small_models", "lab/make/markdown"),
     ("lab/cost/",): (*PACK, *LAB, "lab/toy/flux", "lab/evidence/contenders", "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.
@@ -45,7 +46,7 @@ OUTSIDE = {
     ("nagpag/diagnostics/plot",): ("torch", "numpy", "matplotlib"),
     ("nagpag/diagnostics/record",): ("torch",),
     ("nagpag/diagnostics/__init__", "nagpag/client", "nagpag/__main__", "nagpag/__init__"): (),
-    ("nagpag/diagnostics/recording", "nagpag/diagnostics/inspect"): ("torch", *HOST),
+    ("nagpag/diagnostics/recording", "nagpag/diagnostics/inspect", "nagpag/diagnostics/neighbours"): ("torch", *HOST),
     ("nagpag/calibration/",): ("torch", *HOST),
     SERVICE: (),
     ("nagpag/service/server/host",): HOST,

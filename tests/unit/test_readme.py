@@ -88,7 +88,15 @@ def test_the_measured_table_is_that_of_the_evidence():
     assert len(shown) > 8 and [row for row in shown if row not in [one[:8] for one in measured]] == []
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/api.md", "docs/calibration.md", "docs/cost.md", "docs/evidence.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/api.md",
+    "docs/beside.md",
+    "docs/calibration.md",
+    "docs/cost.md",
+    "docs/evidence.md",
+]
 
 
 @pytest.mark.parametrize("page", [*PAGES, "lab/trained/MODEL_CARD.md"])
