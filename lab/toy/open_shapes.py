@@ -19,6 +19,7 @@ from .shapes import BACKGROUND_NAMES, COLOR_NAMES, PLACE_NAMES, SHAPES, Scene, T
 
 POOL, POOL_SEED = 32_768, 1_100
 LEFT_OUT = 0.15  # how often each part of a caption is
+ALONE = 0.1  # how often a caption is one part, such as "red" or "bottom right", as negative prompts are
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ def random_told(scene: Scene, generator: torch.Generator) -> Told:
     return Told(things if kept() else things[:1], kept())
 
 
+def random_caption(scene: Scene, generator: torch.Generator) -> str:
+    """Mostly what is told of the whole scene, now and then one part alone."""
+    if float(torch.rand((), generator=generator)) < ALONE:
+        alone = parts(scene)
+        return alone[int(torch.randint(len(alone), (), generator=generator))]
+    return caption(scene, random_told(scene, generator))
+
+
+def parts(scene: Scene) -> list[str]:
+    """Each part of a scene by itself, in words."""
+    of_things = [(COLOR_NAMES[t.color], SHAPES[t.shape], PLACE_NAMES[t.place]) for t in scene.things]
+    return [*(part for three in of_things for part in three), BACKGROUND_NAMES[scene.background]]
+
+
 def digest() -> str:
     """Changes with whatever changes the pictures or their captions."""
     return digests.digest(digests.sources(shapes, Path(__file__)))
@@ -73,7 +88,7 @@ def _make_pool(folder: Path) -> None:
 
     generator = torch.Generator().manual_seed(POOL_SEED)
     scenes = shapes.random_scenes(POOL, generator)
-    parts = [scenes[i : i + 64] for i in range(0, POOL, 64)]
-    latents = [shapes.to_latent(shapes.render(part)).bfloat16() for part in tqdm(parts, desc="pictures")]
-    captions = [caption(scene, random_told(scene, generator)) for scene in scenes]
+    batches = [scenes[i : i + 64] for i in range(0, POOL, 64)]
+    latents = [shapes.to_latent(shapes.render(batch)).bfloat16() for batch in tqdm(batches, "pictures", mininterval=5)]
+    captions = [random_caption(scene, generator) for scene in scenes]
     save_file({"latents": torch.cat(latents), "ids": caption_ids([*captions, ""])}, str(folder / "pool.safetensors"))

@@ -36,8 +36,10 @@ class Pictures:
 
     def __post_init__(self) -> None:
         if self.ids.shape != (len(self.latents) + 1, POSITIONS):
-            raise ValueError(f"{len(self.latents)} pictures need ids of {len(self.latents) + 1} × {POSITIONS}: "
-                             f"one row each and one of the empty prompt; they are {tuple(self.ids.shape)}")
+            raise ValueError(
+                f"{len(self.latents)} pictures need ids of {len(self.latents) + 1} × {POSITIONS}: "
+                f"one row each and one of the empty prompt; they are {tuple(self.ids.shape)}"
+            )
 
 
 def words_of(ids: Tensor) -> int:

@@ -8,6 +8,7 @@ attention counts as often as there are such tokens.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -70,10 +71,10 @@ class ProportionedFlux(Flux):
         counts = torch.zeros(txt.shape[1] + img.shape[1])
         counts[txt.shape[1] - 1] = math.log(repeats)
         for block in self.double_blocks:
-            img, txt = double_block(block, img, txt, vec, rotation, counts)
+            img, txt = double_block(cast(DoubleBlock, block), img, txt, vec, rotation, counts)
         both = torch.cat((txt, img), 1)
         for block in self.single_blocks:
-            both = single_block(block, both, vec, rotation, counts)
+            both = single_block(cast(SingleBlock, block), both, vec, rotation, counts)
         return _unpatched(self.final_layer(both[:, txt.shape[1] :], vec), height, width)
 
     def _conditioned(self, sigma: Tensor, guidance: Tensor | None) -> Tensor:
@@ -90,6 +91,23 @@ class ProportionedFlux(Flux):
             name: tensor for name, tensor in self.state_dict().items() if name.startswith("guidance_in.")
         }
 
+    @classmethod
+    def from_host(cls, state: dict[str, Tensor]) -> ProportionedFlux:
+        """The model of a checkpoint that `state_dict_for_host` gave, in float32.
+
+        A guidance input of zeros, as an undistilled model has it, is left away.
+        """
+        sizes = Sizes(state["img_in.weight"].shape[0], _depth(state, "double_blocks"), _depth(state, "single_blocks"))
+        model = cls(sizes, distilled=bool(state["guidance_in.out_layer.weight"].any()))
+        own = {name.replace("norm.scale", "norm.weight"): tensor.float() for name, tensor in state.items()}
+        own["txt_in.weight"] = own["txt_in.weight"][:, : sizes.context_dim]
+        model.load_state_dict({name: own[name] for name in model.state_dict()})
+        return model
+
+
+def _depth(state: dict[str, Tensor], kind: str) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in state if name.startswith(f"{kind}."))
+
 
 def double_block(
     block: DoubleBlock, img: Tensor, txt: Tensor, vec: Tensor, rotation: Tensor, counts: Tensor
@@ -98,7 +116,8 @@ def double_block(
     img_mod, txt_mod = block.img_mod(vec), block.txt_mod(vec)
     of_txt = block.txt_attn.norm(*_in_parts(block.txt_attn.qkv, _modulated(txt, *txt_mod[:2]), 1, 1, 1))
     of_img = block.img_attn.norm(*_in_parts(block.img_attn.qkv, _modulated(img, *img_mod[:2]), 1, 1, 1))
-    z = attention(*(torch.cat(parts, dim=2) for parts in zip(of_txt, of_img, strict=True)), rotation, counts)
+    q, k, v = (torch.cat(parts, dim=2) for parts in zip(of_txt, of_img, strict=True))
+    z = attention(q, k, v, rotation, counts)
     z_txt, z_img = z[:, : txt.shape[1]], z[:, txt.shape[1] :]
     img = img + img_mod[2] * block.img_attn.proj(z_img)
     img = img + img_mod[5] * block.img_mlp(_modulated(img, *img_mod[3:5]))
@@ -111,7 +130,8 @@ def single_block(block: SingleBlock, x: Tensor, vec: Tensor, rotation: Tensor, c
     """One single block; counts as in `double_block`."""
     shift, scale, gate = block.modulation(vec)
     *qkv, mlp = _in_parts(block.linear1, _modulated(x, shift, scale), 1, 1, 1, 4)
-    z = attention(*block.norm(*qkv), rotation, counts)
+    q, k, v = block.norm(*qkv)
+    z = attention(q, k, v, rotation, counts)
     of_z, of_mlp = block.linear2.weight.split((x.shape[-1], 4 * x.shape[-1]), dim=1)
     out = functional.linear(z, of_z, block.linear2.bias)
     return x + gate * (out + functional.linear(functional.gelu(mlp, approximate="tanh"), of_mlp))
