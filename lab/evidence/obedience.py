@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +35,25 @@ GUIDANCE = 2.0  # that distilled models are told
 
 @dataclass(frozen=True)
 class Part:
-    """PART_SIZE pictures of one contender by one model, in a file of their own. seed: of the questions."""
+    """PART_SIZE pictures of one contender by one model, in a file of their own.
+
+    seed: of the questions. guidance: what a distilled model is told. whole: prompts that leave nothing open, and the
+    empty negative prompt.
+    """
 
     model: Path
     contender: Contender
     seed: int
     number: int
     guidance: float = GUIDANCE
+    whole: bool = False
 
     @property
     def file(self) -> Path:
         code = runs.code_digest() if self.contender.settings else "host"
         model = f"{self.model.parent.name}/{self.model.name}"
-        key = f"{model} {self.guidance} {sampling.STEPS} {self.contender.key} {self.seed} {open_shapes.digest()} {code}"
+        asked = f"{self.seed} {'whole ' if self.whole else ''}{open_shapes.digest()}"
+        key = f"{model} {self.guidance} {sampling.STEPS} {self.contender.key} {asked} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return host.cache_dir() / "lab-obedience" / f"{name}-{self.number}.safetensors"
 
@@ -55,7 +61,7 @@ class Part:
     def questions(self) -> list[Question]:
         """One for each picture."""
         rows = range(self.number * PART_SIZE, (self.number + 1) * PART_SIZE)
-        return [_questions(self.seed)[row // NOISES] for row in rows]
+        return [_questions(self.seed, self.whole)[row // NOISES] for row in rows]
 
     @property
     def seeds(self) -> list[int]:
@@ -64,8 +70,8 @@ class Part:
 
 
 @cache
-def _questions(seed: int) -> list[Question]:
-    return open_prompts.questions(runs.MOST // NOISES, seed)
+def _questions(seed: int, whole: bool) -> list[Question]:
+    return (open_prompts.whole if whole else open_prompts.questions)(runs.MOST // NOISES, seed)
 
 
 def make_part(part: Part) -> None:
@@ -88,7 +94,7 @@ def _sample(model: Any, part: Part, start: int) -> Tensor:
     return sampling.sample_prompts(model, positive, negative, part.seeds[rows], part.contender.cfg)
 
 
-@cache
+@lru_cache(8)  # one contender after the other asks for the same prompts
 def features(captions: tuple[str, ...]) -> Tensor:
     """What the text encoder of these models makes of captions, (captions, 77, 768)."""
     return pictures.embed(training.caption_ids(list(captions)), _words())
@@ -102,6 +108,9 @@ def _words() -> int:
 # --- what is compared ---
 
 
+GENTLE: dict[str, Any] = {"scale": 0.5, "tau": 1.1, "alpha": 1.0}
+
+
 def carried(name: str = "", **inputs: Any) -> Contender:
     """Our branch with the sampler's negative prompt and nothing else that disturbs it."""
     inputs = {"negative_prompt": "sampler's", "perturbation": 0.0, **inputs}
@@ -110,20 +119,26 @@ def carried(name: str = "", **inputs: Any) -> Contender:
 
 def contenders() -> list[Contender]:
     """Whom the table compares."""
-    gentle = {"scale": 0.5, "tau": 1.1, "alpha": 1.0}
+    strengths = ((0.5, 1.1), (1.0, 1.25), (2.0, 1.5), (4.0, 2.5))
     return [
-        *(carried(scale=scale, tau=tau, alpha=1.0) for scale, tau in ((0.5, 1.1), (1.0, 1.25), (2.0, 1.5), (4.0, 2.5))),
-        *(
-            carried(**gentle, reach=reach, renew_every=every)
-            for reach in ("double blocks", "output")
-            for every in (1, 8)
-        ),
-        carried(**gentle, reach="output"),
+        *(carried(scale=scale, tau=tau, alpha=1.0) for scale, tau in strengths),
+        *(carried(**GENTLE, renew_every=every) for every in (1, 8)),
+        *(carried(**GENTLE, reach="output", renew_every=every) for every in (1, 4)),
         nagpag("the node's defaults with the sampler's negative", depths=DEPTHS, negative_prompt="sampler's"),
         nag(),
         nag(2.0, 0.25, 2.5),
         cfg(2.0),
         cfg(3.0),
+    ]
+
+
+def guiding() -> list[Contender]:
+    """Whom the table compares where prompts leave nothing open."""
+    return [
+        nagpag("the node's defaults", depths=DEPTHS),
+        nagpag("the node's defaults with the empty negative", depths=DEPTHS, negative_prompt="sampler's"),
+        carried(**GENTLE),
+        cfg(2.0),
     ]
 
 
@@ -146,37 +161,42 @@ def change(guided: Verdicts, before: Verdicts, what: str, judge: str, kind: str 
     return ratio_gain(after[rows], plainly[rows], total[rows], NOISES)
 
 
-def table(model: Path, wanted: list[Contender], count: int, seed: int, guidance: float) -> str:
-    """A row for each contender whose pictures are there; the first says how it is without guidance."""
+def parts(model: Path, contender: Contender, asked: argparse.Namespace) -> list[Part]:
+    """All pictures of one contender. asked: the command line's count, choosing, guidance and whole."""
+    seed = CHOOSING if asked.choosing else REPORTING
+    numbers = range(asked.count // PART_SIZE)
+    return [Part(model, contender, seed, number, asked.guidance, asked.whole) for number in numbers]
 
-    def found(contender: Contender) -> Verdicts:
-        return verdicts([Part(model, contender, seed, number, guidance) for number in range(count // PART_SIZE)])
 
-    before = found(plain())
-    asked = int(before.asked.sum())
-    rows = [
-        [
-            "no guidance",
-            "1.00",
-            *(f"{float(before.held[judge].double().mean()):.3f}" for judge in JUDGES),
-            *(f"{float(before.right[judge].sum() / asked):.3f}" for judge in JUDGES),
-        ]
-    ]
+def table(model: Path, wanted: list[Contender], asked: argparse.Namespace) -> str:
+    """A row for each contender; the first says how it is without guidance, the others what they change."""
+    shares = [(what, judge) for what in (("right",) if asked.whole else ("held", "right")) for judge in JUDGES]
+    before = verdicts(parts(model, plain(), asked))
+    rows = [["no guidance", "1.00", *(f"{share(before, what, judge):.3f}" for what, judge in shares)]]
     for contender in wanted:
-        after = found(contender)
-        numbers = [change(after, before, what, judge) for what in ("held", "right") for judge in JUDGES]
-        rows.append([contender.name, f"{contender.passes:.2f}", *map(str, numbers)])
-    return markdown.table(("", "passes", *(f"{what}, {judge}" for what in ("held", "right") for judge in JUDGES)), rows)
+        after = verdicts(parts(model, contender, asked))
+        changes = (str(change(after, before, what, judge)) for what, judge in shares)
+        rows.append([contender.name, f"{contender.passes:.2f}", *changes])
+    return markdown.table(("", "passes", *(f"{what}, {judge}" for what, judge in shares)), rows)
+
+
+def share(found: Verdicts, what: str, judge: str) -> float:
+    """Of the pictures those that hold what is forbidden, or of the objects those that are right."""
+    values = getattr(found, what)[judge]
+    return float(values.sum() / (found.asked.sum() if what == "right" else len(values)))
 
 
 def main(arguments: list[str]) -> int:
-    """Make the pictures of one model and say how often a negative prompt is obeyed."""
+    """Make the pictures of one model and say how often a negative prompt is obeyed, or what guidance gains."""
     parser = argparse.ArgumentParser(prog="obedience", description=main.__doc__)
     parser.add_argument("model", help="a seed such as 0, or 0s for its student (lab/run.py shape_models trains them)")
     parser.add_argument(
         "count", type=int, nargs="?", default=runs.MOST, choices=range(PART_SIZE, runs.MOST + 1, PART_SIZE)
     )
     parser.add_argument("--guidance", type=float, default=GUIDANCE, help="what a distilled model is told")
+    parser.add_argument(
+        "--whole", action="store_true", help="prompts that leave nothing open, an empty negative prompt"
+    )
     parser.add_argument("--choosing", action="store_true", help="on the questions that settings are chosen on")
     asked = parser.parse_args(arguments)
     try:
@@ -185,12 +205,8 @@ def main(arguments: list[str]) -> int:
         parser.error(str(error))
     if not model.exists():
         parser.error(f"{asked.model} is not trained yet: lab/run.py shape_models {asked.model}")
-    seed, wanted = CHOOSING if asked.choosing else REPORTING, contenders()
-    parts = [
-        Part(model, contender, seed, number, asked.guidance)
-        for number in range(asked.count // PART_SIZE)
-        for contender in (plain(), *wanted)
-    ]
-    runs.make_pictures(parts, make=make_part)
-    print(table(model, wanted, asked.count, seed, asked.guidance))
+    wanted = guiding() if asked.whole else contenders()
+    every = [part for contender in (plain(), *wanted) for part in parts(model, contender, asked)]
+    runs.make_pictures(every, make=make_part)
+    print(table(model, wanted, asked))
     return 0

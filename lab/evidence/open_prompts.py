@@ -19,6 +19,7 @@ from .judge_lessons import BROKEN, quadrants_of
 
 KINDS = ("colour", "shape", "place")
 NAMES = {"colour": COLOR_NAMES, "shape": SHAPES, "place": PLACE_NAMES}
+NOTHING = "nothing"  # is open, and the negative prompt is empty
 JUDGES = ("cnn", "template")
 
 
@@ -26,12 +27,12 @@ JUDGES = ("cnn", "template")
 class Question:
     """A scene whose first object has a part that the prompt leaves open, and the value of it that is forbidden.
 
-    kind: one of KINDS, the open part. forbidden: an index into NAMES[kind].
+    kind: one of KINDS, the open part, or NOTHING. forbidden: an index into NAMES[kind].
     """
 
     scene: Scene
     kind: str
-    forbidden: int
+    forbidden: int = 0
 
     @property
     def told(self) -> Told:
@@ -44,7 +45,7 @@ class Question:
 
     @property
     def negative(self) -> str:
-        return NAMES[self.kind][self.forbidden]
+        return "" if self.kind == NOTHING else NAMES[self.kind][self.forbidden]
 
 
 def questions(count: int, seed: int) -> list[Question]:
@@ -57,6 +58,11 @@ def questions(count: int, seed: int) -> list[Question]:
         things = scene.things[:1] if kind == "place" else scene.things
         found.append(Question(Scene(scene.background, things), kind, forbidden))
     return found
+
+
+def whole(count: int, seed: int) -> list[Question]:
+    """Questions that leave nothing open."""
+    return [Question(scene, NOTHING) for scene in shapes.random_scenes(count, torch.Generator().manual_seed(seed))]
 
 
 # --- what the judges say ---
@@ -109,6 +115,8 @@ def _right(places: Places, question: Question) -> int:
 
 def _held(places: Places, question: Question) -> bool:
     """Whether the first object has what is forbidden."""
+    if question.kind == NOTHING:
+        return False
     if question.kind == "place":
         return places[question.forbidden][0] < len(SHAPES)
     shape, color = places[question.scene.things[0].place]

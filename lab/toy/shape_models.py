@@ -1,7 +1,7 @@
 """The small FLUX models in FLUX.1's proportions that draw shapes, and their guidance-distilled students.
 
-`lab/run.py shape_models 0 1 0s` trains seeds 0 and 1 and the student of seed 0, one after the other; one process a model
-may run beside another.
+`lab/run.py shape_models 0 1 0s` trains seeds 0 and 1 and the student of seed 0, one after the other; several may run
+side by side.
 """
 
 from __future__ import annotations
