@@ -194,9 +194,7 @@ def main(arguments: list[str]) -> int:
         "count", type=int, nargs="?", default=runs.MOST, choices=range(PART_SIZE, runs.MOST + 1, PART_SIZE)
     )
     parser.add_argument("--guidance", type=float, default=GUIDANCE, help="what a distilled model is told")
-    parser.add_argument(
-        "--whole", action="store_true", help="prompts that leave nothing open, an empty negative prompt"
-    )
+    parser.add_argument("--whole", action="store_true", help="ask prompts that leave nothing open")
     parser.add_argument("--choosing", action="store_true", help="on the questions that settings are chosen on")
     asked = parser.parse_args(arguments)
     try:

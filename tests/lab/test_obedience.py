@@ -110,7 +110,7 @@ def test_every_contender_s_pictures_are_made_and_the_negative_prompt_counts(mode
     assert plain.shape == (8, 3, 32, 32)
     asked = argparse.Namespace(count=8, choosing=True, guidance=obedience.GUIDANCE, whole=False)
     printed = obedience.table(model, wanted, asked)
-    assert len(printed.splitlines()) == 2 + 4 and "1.19" in printed and "NAGuidance" in printed
+    assert len(printed.splitlines()) == 2 + 4 and "1.09" in printed and "NAGuidance" in printed
     monkeypatch.setattr(Question, "negative", "on black")
     same, *other = make()
     assert same.equal(plain)
