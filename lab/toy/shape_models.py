@@ -1,14 +1,17 @@
 """The small FLUX models in FLUX.1's proportions that draw shapes, and their guidance-distilled students.
 
-`lab/run.py shape_models 0 1 0s` trains seeds 0 and 1 and the student of seed 0, one after the other; several may run
-side by side.
+`lab/run.py shape_models 0 1 0s` trains seeds 0 and 1 and then the student of seed 0, one thread each. It goes on where
+it was stopped.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
-from . import open_shapes, students, teachers
+from .. import host
+from . import open_shapes, shipping, students, teachers
 
 STUDENT = "s"  # behind a seed: its student
 
@@ -36,13 +39,25 @@ def train(word: str) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    """Train the models that are named: lab/run.py shape_models 0 1 0s."""
+    """Train the models that are named, side by side, teachers first: lab/run.py shape_models 0 1 0s."""
+    words = list(dict.fromkeys(arguments or ["0"]))
     try:
-        for word in arguments or ["0"]:
-            file_of(word)
+        missing = [word for word in words if not file_of(word).exists()]
     except ValueError as error:
-        print(f"shape_models: {error}")
+        print(f"shape_models: {error}", file=sys.stderr)
         return 2
-    for word in arguments or ["0"]:
-        print(train(word))
+    if len(missing) == 1:
+        train(*missing)
+        return 0
+    teachers_first = list(dict.fromkeys(word.removesuffix(STUDENT) for word in missing))
+    for stage in (teachers_first, [word for word in missing if word.endswith(STUDENT)]):
+        if failed := shipping.side_by_side(_jobs(stage), os.cpu_count() or 1):
+            print(f"shape_models: failed: {', '.join(failed)}; the same command goes on from there", file=sys.stderr)
+            return 1
     return 0
+
+
+def _jobs(words: list[str]) -> dict[str, list[str]]:
+    """A command for each model that is not there yet."""
+    run = [sys.executable, str(host.REPO / "lab" / "run.py"), "shape_models"]
+    return {word: [*run, word] for word in words if not file_of(word).exists()}

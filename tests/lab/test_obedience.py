@@ -156,6 +156,25 @@ def test_models_are_named_by_seed_and_students_by_their_teacher(tmp_path, monkey
     assert shape_models.main(["3", "one"]) == 2
 
 
+def test_teachers_are_trained_before_their_students_and_what_is_there_is_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
+    shape_models.file_of("1").parent.mkdir()
+    shape_models.file_of("1").touch()
+    stages = []
+
+    def train(jobs, slots):
+        stages.append({name: command[-2:] for name, command in jobs.items()})
+        return ["2"] if "2" in jobs and fails else []
+
+    monkeypatch.setattr(shape_models.shipping, "side_by_side", train)
+    fails = False
+    assert shape_models.main(["1", "1s", "2s", "0", "2s"]) == 0
+    first = {"2": ["shape_models", "2"], "0": ["shape_models", "0"]}
+    assert stages == [first, {"1s": ["shape_models", "1s"], "2s": ["shape_models", "2s"]}]
+    fails = True
+    assert shape_models.main(["2s", "1s"]) == 1 and len(stages) == 3
+
+
 @pytest.mark.parametrize("words", [["one"], ["77"], ["3", "100"]])
 def test_what_can_t_be_measured_is_refused_before_anything_is_made(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
