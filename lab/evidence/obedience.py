@@ -189,7 +189,8 @@ def share(found: Verdicts, what: str, judge: str) -> float:
 def main(arguments: list[str]) -> int:
     """Make the pictures of one model and say how often a negative prompt is obeyed, or what guidance gains."""
     parser = argparse.ArgumentParser(prog="obedience", description=main.__doc__)
-    parser.add_argument("model", help="a seed such as 0, or 0s for its student (lab/run.py shape_models trains them)")
+    of_model = "a seed such as 0, or 0s for its student (lab/run.py shape_models trains them); or a checkpoint's file"
+    parser.add_argument("model", help=of_model)
     parser.add_argument(
         "count", type=int, nargs="?", default=runs.MOST, choices=range(PART_SIZE, runs.MOST + 1, PART_SIZE)
     )
@@ -198,11 +199,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--choosing", action="store_true", help="on the questions that settings are chosen on")
     asked = parser.parse_args(arguments)
     try:
-        model = shape_models.file_of(asked.model)
+        model = Path(asked.model) if asked.model.endswith(".safetensors") else shape_models.file_of(asked.model)
     except ValueError as error:
         parser.error(str(error))
     if not model.exists():
-        parser.error(f"{asked.model} is not trained yet: lab/run.py shape_models {asked.model}")
+        parser.error(f"{asked.model} is not there; lab/run.py shape_models trains seeds and their students")
     wanted = guiding() if asked.whole else contenders()
     every = [part for contender in (plain(), *wanted) for part in parts(model, contender, asked)]
     runs.make_pictures(every, make=make_part)

@@ -80,7 +80,7 @@ def test_what_is_open_may_be_anything_and_what_is_told_may_not():
 def model(tmp_path, monkeypatch):
     """A small model of random weights, pictures and questions few, and a cache of its own for them."""
     generator = torch.Generator().manual_seed(2)
-    flux = ProportionedFlux(Sizes(hidden=256, double_blocks=3, single_blocks=6))
+    flux = ProportionedFlux(Sizes(hidden=128, double_blocks=3, single_blocks=6))
     with torch.no_grad():
         for parameter in flux.parameters():
             parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
@@ -175,7 +175,7 @@ def test_teachers_are_trained_before_their_students_and_what_is_there_is_not_tra
     assert shape_models.main(["2s", "1s"]) == 1 and len(stages) == 3
 
 
-@pytest.mark.parametrize("words", [["one"], ["77"], ["3", "100"]])
+@pytest.mark.parametrize("words", [["one"], ["77"], ["none.safetensors"], ["3", "100"]])
 def test_what_can_t_be_measured_is_refused_before_anything_is_made(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
     with pytest.raises(SystemExit):
