@@ -25,6 +25,7 @@ from .sampling import BATCH, STEPS
 DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
 PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = DEFAULT_SIZES.double_blocks, DEFAULT_SIZES.single_blocks
+DEPTHS = (DOUBLES, SINGLES)  # of the shipped model; costs and keys are of a model with so many blocks of both kinds
 
 Patch = Callable[[Any], Any]
 
@@ -45,12 +46,12 @@ class Contender:
     batch: int = BATCH
 
 
-def share(first: int, last: int) -> float:
+def share(first: int, last: int, depths: tuple[int, int] = DEPTHS) -> float:
     """Of a plain pass, the part that blocks first … last − 1 take, double ones and then single ones, as on FLUX.1."""
-    doubles = max(0, min(last, DOUBLES) - first)
+    doubles = max(0, min(last, depths[0]) - first)
     singles = last - first - doubles
     whole = DOUBLE_WEIGHT + SINGLE_WEIGHT
-    return (doubles * DOUBLE_WEIGHT / DOUBLES + singles * SINGLE_WEIGHT / SINGLES) / whole
+    return (doubles * DOUBLE_WEIGHT / depths[0] + singles * SINGLE_WEIGHT / depths[1]) / whole
 
 
 def plain() -> Contender:
@@ -67,17 +68,19 @@ def _unchanged(model: Any) -> Any:
     return model
 
 
-def nagpag(name: str = "", steps: int = STEPS, cfg: float = 1.0, **inputs: Any) -> Contender:
-    """Our node with these inputs, the rest at their defaults."""
+def nagpag(
+    name: str = "", steps: int = STEPS, cfg: float = 1.0, depths: tuple[int, int] = DEPTHS, **inputs: Any
+) -> Contender:
+    """Our node with these inputs, the rest at their defaults. depths: double and single blocks of the model."""
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
     del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
-        values["blocks"] = format_blocks(parse_blocks("auto", DOUBLES, SINGLES))
+        values["blocks"] = format_blocks(parse_blocks("auto", *depths))
     # Pictures of before negative_prompt was there keep their names.
     named = {name: value for name, value in values.items() if (name, value) != ("negative_prompt", "off")}
     key = "nagpag " + json.dumps(named, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
-    cost = branch_cost(settings, steps) + (2.0 if cfg != 1 else 1.0)
+    cost = branch_cost(settings, steps, depths) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
 
@@ -86,15 +89,15 @@ def describe(inputs: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in inputs.items()) or "the node's defaults"
 
 
-def branch_cost(settings: Settings, steps: int) -> float:
+def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS) -> float:
     """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
-    chosen = tuple(with_strength(parse_blocks(settings.blocks, DOUBLES, SINGLES), DOUBLES)) or (0,)
-    merge = merge_position(chosen, DOUBLES, SINGLES, settings.reach, settings.reach_blocks)
+    chosen = tuple(with_strength(parse_blocks(settings.blocks, *depths), depths[0])) or (0,)
+    merge = merge_position(chosen, *depths, settings.reach, settings.reach_blocks)
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
     first = 0 if settings.carries_negative else chosen[0]
-    return share(first, merge + 1) * math.ceil(guided / settings.renew_every) / steps
+    return share(first, merge + 1, depths) * math.ceil(guided / settings.renew_every) / steps
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:

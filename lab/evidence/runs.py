@@ -7,10 +7,12 @@ import hashlib
 import importlib
 import multiprocessing
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -101,6 +103,13 @@ class Part:
         return folder() / f"{name}-{self.number}.safetensors"
 
 
+class Kept(Protocol):
+    """What is made once and then kept in a file."""
+
+    @property
+    def file(self) -> Path: ...
+
+
 def folder() -> Path:
     """Where the pictures are kept, beside the trained models, whose folder is named by their recipe."""
     return training.checkpoint(0).parent / "pictures"
@@ -140,8 +149,10 @@ def parts(subjects: list[Subject], contenders: list[Contender], prompts: PromptS
     return [Part(s, contender, prompts, number) for s in subjects for number in numbers for contender in contenders]
 
 
-def make_pictures(wanted: list[Part], workers: int = os.cpu_count() or 1) -> None:
-    """Make what is missing of it, side by side, with a progress bar."""
+def make_pictures(
+    wanted: Sequence[Kept], workers: int = os.cpu_count() or 1, make: Callable[[Any], None] | None = None
+) -> None:
+    """Make what is missing of it, side by side, with a progress bar. make: makes one; by default `make_part`."""
     missing = [part for part in wanted if not part.file.exists()]
     if not missing:
         return
@@ -149,7 +160,7 @@ def make_pictures(wanted: list[Part], workers: int = os.cpu_count() or 1) -> Non
     importlib.import_module("...nodes.guidance", __package__)  # as it is now, for all children
     torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        done = pool.map(make_part, missing)
+        done = pool.map(make or make_part, missing)
         for _ in tqdm(done, total=len(missing), desc="pictures", unit=f"×{PART_SIZE}", mininterval=10):
             pass
 

@@ -29,9 +29,14 @@ def load(path: Path, dtype: torch.dtype = torch.bfloat16) -> Any:
 
 def conditioning(captions: list[str]) -> list:
     """A CONDITIONING of one prompt for each row of a batch, as CLIPTextEncode and FluxGuidance give it."""
+    return conditioning_of(_features(tuple(captions)))
+
+
+def conditioning_of(features: Tensor, guidance: float = 3.5) -> list:
+    """A CONDITIONING of a text encoder's features (prompts, 77, 768), a prompt for each row of a batch."""
     # The host's text path pads CLIP-L's 768 features to T5's 4096.
-    context = pad(_features(tuple(captions)), (0, 4096 - 768)).bfloat16()
-    return [[context, {"pooled_output": torch.zeros(1, 768), "guidance": 3.5}]]
+    context = pad(features, (0, 4096 - 768)).bfloat16()
+    return [[context, {"pooled_output": torch.zeros(1, 768), "guidance": guidance}]]
 
 
 @lru_cache(8)
@@ -45,11 +50,18 @@ def sample(model: Any, scenes: list[Scene], seeds: list[int], cfg: float = 1.0, 
 
     seeds: of each row's noise, so that a picture does not depend on what it shares a batch with.
     """
+    positive, negative = conditioning([scene.caption for scene in scenes]), conditioning([""])
+    return sample_prompts(model, positive, negative, seeds, cfg, steps)
+
+
+def sample_prompts(
+    model: Any, positive: list, negative: list, seeds: list[int], cfg: float = 1.0, steps: int = STEPS
+) -> Tensor:
+    """As `sample`, from conditionings of a prompt for each row, or of one for all."""
     import comfy.sample
 
     noise = torch.stack([torch.randn(LATENT, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-    empty = torch.zeros(len(scenes), *LATENT)
-    positive, negative = conditioning([scene.caption for scene in scenes]), conditioning([""])
+    empty = torch.zeros(len(seeds), *LATENT)
     latents = comfy.sample.sample(
         model, noise, steps, cfg, "euler", "simple", positive, negative, empty, disable_pbar=True, seed=seeds[0]
     )
