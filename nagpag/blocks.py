@@ -12,27 +12,31 @@
 
 Such as `8:3.0, 12[0-7,12], 16[0-3]:1.5, s20-24:2`. Spaces around items, numbers and signs don't matter, and neither
 does the order. What is equal counts once; a block that two items give different scales or heads is an error.
-`auto` and `all` are double blocks only.
+`auto` and `all` are double blocks only. A spec has at most MOST_SPEC characters; whatever they are, reading takes time
+in proportion to them.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from .inputs.guidance import SCALE
+from .inputs.guidance import MOST_SPEC, SCALE
 
 _MOST_DIGITS = 6
 
 _RANGE = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
+# No two repeats that take the same characters stand side by side, or what is no item could be tried in n² ways.
 _ITEM = re.compile(
     r"(?P<place>(?P<s>s\s*)?[0-9]+(?:\s*-\s*[0-9]+)?"
     r"|double_blocks\.[0-9]+|transformer_blocks\.[0-9]+(?:\.attn)?"
     r"|single_blocks\.[0-9]+|single_transformer_blocks\.[0-9]+(?:\.attn)?)"
-    r"\s*(?:\[(?P<heads>[^\[\]]*)\])?\s*(?::(?P<scale>[^:\[\]]*))?"
+    r"\s*(?:\[(?P<heads>[^\[\]]*)\]\s*)?(?::(?P<scale>[^:\[\]]*))?"
 )
+_OF_NAMES = string.ascii_lowercase + "_."
 _SCALE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 
 Range = tuple[int, int]  # first and last, both included
@@ -131,6 +135,10 @@ def _format_range(bounds: Range) -> str:
 
 
 def _read(spec: str) -> list[_Item]:
+    if len(spec) > MOST_SPEC:
+        raise ValueError(
+            f"blocks: {_quoted(spec)} has {len(spec)} characters; at most {MOST_SPEC} are read. {_valid()}"
+        )
     items = [_read_item(text.strip(), spec) for text in _split(spec)]
     _refuse_contradictions(items)
     return items
@@ -153,7 +161,7 @@ def _read_item(text: str, spec: str) -> _Item:
     if not match:
         raise ValueError(f"blocks: {_why_no_item(text, spec)}. {_valid()}")
     place = match["place"]
-    first, last = _read_range(_RANGE.search(place), text)
+    first, last = _read_range(_RANGE.fullmatch(place.strip(_OF_NAMES).strip()), text)
     single = bool(match["s"]) or place.startswith("single_")
     heads = None if match["heads"] is None else _read_heads(match["heads"], text)
     scale = None if match["scale"] is None else _read_scale(match["scale"].strip(), text)
