@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "evidence.calibration",
     "judge_cnn": "evidence.judge_cnn",
     "bench": "cost.bench",
+    "fuzz": "fuzz.report",
     "make_workflows": "make.workflows",
     "make_locales": "make.locales",
     "make_api_docs": "make.api_docs",

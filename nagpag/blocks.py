@@ -137,7 +137,7 @@ def _format_range(bounds: Range) -> str:
 def _read(spec: str) -> list[_Item]:
     if len(spec) > MOST_SPEC:
         raise ValueError(
-            f"blocks: {_quoted(spec)} has {len(spec)} characters; at most {MOST_SPEC} are read. {_valid()}"
+            f"blocks: {_quoted(spec)} has {len(spec)} characters; at most {MOST_SPEC} are read. {valid_specs()}"
         )
     items = [_read_item(text.strip(), spec) for text in _split(spec)]
     _refuse_contradictions(items)
@@ -159,7 +159,7 @@ def _split(spec: str) -> Iterator[str]:
 def _read_item(text: str, spec: str) -> _Item:
     match = _ITEM.fullmatch(text)
     if not match:
-        raise ValueError(f"blocks: {_why_no_item(text, spec)}. {_valid()}")
+        raise ValueError(f"blocks: {_why_no_item(text, spec)}. {valid_specs()}")
     place = match["place"]
     first, last = _read_range(_RANGE.fullmatch(place.strip(_OF_NAMES).strip()), text)
     single = bool(match["s"]) or place.startswith("single_")
@@ -180,7 +180,7 @@ def _read_range(match: re.Match | None, text: str) -> Range:
     assert match
     first, last = (_number(digits, text) for digits in (match[1], match[2] or match[1]))
     if last < first:
-        raise ValueError(f"blocks: {_quoted(text)} runs backwards; write {last}-{first}. {_valid()}")
+        raise ValueError(f"blocks: {_quoted(text)} runs backwards; write {last}-{first}. {valid_specs()}")
     return first, last
 
 
@@ -188,7 +188,7 @@ def _number(digits: str, text: str) -> int:
     # Comparing lengths first keeps int() away from digit strings that Python refuses to convert.
     digits = digits.lstrip("0") or "0"
     if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"blocks: {_quoted(text)}: {digits[:20]} does not exist. {_valid()}")
+        raise ValueError(f"blocks: {_quoted(text)}: {digits[:20]} does not exist. {valid_specs()}")
     return int(digits)
 
 
@@ -197,7 +197,7 @@ def _read_heads(inside: str, text: str) -> tuple[Range, ...]:
     if not all(matches):
         raise ValueError(
             f"blocks: {_quoted(text)}: heads are numbers and ranges with commas, such as [0-7,12]; without brackets "
-            f"all heads are guided. {_valid()}"
+            f"all heads are guided. {valid_specs()}"
         )
     merged: list[Range] = []
     for first, last in sorted(_read_range(match, text) for match in matches):
@@ -213,7 +213,7 @@ def _read_scale(digits: str, text: str) -> float:
     if scale is None or not SCALE.minimum <= scale <= SCALE.maximum:
         raise ValueError(
             f"blocks: {_quoted(text)}: its scale {_quoted(digits)} is not a number from "
-            f"{SCALE.minimum:g} to {SCALE.maximum:g}. {_valid()}"
+            f"{SCALE.minimum:g} to {SCALE.maximum:g}. {valid_specs()}"
         )
     return scale
 
@@ -226,7 +226,7 @@ def _refuse_contradictions(items: list[_Item]) -> None:
         if before and item.first <= before.last and replace(before.block, index=item.first) != item.block:
             raise ValueError(
                 f"blocks: {_quoted(before.text)} and {_quoted(item.text)} give {_name(item.block)} "
-                f"different scales or heads; name it once. {_valid()}"
+                f"different scales or heads; name it once. {valid_specs()}"
             )
         if not before or item.last > before.last:
             reaching[item.block.single] = item
@@ -257,7 +257,8 @@ def _name(block: Block) -> str:
     return f"{'single' if block.single else 'double'} block {block.index}"
 
 
-def _valid() -> str:
+def valid_specs() -> str:
+    """What a spec may be, in a sentence that ends the errors of `check_spec`."""
     return (
         'Valid are "auto", "all", or a list with commas of numbers, ranges and names of blocks, each with heads in '
         'brackets and a scale behind a colon where wanted, such as "8, 12, 16", "0-18", "s20-24", '

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import blocks
 from ..inputs import requests as table
-from ..inputs.guidance import REACH
+from ..inputs.guidance import MOST_SPEC, REACH
 from ..inputs.kinds import Input
 
 TEXT_TO_IMAGE: tuple[Input, ...] = (
@@ -63,8 +63,12 @@ def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _layer_problems(layers: Any) -> list[tuple[str, str]]:
     if not isinstance(layers, (list, tuple)):
         return []
+    if sum(len(layer) for layer in layers if isinstance(layer, str)) > MOST_SPEC:
+        return [(table.LAYERS.name, f"at most {MOST_SPEC} characters in all")]
     texts = [(i, layer) for i, layer in enumerate(layers[: table.LAYERS.most]) if isinstance(layer, str)]
     found = [(f"{table.LAYERS.name}/{i}", rule) for i, layer in texts if (rule := _spec_problem(layer))]
+    # What is valid is said once.
+    found[1:] = [(place, rule.removesuffix(f" {blocks.valid_specs()}")) for place, rule in found[1:]]
     if not found and 0 < len(layers) == len(texts) and (rule := _spec_problem(layers_as_spec(layers))):
         found.append((table.LAYERS.name, rule))
     return found

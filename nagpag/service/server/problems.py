@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-MOST_SHOWN = 200  # characters of a bad value, or of a field's name, that are repeated
-MOST_ERRORS = 50  # bad fields that are listed, which is more than there are fields
+MOST_SHOWN = 100  # characters of a bad value, or of a field's name, that are repeated
+MOST_ERRORS = 40  # bad fields that are listed, which is more than there are fields
 MOST_IN_DETAIL = 10  # of these, in the sentence for people
 KINDS = {
     "bad-json": (400, "The body is not a JSON object"),
@@ -47,12 +47,13 @@ class Problem(Exception):
 
     def response(self) -> web.Response:
         """The problem as an answer."""
-        return web.Response(text=json.dumps(self.json()), status=self.status, content_type="application/problem+json")
+        body = json.dumps(self.json(), ensure_ascii=False).encode("utf-8", "replace")
+        return web.Response(body=body, status=self.status, content_type="application/problem+json", charset="utf-8")
 
 
 def field_error(place: str, rule: str, *value: object) -> dict:
     """One bad field: its place (a JSON pointer), the rule, and the value where there is one."""
-    error: dict = {"pointer": f"#/{_beginning(place)}", "rule": rule}
+    error: dict = {"pointer": f"#/{_beginning(place)}", "rule": _printable(rule)}
     return {**error, "value": shown(value[0])} if value else error
 
 
@@ -87,6 +88,10 @@ def _is_flat(value: list | dict) -> bool:
 
 
 def _beginning(text: str) -> str:
-    """The text, or the beginning of a long one, without what is no Unicode."""
-    cut = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text)} characters)"
-    return cut.encode("utf-8", "replace").decode()
+    """The text, or the beginning of a long one."""
+    return _printable(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({len(text)} characters)")
+
+
+def _printable(text: str) -> str:
+    """Without what JSON would write in six characters, or UTF-8 can't write at all."""
+    return "".join(character if character.isprintable() else "�" for character in text)

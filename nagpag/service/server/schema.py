@@ -37,20 +37,18 @@ def _type(item: Input) -> Any:
         kind: Any = Literal[item.options]
     elif isinstance(item, Number):
         kind = int if item.whole else float
+    elif isinstance(item, Texts):
+        kind = list[Annotated[str, StringConstraints(max_length=item.longest)]]
     else:
-        kind = {Flag: bool, Text: str}.get(type(item)) or list[_text_of(item.longest)]
+        kind = {Flag: bool, Text: str}[type(item)]
     return kind | None if item.nullable else kind
-
-
-def _text_of(most: int) -> Any:
-    return Annotated[str, StringConstraints(max_length=most)]
 
 
 def _limits(item: Described) -> dict[str, Any]:
     if isinstance(item, Number):
         finite = {} if item.whole else {"allow_inf_nan": False}
         return {"ge": item.minimum, "le": item.maximum, "multiple_of": item.multiple_of, **finite}
-    if isinstance(item, Text | Texts):  # of Texts the number of them; _type has the length of each
+    if isinstance(item, Text | Texts):
         return {"min_length": item.least, "max_length": item.most}
     return {}
 
