@@ -112,8 +112,8 @@ def _draw(server: Server, seed: int) -> None:
 
 
 def _memory(server: Server, prompts: int) -> Memory:
-    """Draw so many small pictures, each a prompt of its own; the memory after the first hundred, half and all."""
-    at, resident = tuple(sorted({min(FIRST, prompts), (FIRST + prompts) // 2, prompts})), []
+    """Draw so many small pictures, each a prompt of its own; the memory after the first hundred and after all."""
+    at, resident = tuple(sorted({min(FIRST, prompts), prompts})), []
     for number in range(1, prompts + 1):
         _draw(server, number)
         if number in at:
