@@ -132,8 +132,8 @@ def _send_invalid(server: Server, calls: Calls, case: Any) -> None:
     _cancel(server, _send_case(calls, case))
 
 
-# Of all requests, for each endpoint; few that are valid, as each is drawn until it is cancelled.
-SHARES = ((GenerationMode.POSITIVE, _send_valid, 0.05), (GenerationMode.NEGATIVE, _send_invalid, 0.2))
+# Of all requests, for each endpoint; few that are valid, as each is drawn.
+SHARES = ((GenerationMode.POSITIVE, _send_valid, 0.02), (GenerationMode.NEGATIVE, _send_invalid, 0.23))
 
 
 def _send_case(calls: Calls, case: Any) -> Answer:
