@@ -51,18 +51,13 @@ def _values() -> st.SearchStrategy[Any]:
         [None, True, 0, -1, 0.5, 1e308, 10**400, 2**64, "", "8", "\ud800", "x" * 20_000, [], {}, [[]]]
     )
     plain = odd | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=50)
-    return st.recursive(
-        plain, lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(), inner), max_leaves=30
-    )
+    return st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=30)
 
 
 def _bodies(endpoint: str) -> st.SearchStrategy[dict]:
     """Fields of the endpoint and others with any values. It names no autoencoder, so nothing of it runs."""
-    names = (
-        st.sampled_from(_FIELDS[endpoint])
-        | st.text(max_size=300)
-        | st.sampled_from(["widht", "Prompt", "\ud800", "a/~"])
-    )
+    none = st.sampled_from(["widht", "Prompt", "\ud800", "a/~"]) | st.text(max_size=300)
+    names = st.sampled_from(_FIELDS[endpoint]) | none
     return st.dictionaries(names, _values(), max_size=60).map(lambda body: {"prompt": "a", **body, "vae": None})
 
 
@@ -80,9 +75,8 @@ def _dumped(endpoint: str, body: dict) -> Sent:
 def _deep(opening: str, depth: int, field: str) -> Sent:
     closing = "".join({"[": "]", "{": "}"}.get(one, "") for one in opening)[::-1]
     inner = '"a":' if opening.endswith("{") else ""
-    return Sent(
-        "/nagpag/text-to-image", (f'{{"{field}": ' + (opening + inner) * depth + "0" + closing * depth + "}").encode()
-    )
+    text = f'{{"{field}": {(opening + inner) * depth}0{closing * depth}}}'
+    return Sent("/nagpag/text-to-image", text.encode())
 
 
 @st.composite

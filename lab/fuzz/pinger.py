@@ -20,9 +20,10 @@ WORTH_TELLING_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Silence:
-    """A time without an answer. began: by time.monotonic(). busy: seconds of it in which the server's process worked,
+    """A time without an answer.
 
-    so that a machine on which others work is not taken for a silence of ours.
+    began: by time.monotonic(). busy: seconds of it in which the server's process worked; where others work on the same
+    machine, the rest may be theirs.
     """
 
     began: float

@@ -71,12 +71,15 @@ def main(arguments: list[str]) -> int:
 
 def measure(specs: int, calls: int, prompts: int) -> Figures:
     """Try so many of each, on a server of its own."""
+    host.say(f"reading {specs} block specs")
     read = try_specs(specs)
+    host.say(f"making {calls} requests")
     with running_server() as server:
         _draw(server, 0)  # so that the models are loaded before anything is timed
         with pinging(server) as silences:
             made = try_calls(server, calls)
         ours = [*_ours(server, silences.found, made.slow)]
+        host.say(f"drawing {prompts} small pictures")
         return Figures(read, made, silences, ours, _memory(server, prompts))
 
 
@@ -134,15 +137,15 @@ def _resident(server: Server) -> float:
 def lines(figures: Figures) -> Iterator[str]:
     """The figures, for the terminal and for the page."""
     specs, calls, silences, memory = figures.specs, figures.calls, figures.silences, figures.memory
-    cores, made = os.cpu_count(), calls.number
-    yield f"Made by `make fuzz` on {platform.machine()}, {cores} cores that others use too, ComfyUI {host.DEFAULT}.\n"
+    machine = f"{platform.machine()} CPU with {os.cpu_count()} cores and a load of {os.getloadavg()[2]:.0f}"
+    yield f"Made by `make fuzz`, with ComfyUI {host.DEFAULT}, on a machine of {machine}.\n"
     counted = ", ".join(f"{number} × {status or 'no answer'}" for status, number in sorted(calls.statuses.items()))
     after = ", ".join(f"{size:.0f} MiB after {at}" for at, size in zip(memory.prompts, memory.resident, strict=True))
     rows = [
         ("block specs", f"{specs.tried}, of which {specs.read} mean something on FLUX.1"),
         ("longest spec", f"{specs.longest} characters"),
         ("slowest spec", f"{1000 * specs.slowest:.0f} ms of processor, read twice"),
-        ("requests", f"{made}: {counted}"),
+        ("requests", f"{calls.number}: {counted}"),
         ("5xx but for a failed run", f"{_server_errors(calls)} ({calls.failed_runs} failed runs)"),
         ("longest answer", f"{calls.longest} bytes; the limit is {MOST_ANSWER} and what was asked back"),
         ("pings meanwhile", f"{silences.pings}"),

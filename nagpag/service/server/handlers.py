@@ -23,7 +23,7 @@ from .jobs import LOOK_SECONDS, Jobs, QueuedPrompt
 from .problems import MOST_SHOWN, Problem, bad_fields, field_error
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SMALL_BODY = 2**16  # larger ones are read in a thread, so that the loop is not held up
+SMALL_BODY = 2**12  # larger ones are read in a thread, so that the loop is not held up
 LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may be opened in a browser
 SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
 CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
