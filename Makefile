@@ -2,7 +2,7 @@
 PYTHON ?= python3
 HOST := $(PYTHON) lab/host.py run --
 
-.PHONY: help demo test check test-hosts test-beside bench evidence lab clean
+.PHONY: help demo test check test-hosts test-beside bench fuzz evidence lab clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*##/\t/'
@@ -32,6 +32,9 @@ evidence: ## what guidance does, on the models of make lab: docs/evidence.md and
 
 bench: ## what a step costs, beside the plain model: docs/cost.md
 	@$(HOST) lab/run.py bench
+
+fuzz: ## what strangers may send: 100,000 block specs, 20,000 requests, 1000 prompts; docs/reliability.md
+	@$(HOST) lab/run.py fuzz
 
 SEEDS ?= 0 1 2 3 4 5
 

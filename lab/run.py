@@ -26,6 +26,7 @@ COMMANDS = {
     "emoji_check": "evidence.emoji_check",
     "bench": "cost.bench",
     "beside": "beside.command",
+    "fuzz": "fuzz.report",
     "make_workflows": "make.workflows",
     "make_locales": "make.locales",
     "make_api_docs": "make.api_docs",

@@ -12,27 +12,31 @@
 
 Such as `8:3.0, 12[0-7,12], 16[0-3]:1.5, s20-24:2`. Spaces around items, numbers and signs don't matter, and neither
 does the order. What is equal counts once; a block that two items give different scales or heads is an error.
-`auto` and `all` are double blocks only.
+`auto` and `all` are double blocks only. A spec has at most MOST_SPEC characters; whatever they are, reading takes time
+in proportion to them.
 """
 
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from .inputs.guidance import SCALE
+from .inputs.guidance import MOST_SPEC, SCALE
 
 _MOST_DIGITS = 6
 
 _RANGE = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
+# No two repeats that take the same characters stand side by side, or what is no item could be tried in n² ways.
 _ITEM = re.compile(
     r"(?P<place>(?P<s>s\s*)?[0-9]+(?:\s*-\s*[0-9]+)?"
     r"|double_blocks\.[0-9]+|transformer_blocks\.[0-9]+(?:\.attn)?"
     r"|single_blocks\.[0-9]+|single_transformer_blocks\.[0-9]+(?:\.attn)?)"
-    r"\s*(?:\[(?P<heads>[^\[\]]*)\])?\s*(?::(?P<scale>[^:\[\]]*))?"
+    r"\s*(?:\[(?P<heads>[^\[\]]*)\]\s*)?(?::(?P<scale>[^:\[\]]*))?"
 )
+_OF_NAMES = string.ascii_lowercase + "_."
 _SCALE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 
 Range = tuple[int, int]  # first and last, both included
@@ -131,6 +135,10 @@ def _format_range(bounds: Range) -> str:
 
 
 def _read(spec: str) -> list[_Item]:
+    if len(spec) > MOST_SPEC:
+        raise ValueError(
+            f"blocks: {_quoted(spec)} has {len(spec)} characters; at most {MOST_SPEC} are read. {valid_specs()}"
+        )
     items = [_read_item(text.strip(), spec) for text in _split(spec)]
     _refuse_contradictions(items)
     return items
@@ -151,9 +159,9 @@ def _split(spec: str) -> Iterator[str]:
 def _read_item(text: str, spec: str) -> _Item:
     match = _ITEM.fullmatch(text)
     if not match:
-        raise ValueError(f"blocks: {_why_no_item(text, spec)}. {_valid()}")
+        raise ValueError(f"blocks: {_why_no_item(text, spec)}. {valid_specs()}")
     place = match["place"]
-    first, last = _read_range(_RANGE.search(place), text)
+    first, last = _read_range(_RANGE.fullmatch(place.strip(_OF_NAMES).strip()), text)
     single = bool(match["s"]) or place.startswith("single_")
     heads = None if match["heads"] is None else _read_heads(match["heads"], text)
     scale = None if match["scale"] is None else _read_scale(match["scale"].strip(), text)
@@ -172,7 +180,7 @@ def _read_range(match: re.Match | None, text: str) -> Range:
     assert match
     first, last = (_number(digits, text) for digits in (match[1], match[2] or match[1]))
     if last < first:
-        raise ValueError(f"blocks: {_quoted(text)} runs backwards; write {last}-{first}. {_valid()}")
+        raise ValueError(f"blocks: {_quoted(text)} runs backwards; write {last}-{first}. {valid_specs()}")
     return first, last
 
 
@@ -180,7 +188,7 @@ def _number(digits: str, text: str) -> int:
     # Comparing lengths first keeps int() away from digit strings that Python refuses to convert.
     digits = digits.lstrip("0") or "0"
     if len(digits) > _MOST_DIGITS:
-        raise ValueError(f"blocks: {_quoted(text)}: {digits[:20]} does not exist. {_valid()}")
+        raise ValueError(f"blocks: {_quoted(text)}: {digits[:20]} does not exist. {valid_specs()}")
     return int(digits)
 
 
@@ -189,7 +197,7 @@ def _read_heads(inside: str, text: str) -> tuple[Range, ...]:
     if not all(matches):
         raise ValueError(
             f"blocks: {_quoted(text)}: heads are numbers and ranges with commas, such as [0-7,12]; without brackets "
-            f"all heads are guided. {_valid()}"
+            f"all heads are guided. {valid_specs()}"
         )
     merged: list[Range] = []
     for first, last in sorted(_read_range(match, text) for match in matches):
@@ -205,7 +213,7 @@ def _read_scale(digits: str, text: str) -> float:
     if scale is None or not SCALE.minimum <= scale <= SCALE.maximum:
         raise ValueError(
             f"blocks: {_quoted(text)}: its scale {_quoted(digits)} is not a number from "
-            f"{SCALE.minimum:g} to {SCALE.maximum:g}. {_valid()}"
+            f"{SCALE.minimum:g} to {SCALE.maximum:g}. {valid_specs()}"
         )
     return scale
 
@@ -218,7 +226,7 @@ def _refuse_contradictions(items: list[_Item]) -> None:
         if before and item.first <= before.last and replace(before.block, index=item.first) != item.block:
             raise ValueError(
                 f"blocks: {_quoted(before.text)} and {_quoted(item.text)} give {_name(item.block)} "
-                f"different scales or heads; name it once. {_valid()}"
+                f"different scales or heads; name it once. {valid_specs()}"
             )
         if not before or item.last > before.last:
             reaching[item.block.single] = item
@@ -249,7 +257,8 @@ def _name(block: Block) -> str:
     return f"{'single' if block.single else 'double'} block {block.index}"
 
 
-def _valid() -> str:
+def valid_specs() -> str:
+    """What a spec may be, in a sentence that ends the errors of `check_spec`."""
     return (
         'Valid are "auto", "all", or a list with commas of numbers, ranges and names of blocks, each with heads in '
         'brackets and a scale behind a colon where wanted, such as "8, 12, 16", "0-18", "s20-24", '

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..blocks import check_spec
+from ..inputs.calibration import ALPHAS, CANDIDATES
+from ..inputs.kinds import shortened
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
 from ..patch.plan import PLANS
@@ -21,6 +23,7 @@ from .probe import predict
 from .recovery import Losses, change, loss
 
 STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
+MOST_CANDIDATES = 1000  # each draws a whole series of pictures
 SEEDS = 2**64
 PARTIAL = ("area", "mask", "start_percent", "end_percent")  # what makes an entry of a CONDITIONING hold for a part only
 TEXT = ("pooled_output", "attention_mask")  # what an entry holds of its text beside the text itself
@@ -104,12 +107,21 @@ class Series:
 def read_candidates(candidates: str, alphas: str, double_blocks: int | None = None) -> list[Candidate]:
     """Every block spec with every alpha. candidates: specs, one a line or with semicolons; none: `default_specs`.
 
-    Raises ValueError that quotes what is no spec or no alpha. double_blocks: of the model, None before it is known.
+    Raises ValueError that quotes what is no spec or no alpha, or says that it is too much. double_blocks: of the model,
+    None before it is known.
     """
+    if problems := [problem for problem in (CANDIDATES.problem(candidates), ALPHAS.problem(alphas)) if problem]:
+        raise ValueError(f"NAG-PAG Calibrate: {'; '.join(problems)}")
     specs = [spec.strip() for spec in candidates.replace(";", "\n").splitlines() if spec.strip()]
     for spec in specs:
         check_spec(spec)
-    return [Candidate(spec, alpha) for spec in specs or default_specs(double_blocks or 8) for alpha in _alphas(alphas)]
+    specs, strengths = specs or default_specs(double_blocks or 8), _alphas(alphas)
+    if (number := len(specs) * len(strengths)) > MOST_CANDIDATES:
+        raise ValueError(
+            f"NAG-PAG Calibrate: {len(specs)} candidates with {len(strengths)} alphas are {number} to try; "
+            f"at most {MOST_CANDIDATES} are"
+        )
+    return [Candidate(spec, alpha) for spec in specs for alpha in strengths]
 
 
 def _alphas(text: str) -> list[float]:
@@ -127,7 +139,7 @@ def _alpha(word: str) -> float:
     except ValueError:
         alpha = -1.0
     if not 0 < alpha <= 1:
-        raise ValueError(f"NAG-PAG Calibrate: {word!r} in alphas is not a number above 0 and up to 1")
+        raise ValueError(f"NAG-PAG Calibrate: {shortened(word)} in alphas is not a number above 0 and up to 1")
     return alpha
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from .guidance import REACH
+from .guidance import MOST_SPEC, REACH
 from .kinds import Node, Number, Socket, Text
 
 CANDIDATES = Text(
     name="candidates",
     default="",
+    most=MOST_SPEC,
     lines=True,
     does="Block specs to try, one a line or with semicolons, such as auto; 9-18; 12[0-7]. Empty: the double "
     "blocks from the first, from a quarter, three eighths (auto), half and three quarters of the way to the last.",
@@ -17,6 +18,7 @@ CANDIDATES = Text(
 ALPHAS = Text(
     name="alphas",
     default="0.05, 0.15, 0.3",
+    most=1000,
     does="Strengths to try with each, from 0 to 1 with commas. Fewer: faster.",
 )
 PICTURES = Number(

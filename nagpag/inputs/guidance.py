@@ -44,9 +44,11 @@ TAU = Number(
 
 # --- where ---
 
+MOST_SPEC = 10_000  # characters of a block spec: one that names every head of every block of FLUX.1 has half of that
 BLOCKS = Text(
     name="blocks",
     default="auto",
+    most=MOST_SPEC,
     does="Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
     "make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single "
     "block), 8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+MOST_QUOTED = 200
 # Of an input without a default: nothing runs without it.
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
@@ -57,7 +57,7 @@ class Described(ABC):
 
     def problem(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
-        return None if self._takes(value) else f"{self.name} {value!r} is not {self.rule()}"
+        return None if self._takes(value) else f"{self.name} {shortened(value)} is not {self.rule()}"
 
     @abstractmethod
     def _values(self) -> str: ...
@@ -82,7 +82,17 @@ class Number(Described):
 
     def _takes(self, value: Any) -> bool:
         kinds = int if self.whole else (int, float)
-        return isinstance(value, kinds) and math.isfinite(value) and self.minimum <= value <= self.maximum
+        # True is an int to Python. NaN is in no range, and an int too large for a float can be compared all the same.
+        return isinstance(value, kinds) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+
+
+def shortened(value: object) -> str:
+    """What was given, as it is quoted to people: at most MOST_QUOTED characters of it."""
+    try:
+        text = repr(value)
+    except ValueError:  # digits that Python refuses to write out
+        text = f"a {type(value).__name__} of too many digits"
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"
 
 
 def plain(number: float) -> str:
@@ -126,21 +136,23 @@ class Text(Described):
         return "a text" if self.most is None else f"a text of at most {self.most} characters"
 
     def _takes(self, value: Any) -> bool:
-        return isinstance(value, str)
+        return isinstance(value, str) and (self.most is None or len(value) <= self.most)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(Described):
-    """A list of texts; least, most: how many."""
+    """A list of texts; least, most: how many. longest: characters of each."""
 
     least: int
     most: int
+    longest: int
 
     def _values(self) -> str:
-        return f"a list of {self.least} to {self.most} texts"
+        return f"a list of {self.least} to {self.most} texts of at most {self.longest} characters"
 
     def _takes(self, value: Any) -> bool:
-        return isinstance(value, (list, tuple)) and self.least <= len(value) <= self.most
+        texts = isinstance(value, (list, tuple)) and self.least <= len(value) <= self.most
+        return texts and all(isinstance(text, str) and len(text) <= self.longest for text in value)
 
 
 @dataclass(frozen=True, kw_only=True)

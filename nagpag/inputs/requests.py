@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..blocks import PUBLISHED
-from .guidance import ADVANCED, BLOCKS, SAVED_WIDGETS
+from .guidance import ADVANCED, BLOCKS, MOST_SPEC, SAVED_WIDGETS
 from .kinds import Choice, Flag, Input, Number, Text, Texts
 
 MOST_TEXT = 10_000
@@ -107,6 +107,7 @@ LAYERS = Texts(
     default=tuple(f"transformer_blocks.{block}.attn" for block in PUBLISHED),
     least=1,
     most=100,
+    longest=MOST_SPEC,
     does="Which double blocks are guided: names, numbers or ranges, or the one item auto or all. Without it the "
     f"published ones; the node's own default is auto. {BLOCKS.does}",
     target=(ADVANCED.id, BLOCKS.name),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from ..inputs.kinds import shortened
+
 
 def read_curve(curve: Any) -> Callable[[float], float]:
     """A CURVE as a function from progress x to strength y, sampled by the host as its editor shows it.
@@ -24,11 +26,10 @@ def read_curve(curve: Any) -> Callable[[float], float]:
         ) from None
     try:
         drawn = CurveInput.from_raw(curve)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"NAG-PAG: curve: {curve!r:.200} is not a curve ({type(error).__name__}: {error}); valid is the output of "
-            f"a "
-            'Curve Editor node, or {"points": [[x, y], …], "interpolation": "monotone_cubic" or "linear"}'
+            f"NAG-PAG: curve: {shortened(curve)} is not a curve ({type(error).__name__}: {error!s:.200}); valid is the "
+            'output of a Curve Editor node, or {"points": [[x, y], …], "interpolation": "monotone_cubic" or "linear"}'
         ) from None
     _check_points(drawn.points)
     # Rounding may lead beyond the points by a hair.

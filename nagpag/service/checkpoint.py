@@ -82,6 +82,20 @@ def kind_of(path: Path | None) -> str | None:
     return _kind(path, found.st_mtime_ns, found.st_size)
 
 
+def depth_of(path: Path | None) -> tuple[int, int] | None:
+    """The double and single blocks of a file that guidance takes; None where there is no header that says so."""
+    if kind_of(path) not in _GUIDED or path is None:
+        return None
+    found = path.stat()
+    return _depth(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _depth(path: Path, changed: int, size: int) -> tuple[int, int]:
+    found = inspect(path)
+    return found.double_blocks, found.single_blocks
+
+
 @functools.lru_cache(maxsize=1024)
 def _kind(path: Path, changed: int, size: int) -> str | None:
     try:

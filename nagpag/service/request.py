@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import blocks
 from ..inputs import requests as table
-from ..inputs.guidance import REACH
+from ..inputs.guidance import MOST_SPEC, REACH
 from ..inputs.kinds import Input
 
 TEXT_TO_IMAGE: tuple[Input, ...] = (
@@ -52,19 +52,41 @@ def layers_as_spec(layers: Iterable[str]) -> str:
 
 
 def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(field, rule) where fields that are valid by themselves don't go together, or a layer's name means nothing."""
-    name, layers = table.LAYERS.name, values[table.LAYERS.name]
-    start, end = (table.GUIDANCE_FIELDS[name].name for name in ("start_percent", "end_percent"))
-    found = [(f"{name}/{i}", rule) for i, layer in enumerate(layers) if (rule := _spec_problem(layer))]
-    if not found and (rule := _spec_problem(layers_as_spec(layers))):
-        found.append((name, rule))
-    reach, reach_blocks = (table.GUIDANCE_FIELDS[name].name for name in ("reach", "reach_blocks"))
-    to_attention = (values[reach], values[reach_blocks]) == (REACH.options[0], 0)
-    if values[table.NEGATIVE_PROMPT.name] is not None and to_attention:
-        found.append((reach, f"with {table.NEGATIVE_PROMPT.name} one of {_LONGER}"))
-    if values[start] > values[end]:
-        found.append((start, f"at most {end}, or guidance would never be on"))
+    """(field, rule) where fields that are valid by themselves don't go together, or a layer's name means nothing.
+
+    values: the fields that are valid by themselves; of the layers any value. What takes a field that is not there is
+    left out.
+    """
+    return [*_layer_problems(values.get(table.LAYERS.name)), *_reach_problems(values), *_window_problems(values)]
+
+
+def _layer_problems(layers: Any) -> list[tuple[str, str]]:
+    if not isinstance(layers, (list, tuple)):
+        return []
+    if sum(len(layer) for layer in layers if isinstance(layer, str)) > MOST_SPEC:
+        return [(table.LAYERS.name, f"at most {MOST_SPEC} characters in all")]
+    texts = [(i, layer) for i, layer in enumerate(layers[: table.LAYERS.most]) if isinstance(layer, str)]
+    found = [(f"{table.LAYERS.name}/{i}", rule) for i, layer in texts if (rule := _spec_problem(layer))]
+    # What is valid is said once.
+    found[1:] = [(place, rule.removesuffix(f" {blocks.valid_specs()}")) for place, rule in found[1:]]
+    if not found and 0 < len(layers) == len(texts) and (rule := _spec_problem(layers_as_spec(layers))):
+        found.append((table.LAYERS.name, rule))
     return found
+
+
+def _reach_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    reach, reach_blocks = (table.GUIDANCE_FIELDS[name].name for name in ("reach", "reach_blocks"))
+    to_attention = (values.get(reach), values.get(reach_blocks)) == (REACH.options[0], 0)
+    if to_attention and values.get(table.NEGATIVE_PROMPT.name) is not None:
+        return [(reach, f"with {table.NEGATIVE_PROMPT.name} one of {_LONGER}")]
+    return []
+
+
+def _window_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    start, end = (table.GUIDANCE_FIELDS[name].name for name in ("start_percent", "end_percent"))
+    if {start, end} <= values.keys() and values[start] > values[end]:
+        return [(start, f"at most {end}, or guidance would never be on")]
+    return []
 
 
 def _spec_problem(spec: str) -> str | None:

@@ -113,6 +113,9 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
     "inputs, quoted",
     [
         ({"candidates": "8, x"}, '"x" is not a block'),
+        ({"candidates": "8;" * 10**6}, "is not a text of at most 10000 characters"),
+        ({"alphas": "1," * 10**6}, "is not a text of at most 1000 characters"),
+        ({"candidates": "8;" * 4000, "alphas": "1," * 400}, "4000 candidates with 400 alphas are 1600000 to try"),
         ({"alphas": "0.1, much"}, "'much' in alphas"),
         ({"alphas": "0"}, "'0' in alphas"),
         ({"alphas": "nan"}, "'nan' in alphas"),
@@ -120,7 +123,8 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
     ],
 )
 def test_a_bad_input_is_refused_before_any_model_is_loaded(inputs, quoted):
-    assert quoted in NAGPAGCalibrate.validate_inputs(**{"candidates": "", "alphas": "0.1", **inputs})
+    said = NAGPAGCalibrate.validate_inputs(**{"candidates": "", "alphas": "0.1", **inputs})
+    assert quoted in said and len(said) < 1000
     assert NAGPAGCalibrate.validate_inputs(candidates=None, alphas=None) is True
 
 

@@ -51,6 +51,14 @@ else:
                 [by_hand(i / 100) for i in range(101)]
             )
 
+    @pytest.mark.parametrize(
+        "point", [[0.5, 10**400], [-(10**400), 0.5], [0.5, 10**5000], [0.5, "x" * 10**6], [[], {}]]
+    )
+    def test_what_is_no_point_is_refused_in_a_short_sentence(point):
+        with pytest.raises(ValueError, match="curve: .* is not a curve") as caught:
+            read_curve({"points": [[0, 1], point]})
+        assert len(str(caught.value)) < 700
+
     @pytest.mark.parametrize("point", [[0.5, 0.25], [0.0, 1.0]])
     def test_one_point_is_a_constant(point):
         curve = read_curve({"points": [point]})

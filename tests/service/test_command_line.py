@@ -141,8 +141,8 @@ def test_no_server_is_3_in_one_line(nagpag):
 
 
 def test_a_failed_job_is_4(nagpag):
-    done = nagpag("text-to-image", *PROMPT, "--nag-pag-applied-layers", "25", "--json")
-    assert done.returncode == 4 and "block 25 does not exist" in json.loads(done.stdout)["error"]
+    done = nagpag("text-to-image", *PROMPT, "--nag-pag-applied-layers", "2[9]", "--json")
+    assert done.returncode == 4 and "head 9 does not exist" in json.loads(done.stdout)["error"]
     done = nagpag("text-to-image", "--prompt", "a")
     assert done.returncode == 4 and "put ae.safetensors into models/vae" in done.stderr
 

@@ -9,10 +9,10 @@ import time
 import aiohttp
 import pytest
 import requests
-from asking import SMALL
+from asking import SMALL, png
 
 LONG = {"num_inference_steps": 200, "width": 128, "height": 128}
-ENDED = ("done", "failed", "cancelled")
+ENDED = ("done", "failed", "cancelled", "unknown")
 
 
 def until(look, wanted, seconds=120):
@@ -99,6 +99,28 @@ def test_taken_out_of_the_queue_by_others(service, queued):
     assert job["status"] == "cancelled" and "taken out" in job["reason"]
 
 
+def test_history_that_is_cleared_while_someone_waits(service):
+    """How it ended is then not known; that is said, and not that somebody cancelled it."""
+    stop = threading.Event()
+
+    def clear():
+        session = requests.Session()
+        while not stop.is_set():
+            session.post(f"{service.url}/history", json={"clear": True}, timeout=30)
+
+    cleaner = threading.Thread(target=clear)
+    cleaner.start()
+    try:
+        answers = [service.post(seed=seed, num_inference_steps=12) for seed in range(3)]
+    finally:
+        stop.set()
+        cleaner.join()
+    lost = [answer.json() for answer in answers if answer.status_code != 200]  # the history may be read in time
+    assert lost and {problem["type"] for problem in lost} == {"urn:nag-pag:unknown-end"}
+    assert "it ran and has ended" in lost[0]["detail"] and "history was cleared" in lost[0]["detail"]
+    assert service.job(lost[0]["prompt_id"]).json()["status"] == "unknown"
+
+
 def test_cancelled_while_someone_waits(service):
     with concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(service.post, seed=5, **LONG)
@@ -182,15 +204,48 @@ def test_the_callers_own_websocket_gets_the_progress(service):
 # --- what can't be done ---
 
 
-def test_a_run_that_fails_names_node_and_message(service):
-    answer = service.post(nag_pag_applied_layers=["25"])
+def test_a_run_that_fails_names_node_and_message(service, queued):
+    """The picture goes away while the job waits."""
+    picture = service.server.base / "input" / "gone.png"
+    picture.write_bytes(png())
+    before = queued(seed=1, **LONG).json()["prompt_id"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(service.raw, "image-to-image", json={**SMALL, "prompt": "a", "image_url": "gone.png"})
+        until(service.queued, lambda ids: len(ids) == 2)
+        picture.unlink()
+        service.cancel(before)
+        answer = waiting.result(timeout=60)
     body = answer.json()
     assert answer.status_code == 500 and answer.headers["Content-Type"].startswith("application/problem+json")
-    assert body["node_error"]["node"] == "NAGPAGGuidanceAdvanced"
-    assert "block 25 does not exist: this model has double blocks 0 to 18" in body["node_error"]["message"]
+    assert body["type"] == "urn:nag-pag:job-failed" and body["node_error"]["node"] == "LoadImage"
+    assert body["node_error"]["message"] in body["detail"]
     assert "raceback" not in answer.text and ".py" not in answer.text
     job = service.job(body["prompt_id"]).json()
-    assert job["status"] == "failed" and "block 25" in job["reason"] and "images" not in job
+    assert job["status"] == "failed" and job["reason"] == body["detail"] and "images" not in job
+
+
+@pytest.mark.parametrize("layer, words", [("25", "block 25 does not exist: this model has double blocks 0 to 18"),
+                                          ("8, s99", "single block 99 does not exist")])  # fmt: skip
+def test_a_block_that_the_model_lacks_is_refused_before_anything_runs(service, layer, words):
+    answer = service.post(nag_pag_applied_layers=["3", layer])
+    (error,) = answer.json()["errors"]
+    assert answer.status_code == 400 and error["pointer"] == "#/nag_pag_applied_layers" and words in error["rule"]
+    assert not service.queued()
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"nag_pag_applied_layers": ["2[9]"]}, '"2[9]": head 9 does not exist'),
+        ({"nag_pag_reach_blocks": 99}, "reach_blocks 99 leads beyond the last block"),
+    ],
+)
+def test_what_only_the_running_model_knows_is_the_callers_to_change(service, fields, words):
+    answer = service.post(**fields)
+    body = answer.json()
+    assert answer.status_code == 422 and body["type"] == "urn:nag-pag:unfit" and body["detail"].count(words) == 1
+    assert body["node_error"]["node"] == "NAGPAGGuidanceAdvanced"
+    assert service.job(body["prompt_id"]).json()["status"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nag_pag_flux.nagpag import blocks as grammar
 from nag_pag_flux.nagpag.blocks import (
     Block,
     auto_blocks,
@@ -12,6 +13,7 @@ from nag_pag_flux.nagpag.blocks import (
     merge_position,
     parse_blocks,
 )
+from nag_pag_flux.nagpag.inputs.guidance import MOST_SPEC
 
 DOUBLES, SINGLES, HEADS = 19, 38, 24
 
@@ -178,9 +180,47 @@ def test_a_model_without_single_blocks_says_so():
         parse_blocks("s0", DOUBLES)
 
 
-def test_many_items_are_read_in_one_go():
-    """Contradictions are looked for among neighbours, and nothing is unrolled: what a server is sent may be long."""
+def test_a_spec_has_a_greatest_length_and_the_error_says_it():
+    longest = f"8{' ' * (MOST_SPEC - 1)}"
+    check_spec(longest)
+    for read in (check_spec, lambda spec: parse_blocks(spec, DOUBLES, SINGLES, HEADS)):
+        with pytest.raises(ValueError, match=f"has {MOST_SPEC + 1} characters; at most {MOST_SPEC} are read") as caught:
+            read(longest + " ")
+        assert len(str(caught.value)) < 1000
+
+
+def test_the_longest_spec_that_means_something_is_within_the_limit():
+    """Every block of FLUX.1 by its longest name, with a scale of its own and every second head by its number."""
+    heads = ",".join(str(head) for head in range(0, HEADS, 2))
+    places = [f"double_blocks.{i}" for i in range(DOUBLES)] + [f"single_blocks.{i}" for i in range(SINGLES)]
+    spec = ", ".join(f"{place}[{heads}]:1.2345" for place in places)
+    assert len(parse_blocks(spec, DOUBLES, SINGLES, HEADS)) == DOUBLES + SINGLES and len(spec) < MOST_SPEC / 2
+
+
+# Before, many times, behind: what a pattern that tries everything would try in n² ways.
+PUMPED = [
+    ("8", " ", "x"), ("8", "\t\v", "]"), ("s", " ", "s"), ("8 -", " ", "x"), ("8", " - ", "9"), ("", "0", "x"),
+    ("s", "0", " 0"), ("8[", " ", "x"), ("8[0", " ", "-]"), ("8[", "0 - ", "]"), ("8[", "-", "]"), ("8[0]", " ", "x"),
+    ("8:", " ", "x"), ("8:", "1", "x"), ("8:.", "1", " 1"), ("8[0] :", "\n", ":"), ("auto", " ", "x"),
+    ("", "[", ""), ("", "]", ""), ("", "[]", ""), ("", "double_blocks.", "8"), ("single_blocks.", "0", "x"),
+    ("transformer_blocks.8", ".attn", ""), ("", " ", ""), ("", "8 ", ""), ("", "8:", ""), ("", "-", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("before, often, behind", PUMPED, ids=str)
+def test_reading_takes_time_in_proportion_to_the_length(monkeypatch, before, often, behind):
+    """So many times is done within a second; what takes the square of that is stopped by the tests' time limit."""
+    monkeypatch.setattr(grammar, "MOST_SPEC", 10**9)
+    with pytest.raises(ValueError, match="blocks: ") as caught:
+        check_spec(before + often * 300_000 + behind)
+    assert len(str(caught.value)) < 1000
+
+
+def test_many_items_are_read_in_one_go(monkeypatch):
+    """Contradictions are looked for among neighbours, and nothing is unrolled."""
+    monkeypatch.setattr(grammar, "MOST_SPEC", 10**9)
     check_spec(", ".join(["0-999999"] * 20_000))
+    check_spec(", ".join(["8[" + ",".join(["0-7"] * 20_000) + "]"] * 2))
 
 
 RANGES = st.lists(st.tuples(st.integers(0, 23), st.integers(0, 23)).map(sorted), min_size=1, max_size=4)

@@ -36,6 +36,7 @@ MAY_KNOW = {
     ("lab/evidence/",): (*PACK, *LAB, "lab/toy/", "lab/make/markdown"),
     ("lab/beside/",): (*PACK, *LAB, "lab/toy/small_models", "lab/make/markdown"),
     ("lab/cost/",): (*PACK, *LAB, "lab/toy/flux", "lab/evidence/contenders", "lab/make/markdown"),
+    ("lab/fuzz/",): (*PACK, *LAB, "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.
 HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version", "folder_paths", "server", "nodes")

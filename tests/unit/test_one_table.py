@@ -96,8 +96,13 @@ COMMON = {"name": "x", "does": "Something."}
         ),
         (Choice(**COMMON, default="a", options=("a", "b")), "one of 'a', 'b'", ("b",), ("c", 1)),
         (Flag(**COMMON, default=False), "true or false", (True,), (1, "true")),
-        (Text(**COMMON, default="", most=9), "a text of at most 9 characters", ("",), (1, None)),
-        (Texts(**COMMON, default=("a",), least=1, most=2), "a list of 1 to 2 texts", (["a"],), ([], "a", ["a"] * 3)),
+        (Text(**COMMON, default="", most=9), "a text of at most 9 characters", ("", "x" * 9), (1, None, "x" * 10)),
+        (
+            Texts(**COMMON, default=("a",), least=1, most=2, longest=3),
+            "a list of 1 to 2 texts of at most 3 characters",
+            (["a"], ("abc", "")),
+            ([], "a", ["a"] * 3, ["abcd"], [5]),
+        ),
         (Socket(**COMMON, kind="MODEL"), "MODEL", (object(),), ()),
     ],
     ids=lambda x: type(x).__name__,
@@ -106,6 +111,12 @@ def test_a_kind_says_what_is_valid_and_what_is_wrong(item, rule, good, bad):
     assert item.rule() == rule
     assert [item.problem(value) for value in good] == [None] * len(good)
     assert [item.problem(value) for value in bad] == [f"x {value!r} is not {rule}" for value in bad]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**5000, "x" * 10**6, [[0] * 10**5], True], ids=type)
+def test_whatever_is_wrong_is_refused_in_a_short_sentence(value):
+    for item in (Number(**COMMON, default=1, minimum=0, maximum=9), Number(**COMMON, minimum=0, maximum=9, whole=True)):
+        assert item.rule() in item.problem(value) and len(item.problem(value)) < 300
 
 
 def test_what_has_no_default_is_required():

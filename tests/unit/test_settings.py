@@ -42,6 +42,25 @@ def test_every_bad_value_is_listed():
         Settings(scale=11, tau=0.5, alpha=2)
 
 
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
+def test_true_is_no_number(number):
+    for flag in (True, False):
+        with pytest.raises(ValueError, match=f"{number.name} {flag} is not"):
+            Settings(**{number.name: flag})
+
+
+def test_a_number_too_large_for_a_float_is_refused_like_any_other():
+    for item in NUMBERS:
+        with pytest.raises(ValueError, match=f"{item.name} -?1000.* is not"):
+            Settings(**{item.name: (-1) ** len(item.name) * 10**400})
+
+
+def test_a_long_spec_is_refused_in_a_short_sentence():
+    with pytest.raises(ValueError, match="blocks .* is not a text of at most 10000 characters") as caught:
+        Settings(blocks="8, " * 10**6)
+    assert len(str(caught.value)) < 400
+
+
 def test_start_after_end_is_refused():
     Settings(start_percent=0.4, end_percent=0.4)
     with pytest.raises(ValueError, match="start_percent 0.6 is after end_percent 0.4"):

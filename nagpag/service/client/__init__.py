@@ -22,6 +22,13 @@ from typing import Any
 
 DEFAULT_SERVER = "http://127.0.0.1:8188"
 SERVER_VARIABLE = "NAGPAG_SERVER"
+# How a job may end, and what is said of it.
+ENDED = {
+    "done": "the job is done",
+    "failed": "the job failed",
+    "cancelled": "the job was cancelled",
+    "unknown": "how the job ended is not known",
+}
 QUIET_SECONDS = 90.0  # the server says something at least every 10 s
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 Progress = Callable[[dict], None]
@@ -44,7 +51,7 @@ class BadRequest(ServiceError):
 
 
 class JobFailed(ServiceError):
-    """The job was queued and failed or was cancelled, or can't run as model files are missing."""
+    """The job was queued and failed, was cancelled or got lost, or can't run as model files are missing."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ class Client:
                         yield job
         except (OSError, HTTPException) as error:
             raise NoServer(f"the connection to {self.server} broke off: {error}") from error
-        if job.get("status") not in ("done", "failed", "cancelled"):
+        if job.get("status") not in ENDED:
             raise NoServer(f"{self.server} closed the connection while the job ran")
 
     def result(self, prompt_id: str, progress: Progress | None = None) -> Result:
@@ -137,9 +144,7 @@ class Client:
             if progress:
                 progress(job)
         if job["status"] != "done":
-            raise JobFailed(
-                f"the job {job['status']}: {job['reason']}".replace("job cancelled", "job was cancelled"), job
-            )
+            raise JobFailed(f"{ENDED[job['status']]}: {job['reason']}", job)
         images = [Image(**image, client=self) for image in job["images"]]
         return Result(prompt_id, job["seed"], images, job["settings"], job["seconds"], job.get("image"))
 

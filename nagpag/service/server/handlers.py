@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import json
-import math
+import re
 import secrets
 import urllib.parse
 from collections.abc import Awaitable, Callable
-from typing import NoReturn
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from ...inputs import requests as table
+from ...inputs.guidance import ADVANCED
 from .. import request as asking
-from . import graph, host, openapi, picking, pictures, schema
+from . import body, graph, host, openapi, picking, pictures, schema
 from .fetch import FetchingOff, Refused
 from .held import Busy, Held, Share
 from .jobs import LOOK_SECONDS, Jobs, QueuedPrompt
-from .problems import Problem, bad_fields, field_error
+from .problems import MOST_SHOWN, Problem, bad_fields, field_error
 from .store import Store
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SMALL_BODY = 2**16  # larger ones are read in a thread, so that the loop is not held up
+SMALL_BODY = 2**12  # larger ones are read in a thread, so that the loop is not held up
 LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may be opened in a browser
 SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
 CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
 
 held = Held()
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{0,5})?")
 _in_turn = asyncio.Lock()
 
 
@@ -75,6 +77,7 @@ jobs = Jobs(lambda job: _release(job.fit))
 
 
 async def _make(request: web.Request, endpoint: str) -> web.Response:
+    origin = _origin(request)  # before anything is queued: who asks has to get the job's URL
     with held.share() as share:
         asked = _with_seed(await _read(request, endpoint, share))
         asked, fit = await _with_picture(asked, share)
@@ -84,16 +87,17 @@ async def _make(request: web.Request, endpoint: str) -> web.Response:
         _release(fit)
         raise
     if not asked.wait:
-        accepted = schema.Accepted(prompt_id=job.prompt_id, seed=job.settings["seed"], url=_job_url(request, job))
+        accepted = schema.Accepted(prompt_id=job.prompt_id, seed=job.settings["seed"], url=_job_url(origin, job))
         return _json(accepted, 202, {"Location": accepted.url})
     await job.ended.wait()
-    return _answer(request, job)
+    return _answer(origin, job)
 
 
 async def _queued(request: web.Request, endpoint: str, asked: schema.Request, fit: dict | None) -> QueuedPrompt:
     """The request's job, queued and known."""
     async with _in_turn:  # first come, first queued
         asked = asked.model_copy(update=await asyncio.to_thread(picking.pick_all, asked))
+        await asyncio.to_thread(picking.check_blocks, asked)
         prompt = graph.saved_anew(graph.build(endpoint, asked))
         prompt_id = await _queue(request, prompt, asked.client_id)
         job = QueuedPrompt(prompt_id, _settings(asked, prompt), graph.sampler_id(prompt), fit)
@@ -108,44 +112,10 @@ def _with_seed(asked: schema.Request) -> schema.Request:
 
 
 async def _read(request: web.Request, endpoint: str, share: Share) -> schema.Request:
-    if request.content_type != "application/json":
-        raise Problem("not-json", f"Content-Type is {request.content_type[:100]!r}; it has to be application/json")
-    body = await _body(request, asking.MOST_BODY[endpoint], share)
-    if len(body) <= SMALL_BODY:
-        return schema.validate(endpoint, _parsed(body))
-    return await asyncio.to_thread(lambda: schema.validate(endpoint, _parsed(body)))
-
-
-async def _body(request: web.Request, most: int, share: Share) -> bytes:
-    too_large = Problem("too-large", f"the body may have {most} bytes")
-    if (request.content_length or 0) > most:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        share.add(len(chunk))
-        body += chunk
-        if len(body) > most:
-            raise too_large
-    return bytes(body)
-
-
-def _parsed(body: bytes) -> dict:
-    try:
-        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise Problem("bad-json", f"the body is not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(value, dict):
-        raise Problem("bad-json", f"the body has to be a JSON object with the fields, not a {type(value).__name__}")
-    return value
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _no_number(digits)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name[:50]} is not a number that can be taken")
+    sent = await body.read(request, asking.MOST_BODY[endpoint], share)
+    if len(sent) <= SMALL_BODY:
+        return schema.validate(endpoint, body.parse(sent))
+    return await asyncio.to_thread(lambda: schema.validate(endpoint, body.parse(sent)))
 
 
 async def _with_picture(asked: schema.Request, share: Share) -> tuple[schema.Request, dict | None]:
@@ -176,19 +146,21 @@ def _settings(asked: schema.Request, prompt: graph.Graph) -> dict:
 
 async def _queue(request: web.Request, prompt: graph.Graph, client_id: str | None) -> str:
     """Queue the prompt as any client does; its id."""
-    body = {"prompt": prompt} if client_id is None else {"prompt": prompt, "client_id": client_id}
+    asked = {"prompt": prompt} if client_id is None else {"prompt": prompt, "client_id": client_id}
     try:
         async with (
             aiohttp.ClientSession() as session,
             # The certificate is for the server's name, and this address is our own.
             session.post(
-                f"{_own_address(request)}/prompt", json=body, headers=_passed_on(request), ssl=False
+                f"{_own_address(request)}/prompt", json=asked, headers=_passed_on(request), ssl=False
             ) as answer,
         ):
             found = await answer.json(content_type=None)
     except (aiohttp.ClientError, ValueError) as error:  # such as a guard before ComfyUI that answers with a page
         raise Problem("host-refused", f"ComfyUI's own /prompt gave no usable answer: {type(error).__name__}") from None
-    if answer.status == 200 and not found.get("node_errors"):
+    if not isinstance(found, dict):
+        raise Problem("host-refused", f"ComfyUI's own /prompt gave no usable answer: a {type(found).__name__}")
+    if answer.status == 200 and "prompt_id" in found and not found.get("node_errors"):
         return found["prompt_id"]
     raise _host_refusal(found)
 
@@ -216,10 +188,12 @@ def _host_refusal(found: dict) -> Problem:
             "node": node["class_type"],
             "errors": [{"message": error["message"], "details": error["details"]} for error in node["errors"]],
         }
-        for number, node in found.get("node_errors", {}).items()
+        for number, node in (found.get("node_errors") or {}).items()
     ]
     lines = [f"{node['node']}: {error['message']} ({error['details']})" for node in nodes for error in node["errors"]]
-    detail = "; ".join(lines) or str(found.get("error", {}).get("message", "no reason was given"))
+    error = found.get("error")
+    reason = error.get("message") if isinstance(error, dict) else error
+    detail = "; ".join(lines) or str(reason or "no reason was given")
     return Problem("host-refused", detail, node_errors=nodes)
 
 
@@ -238,30 +212,30 @@ def _find(request: web.Request) -> QueuedPrompt:
 @_tells_problems
 async def get_job(request: web.Request) -> web.StreamResponse:
     """GET /nagpag/jobs/{prompt_id}."""
-    return _json(_told(request, _find(request)))
+    return _json(_told(_origin(request), _find(request)))
 
 
 @_tells_problems
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     """DELETE /nagpag/jobs/{prompt_id}: 200 where it has ended, 202 where it is still stopping."""
-    job = _find(request)
+    origin, job = _origin(request), _find(request)
     jobs.cancel(job)
     try:
         await asyncio.wait_for(job.ended.wait(), CANCEL_SECONDS)
     except TimeoutError:
-        return _json(_told(request, job), 202)
-    return _json(_told(request, job))
+        return _json(_told(origin, job), 202)
+    return _json(_told(origin, job))
 
 
 @_tells_problems
 async def job_events(request: web.Request) -> web.StreamResponse:
     """GET /nagpag/jobs/{prompt_id}/events: the job as server-sent events, each time it changes, to its end."""
-    job, sent, quiet = _find(request), None, 0.0
+    origin, job, sent, quiet = _origin(request), _find(request), None, 0.0
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await stream.prepare(request)
     try:
         while True:
-            ended, told = job.ended.is_set(), _told(request, job).model_dump_json(exclude_none=True)
+            ended, told = job.ended.is_set(), _told(origin, job).model_dump_json(exclude_none=True)
             if told != sent:
                 await stream.write(f"data: {told}\n\n".encode())
                 sent, quiet = told, 0.0
@@ -277,33 +251,53 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     return stream
 
 
-def _answer(request: web.Request, job: QueuedPrompt) -> web.Response:
+def _answer(origin: str, job: QueuedPrompt) -> web.Response:
     status = job.state["status"]
     if status == "failed":
-        error = job.state["error"]
-        raise Problem("job-failed", job.state["reason"], prompt_id=job.prompt_id, node_error=error)
-    if status == "cancelled":
-        raise Problem("cancelled", job.state["reason"], prompt_id=job.prompt_id)
-    told = _told(request, job).model_dump(exclude_none=True)
+        raise _failure(job)
+    if status in ("cancelled", "unknown"):
+        kind = "cancelled" if status == "cancelled" else "unknown-end"
+        raise Problem(kind, job.state["reason"], prompt_id=job.prompt_id)
+    told = _told(origin, job).model_dump(exclude_none=True)
     return _json(schema.Answer(**{name: told[name] for name in schema.Answer.model_fields if name in told}))
 
 
-def _told(request: web.Request, job: QueuedPrompt) -> schema.Job:
+def _failure(job: QueuedPrompt) -> Problem:
+    """Why the run failed: what the guidance node can't do on this model is the caller's to change."""
+    error = job.state["error"]
+    kind, _, words = error["message"].partition(": ")
+    if error["node"] == ADVANCED.id and kind == "ValueError":
+        return Problem("unfit", words, prompt_id=job.prompt_id, node_error=error)
+    return Problem("job-failed", job.state["reason"], prompt_id=job.prompt_id, node_error=error)
+
+
+def _told(origin: str, job: QueuedPrompt) -> schema.Job:
     state = {name: value for name, value in job.state.items() if name != "images"}
     ended = {"settings": job.settings, "image": job.fit} if state["status"] == "done" else {}
-    images = [_image(request, image) for image in job.state["images"]] if "images" in job.state else None
-    url, seed = _job_url(request, job), job.settings["seed"]
+    images = [_image(origin, image) for image in job.state["images"]] if "images" in job.state else None
+    url, seed = _job_url(origin, job), job.settings["seed"]
     told = {"prompt_id": job.prompt_id, "seed": seed, "url": url, "images": images, **ended, **state}
     return schema.Job.model_validate(told)
 
 
-def _image(request: web.Request, image: dict) -> schema.Image:
+def _image(origin: str, image: dict) -> schema.Image:
     where = {name: image[name] for name in ("filename", "subfolder", "type")}
-    return schema.Image(**where, url=f"{request.url.origin()}/view?{urllib.parse.urlencode(where)}")
+    return schema.Image(**where, url=f"{origin}/view?{urllib.parse.urlencode(where)}")
 
 
-def _job_url(request: web.Request, job: QueuedPrompt) -> str:
-    return f"{request.url.origin()}/nagpag/jobs/{job.prompt_id}"
+def _job_url(origin: str, job: QueuedPrompt) -> str:
+    return f"{origin}/nagpag/jobs/{job.prompt_id}"
+
+
+def _origin(request: web.Request) -> str:
+    """Where the one who asks found us, for the URLs of the answer."""
+    found = request.headers.get("Host")
+    if found is None:  # HTTP/1.0
+        return _own_address(request)
+    if _HOST.fullmatch(found):
+        with contextlib.suppress(ValueError):
+            return str(URL.build(scheme=request.scheme, authority=found).origin())
+    raise Problem("bad-host", f"{found[:MOST_SHOWN]!r} is no host, or a host and a port")
 
 
 def _json(model: schema.BaseModel, status: int = 200, headers: dict | None = None) -> web.Response:

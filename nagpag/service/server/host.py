@@ -18,10 +18,10 @@ from server import PromptServer
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The queue at one moment: ids that run, ids that wait in their order, what has finished (id → history)."""
+    """The queue at one moment: what runs (ids), waits (id → how many before it) and has finished (id → history)."""
 
     running: frozenset[str]
-    pending: tuple[str, ...]
+    pending: dict[str, int]
     history: dict[str, dict]
 
 
@@ -30,7 +30,7 @@ def snapshot(ids: set[str]) -> Snapshot:
     queue = PromptServer.instance.prompt_queue
     with queue.mutex:
         running = frozenset(item[1] for item in queue.currently_running.values())
-        pending = tuple(item[1] for item in sorted(queue.queue, key=lambda item: item[0]))
+        pending = {item[1]: place for place, item in enumerate(sorted(queue.queue, key=lambda item: item[0]))}
         return Snapshot(running, pending, {one: queue.history[one] for one in ids & queue.history.keys()})
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from . import host
 
 LOOK_SECONDS = 0.1
+_CLEARED = "it ran and has ended; how is not known, as ComfyUI's history was cleared before it was read"
 MOST_KEPT = 1000  # finished jobs; older ones are forgotten
 _ENDED = asyncio.Event()  # of all jobs that have ended
 _ENDED.set()
@@ -28,6 +29,7 @@ class QueuedPrompt:
     fit: dict | None = None
     state: dict = field(default_factory=lambda: {"status": "pending"})
     cancelled: bool = False
+    began: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def look(self, now: host.Snapshot) -> None:
@@ -46,6 +48,7 @@ class QueuedPrompt:
         if self.prompt_id in now.history:
             return ended_state(now.history[self.prompt_id])
         if self.prompt_id in now.running:
+            self.began = True
             steps = self.settings["num_inference_steps"]
             value, most = host.progress(self.prompt_id).get(self.sampler, (0, steps))
             return {
@@ -53,7 +56,9 @@ class QueuedPrompt:
                 "progress": {"step": int(value) if most > 1 or steps == 1 else 0, "steps": steps},
             }
         if self.prompt_id in now.pending:
-            return {"status": "pending", "position": now.pending.index(self.prompt_id)}
+            return {"status": "pending", "position": now.pending[self.prompt_id]}
+        if self.began or host.progress(self.prompt_id):
+            return {"status": "unknown", "reason": _CLEARED}
         return {"status": "cancelled", "reason": "it was taken out of ComfyUI's queue"}
 
 

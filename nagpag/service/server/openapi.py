@@ -14,6 +14,7 @@ from .problems import KINDS
 _REFS = "#/components/schemas/{model}"
 _ANSWERS = (schema.Accepted, schema.Answer, schema.Job, schema.ModelFiles, schema.ProblemJson)
 _COMMON = ("bad-json", "too-large", "not-json", "no-model-files", "host-refused", "cancelled", "job-failed", "busy")
+_OF_JOB = ("bad-host", "no-such-job")
 
 
 @functools.cache
@@ -82,7 +83,7 @@ def _make(endpoint: str, summary: str, *kinds: str) -> dict:
 
 def _of_job(summary: str, responses: dict) -> dict:
     where = {"name": "prompt_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    return {"summary": summary, "parameters": [where], "responses": {**responses, **_problems("no-such-job")}}
+    return {"summary": summary, "parameters": [where], "responses": {**responses, **_problems(*_OF_JOB)}}
 
 
 def _plain(description: str, media: str, kind: str) -> dict:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from .. import models
+from ...blocks import parse_blocks
+from ...inputs.requests import LAYERS
+from .. import checkpoint, models
+from ..request import layers_as_spec
 from . import host
-from .problems import Problem
+from .problems import Problem, bad_fields, field_error
 from .schema import Request
 
 APPROXIMATE = "taef1"  # the stock loader's name for FLUX.1's preview autoencoder; taken where it is named, never found
@@ -23,6 +26,20 @@ def pick_all(asked: Request) -> dict[str, str]:
             ],
         )
     return {field: name for field, name in found.items() if name}
+
+
+def check_blocks(asked: Request) -> None:
+    """Raise Problem where the model's file says that it lacks a block which is asked for.
+
+    asked: with its files' names. What only the running model knows, such as its heads, it says itself.
+    """
+    depth = checkpoint.depth_of(host.model_path(models.FLUX.folder, getattr(asked, models.FLUX.field)))
+    layers = getattr(asked, LAYERS.name)
+    try:
+        if depth:
+            parse_blocks(layers_as_spec(layers), *depth)
+    except ValueError as error:
+        raise bad_fields([field_error(LAYERS.name, str(error), layers)]) from None
 
 
 def picked(file: models.File) -> str | None:

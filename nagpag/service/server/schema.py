@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ...inputs.kinds import Choice, Described, Flag, Input, Number, Text, Texts
+from ...inputs.requests import LAYERS
 from .. import request as table
-from .problems import bad_fields, field_error
+from .problems import MOST_ERRORS, MOST_SHOWN, bad_fields, field_error
 
 # --- requests ---
 
@@ -36,8 +37,10 @@ def _type(item: Input) -> Any:
         kind: Any = Literal[item.options]
     elif isinstance(item, Number):
         kind = int if item.whole else float
+    elif isinstance(item, Texts):
+        kind = list[Annotated[str, StringConstraints(max_length=item.longest)]]
     else:
-        kind = {Flag: bool, Text: str, Texts: list[str]}[type(item)]
+        kind = {Flag: bool, Text: str}[type(item)]
     return kind | None if item.nullable else kind
 
 
@@ -67,40 +70,56 @@ REQUESTS = {
 }
 
 
-def validate(endpoint: str, body: object) -> Request:
-    """The request with its defaults. Raises Problem that lists every bad field."""
+def validate(endpoint: str, body: dict) -> Request:
+    """The request with its defaults. Raises Problem that lists all that is wrong with it."""
     fields = {item.name: item for item in table.ENDPOINTS[endpoint][1]}
-    try:
-        asked = REQUESTS[endpoint].model_validate(body)
-    except pydantic.ValidationError as error:
-        raise bad_fields(_errors(error, fields)) from None
-    values = asked.model_dump()
-    if found := table.problems_between(values):
-        raise bad_fields(field_error(place, rule, _at(values, place)) for place, rule in found)
+    known = {name: value for name, value in body.items() if name in fields}
+    unknown = [name for name in body if name not in fields]  # pydantic would stumble over some names
+    asked, found = _read(endpoint, known, fields)
+    given = {item.name: known.get(item.name, item.default) for item in fields.values()}
+    bad = found.keys() - {LAYERS.name}  # of the layers those that are texts can be read all the same
+    for place, rule in table.problems_between({name: value for name, value in given.items() if name not in bad}):
+        found.setdefault(place, field_error(place, rule, _at(given, place)))
+    if found or unknown:
+        listed = _unknown(body, unknown[:MOST_ERRORS], fields)
+        raise bad_fields([*found.values(), *listed], len(unknown) - len(listed))
+    assert asked
     return asked
 
 
-def _errors(error: pydantic.ValidationError, fields: dict[str, Input]) -> list[dict]:
-    found = {}  # by place, as a value may break several rules of ours at once
-    for one in error.errors(include_url=False, include_context=False):
-        name, place = str(one["loc"][0]), "/".join(_escaped(str(part)) for part in one["loc"])
-        if one["type"] == "extra_forbidden":
-            found[place] = field_error(place, _unknown(name, fields), one["input"])
-        elif one["type"] == "missing":
-            found[place] = field_error(place, f"required: {fields[name].rule()}")
+def _read(endpoint: str, known: dict, fields: dict[str, Input]) -> tuple[Request | None, dict[str, dict]]:
+    """The request, or None and the errors by their place: a value may break several of pydantic's rules at once."""
+    try:
+        return REQUESTS[endpoint].model_validate(known), {}
+    except pydantic.ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+    return None, {"/".join(map(str, one["loc"])): _error(one, fields) for one in found}
+
+
+def _error(one: Any, fields: dict[str, Input]) -> dict:
+    item, place = fields[one["loc"][0]], "/".join(map(str, one["loc"]))
+    if one["type"] == "missing":
+        return field_error(place, f"required: {item.rule()}")
+    if isinstance(item, Texts) and len(one["loc"]) > 1:  # one of them
+        return field_error(place, f"a text of at most {item.longest} characters", one["input"])
+    return field_error(place, item.rule(), one["input"])
+
+
+def _unknown(body: dict, names: list[str], fields: dict[str, Input]) -> list[dict]:
+    """The errors of these names; the first that resembles no field lists the fields."""
+    rule = f"unknown field; valid are {', '.join(fields)}"
+    errors = []
+    for name in names:
+        if close := get_close_matches(name[:MOST_SHOWN], fields, 1):
+            errors.append(field_error(_escaped(name), f"unknown field; did you mean {close[0]}?", body[name]))
         else:
-            rule = "a text" if len(one["loc"]) > 1 else fields[name].rule()
-            found[place] = field_error(place, rule, one["input"])
-    return list(found.values())
+            errors.append(field_error(_escaped(name), rule, body[name]))
+            rule = "unknown field"
+    return errors
 
 
-def _unknown(name: str, fields: dict[str, Input]) -> str:
-    close = get_close_matches(name, fields, 1)
-    return f"unknown field; did you mean {close[0]}?" if close else f"unknown field; valid are {', '.join(fields)}"
-
-
-def _escaped(part: str) -> str:
-    return part.encode("utf-8", "replace").decode().replace("~", "~0").replace("/", "~1")
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _at(values: dict, place: str) -> object:
@@ -165,11 +184,14 @@ class Answer(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as it stands. position: how many wait before it. reason: why it failed or was cancelled."""
+    """A job as it stands. position: how many wait before it. reason: why it failed or was cancelled, or is unknown.
+
+    unknown: it is gone from ComfyUI's queue and from its history, which somebody cleared.
+    """
 
     prompt_id: str
     seed: int
-    status: Literal["pending", "running", "done", "failed", "cancelled"]
+    status: Literal["pending", "running", "done", "failed", "cancelled", "unknown"]
     url: str
     position: int | None = None
     progress: Progress | None = None
@@ -208,3 +230,4 @@ class ProblemJson(BaseModel):
     status: int
     detail: str
     errors: list[FieldError] | None = None
+    more: int | None = None  # bad fields that are not listed
