@@ -123,7 +123,10 @@ def code_sources() -> list[str]:
     """What decides guided pictures beside a contender's settings: not what is said of them, nor which models exist."""
     pack = host.REPO / "nagpag"
     method = ("blocks", "guidance", "perturbation", "schedule", "settings")
-    hooks = ("__init__", "plan", "run", "forward", "wrappers", "block", "attention", "branch", "merge", "negative")
+    hooks = (
+        *("__init__", "plan", "run", "forward", "wrappers", "renewal"),
+        *("block", "attention", "branch", "copies", "merge", "negative"),
+    )
     return digests.sources(
         *(pack / f"{name}.py" for name in method), *(pack / "patch" / f"{name}.py" for name in hooks)
     )
