@@ -83,7 +83,7 @@ def model(tmp_path, monkeypatch):
     flux = ProportionedFlux(Sizes(hidden=128, double_blocks=3, single_blocks=6))
     with torch.no_grad():
         for parameter in flux.parameters():
-            parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     path = tmp_path / "models" / "flux.safetensors"
     path.parent.mkdir()
     save_file({k: v.bfloat16().contiguous() for k, v in flux.state_dict_for_host().items()}, str(path))
