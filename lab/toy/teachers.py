@@ -28,8 +28,8 @@ class Recipe:
     """All that decides the weights, beside the pictures and the seed."""
 
     sizes: Sizes = SIZES
-    steps: int = 1_200
-    half_steps: int = 600  # the first of them, on pictures of half the size
+    steps: int = 2_000
+    half_steps: int = 1_000  # the first of them, on pictures of half the size
     batch: int = 32
     half_batch: int = 64
     matrix_rate: float = 0.015  # Muon, on the blocks' matrices
