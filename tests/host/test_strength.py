@@ -9,7 +9,6 @@ import pytest
 import torch
 from comparing import BLOCKS, DOUBLES, LAST, LAST_DOUBLE, assert_same_effect, check_branch, every_third
 from nag_pag_flux.nagpag.patch import apply_guidance, merge
-from nag_pag_flux.nagpag.patch import block as block_module
 from nag_pag_flux.nagpag.settings import Settings
 from oracle import guided_host, guided_tokens
 from sampling import STRONG, guided, latent, picture_tokens, prompt, sample
@@ -380,10 +379,17 @@ def test_what_is_off_is_not_refused(flux):
         assert torch.equal(sample(guided(flux, reach_blocks=1, **off), POSITIVE), sample(flux, POSITIVE))
 
 
-def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog, monkeypatch):
+def test_a_forward_that_hides_the_text_is_not_guided_and_says_so(flux, caplog):
     """Another pack's forward may not say where the text ends; guessing would guide the wrong tokens."""
-    monkeypatch.setattr(block_module, "_hear_text_tokens", lambda forward, options: None)
-    assert torch.equal(sample(guided(flux, blocks="s0"), POSITIVE), sample(flux, POSITIVE))
+    model = guided(flux, blocks="s0")
+    ours = model.model_options["transformer_options"]["patches_replace"]["dit"]["single_block", 0]
+
+    def hiding(args, extra):
+        options = {name: value for name, value in args["transformer_options"].items() if name != "img_slice"}
+        return ours({**args, "transformer_options": options}, extra)
+
+    model.set_model_patch_replace(hiding, "dit", "single_block", 0)
+    assert torch.equal(sample(model, POSITIVE), sample(flux, POSITIVE))
     assert "single block 0 goes on without guidance" in caplog.text and "img_slice" in caplog.text
 
 
