@@ -91,8 +91,11 @@ class Steps:
 
     def __init__(self, schedule: Iterable[float] = ()):
         """schedule: the sampler's sigmas. Without them each sigma that is asked for begins a step of its own."""
+        schedule = list(schedule)
         levels = sorted(set(schedule), reverse=True)
         self._known = bool(levels)
+        # Whether the sampling may go back to a noise level that it has left behind for good (a restart).
+        self.rises = not levels or any(later > earlier for earlier, later in pairwise(schedule))
         # Where steps begin, negated so that they rise. The first has no upper end, and the last sigma begins none.
         # A little above its sigma: some samplers compute what is a sigma of the schedule.
         self._begins = [-(low + (high - low) / 100) for high, low in pairwise(levels[:-1])]

@@ -69,13 +69,13 @@ def _applications(model: Any) -> Iterator[str]:
 def _block_patches(model: Any) -> Iterator[str]:
     options = _options(model)
     plans = options.get(PLANS, ())
-    ours = {function for plan in plans for function in plan.replacements.values()}
+    ours = {id(function) for plan in plans for function in plan.replacements.values()}
     slots = list(replacements(options).items())
     # An earlier patch that NAG-PAG Guidance took in is in no slot any more.
     slots += [(plan.slot(position), patch) for plan in plans for position, patch in plan.earlier.items()]
     found: dict[str, list[str]] = {}
     for (kind, index, *_), patch in slots:
-        if patch not in ours:
+        if id(patch) not in ours:
             found.setdefault(_name(patch), []).append(f"{kind.replace('_', ' ')} {index}")
     for name, places in found.items():
         yield f"block patch {name} in {', '.join(places)}: kept, NAG-PAG calls it"

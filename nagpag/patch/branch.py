@@ -42,9 +42,9 @@ def begin_streams(plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, o
 def _others(plan: Plan, options: dict) -> bool:
     """Whether a block that the branch passes is replaced by others, too, before or after us."""
     plans, slots = options.get(PLANS, (plan,)), replacements(options)
-    ours = {replacement for each in plans for replacement in each.replacements.values()}
-    found = {slots.get(plan.slot(position)) for position in plan.positions}
-    found |= {earlier for each in plans for earlier in each.earlier.values()}
+    ours = {id(replacement) for each in plans for replacement in each.replacements.values()}
+    found = {id(slots.get(plan.slot(position))) for position in plan.positions}
+    found |= {id(earlier) for each in plans for earlier in each.earlier.values()}
     return not found <= ours
 
 

@@ -7,11 +7,11 @@ own: what the positive stream's is before a block, and what this stream itself h
 
 from __future__ import annotations
 
-import copy
 import dis
 import functools
 import sys
-from types import CellType, FunctionType, MethodType, SimpleNamespace
+from collections import defaultdict
+from types import CellType, CodeType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +30,7 @@ class Copies:
         # By the identity of an original: itself, its copy, and what it held when the positive stream had passed, too.
         self._known: dict[int, tuple[Any, Any, dict]] = {}
         self._fresh: set[int] = set()
+        self._used: set[int] = set()
         # Whether any of them may change from call to call; else they are what they were when the forward began.
         self.keep = False
 
@@ -47,6 +48,7 @@ class Copies:
             return value
         if id(value) not in self._known:
             self._known[id(value)] = value, self._blank(value), {}
+        self._used.add(id(value))
         original, own, ended = self._known[id(value)]
         if id(value) not in self._fresh:
             self.keep |= _may_change(value)
@@ -63,8 +65,12 @@ class Copies:
         """A copy to be filled; a function's has its own cells, which others of its closure share."""
         if isinstance(value, CellType):
             return CellType()
+        if isinstance(value, defaultdict):
+            return defaultdict(value.default_factory)
         if not isinstance(value, FunctionType):
-            return copy.copy(value)
+            # No code of another pack's is run for it: an object may not want to be copied, or give itself.
+            kind: Any = type(value)
+            return kind.__new__(kind)
         cells = (self._known.setdefault(id(cell), (cell, CellType(), {}))[1] for cell in value.__closure__ or ())
         own = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, tuple(cells))
         own.__kwdefaults__ = value.__kwdefaults__
@@ -80,25 +86,40 @@ class Copies:
             ended.clear()
             ended.update({key: part for key, part in _parts(original).items() if _holds_tensors(part)})
 
+    def forget(self) -> None:
+        """The forward has ended: let go of what it did not ask for, as a node may make its functions anew each step."""
+        if self._used:
+            self._known = {key: known for key, known in self._known.items() if key in self._used}
+            self._used = set()
+
 
 def _may_keep(value: Any) -> bool:
+    kind = type(value)
     if isinstance(value, (FunctionType, CellType)):
-        return isinstance(value, CellType) or value.__closure__ is not None
+        return isinstance(value, CellType) or value.__closure__ is not None or bool(value.__defaults__)
     if isinstance(value, (dict, list, set)):
-        return len(value) <= MANY
-    if isinstance(value, type) or hasattr(value, "__del__") or type(value).__module__.startswith(OURS):
+        return len(value) <= MANY and kind.__module__ in ("builtins", "collections")
+    if isinstance(value, type) or hasattr(value, "__del__") or kind.__module__.startswith(OURS):
         return False
-    # Of an object the whole family counts: a pack's own module is torch's, and no state of a patch.
-    families = {kind.__module__.split(".")[0] for kind in type(value).__mro__[:-1]}
-    return isinstance(value, SimpleNamespace) or (hasattr(value, "__dict__") and families.isdisjoint(FOREIGN))
+    if isinstance(value, SimpleNamespace):
+        return True
+    # Of an object the whole family counts: a pack's own module is torch's, and no state of a patch. One that is made in
+    # a way of its own (a singleton), or that has slots, is left as it is.
+    family = kind.__mro__[:-1]
+    plain = kind.__new__ is object.__new__ and not any("__slots__" in vars(each) for each in family)
+    return plain and hasattr(value, "__dict__") and {k.__module__.split(".")[0] for k in family}.isdisjoint(FOREIGN)
 
 
 def _may_change(value: Any) -> bool:
     """Whether it is a container, or a function that binds a name of its closure anew."""
     if not isinstance(value, FunctionType):
         return not isinstance(value, CellType)
-    free = value.__code__.co_freevars
-    return any(step.opname == "STORE_DEREF" and step.argval in free for step in dis.get_instructions(value))
+    return _binds_anew(value.__code__)
+
+
+@functools.lru_cache(1000)
+def _binds_anew(code: CodeType) -> bool:
+    return any(s.opname == "STORE_DEREF" and s.argval in code.co_freevars for s in dis.get_instructions(code))
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -110,7 +131,8 @@ def _holds_tensors(value: Any) -> bool:
 def _parts(value: Any) -> dict:
     """What it holds, by key, place, or name."""
     if isinstance(value, FunctionType):
-        return dict(enumerate(value.__closure__ or ()))
+        defaults = {f"default {i}": default for i, default in enumerate(value.__defaults__ or ())}
+        return {**dict(enumerate(value.__closure__ or ())), **defaults}
     if isinstance(value, CellType):
         return {0: value.cell_contents} if _is_filled(value) else {}
     if isinstance(value, dict):
@@ -126,8 +148,8 @@ def _is_filled(cell: CellType) -> bool:
 
 
 def _fill(own: Any, parts: dict) -> None:
-    if isinstance(own, FunctionType):
-        return  # its cells are copies already
+    if isinstance(own, FunctionType):  # its cells are copies already
+        own.__defaults__ = tuple(part for name, part in parts.items() if isinstance(name, str)) or None
     if isinstance(own, CellType):
         if parts:
             own.cell_contents = parts[0]

@@ -28,7 +28,7 @@ class Chunk:
     """
 
     rows: slice
-    condition: Hashable
+    condition: tuple | None
     index: int | None = None
     evaluation: Hashable | None = None
     difference: Tensor | None = None
@@ -48,6 +48,8 @@ class Chunk:
 
     def free(self) -> None:
         """The forward has ended: keep no tensor."""
+        if self.stream is not None:
+            self.stream.free()
         self.end_branch()
         self.difference = self.renewed = self.text = self.shift = None
 
@@ -76,6 +78,11 @@ class Stream:
     pe: Tensor | None = None
     left: dict[str, Tensor] = field(default_factory=dict)
     watched: bool = False
+
+    def free(self) -> None:
+        """The forward has ended: keep no tensor."""
+        self.img = self.txt = self.joined = self.pe = None
+        self.left, self.copied = {}, []
 
     def copy(self, patches: list[Any]) -> None:
         """Have copies of other patches' functions, and of lists of such."""

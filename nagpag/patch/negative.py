@@ -100,10 +100,12 @@ def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | 
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
-    kept = run.text is not None and run.text_of is context and run.text.txt.device == device
+    text = run.text
+    kept = text is not None and run.text_of is context and text.txt.device == device
     if not kept or getattr(model.current_patcher, "hook_patches", None):
-        run.text, run.text_of = _projected(model, run.negative, context, device), context
-    return run.text
+        text = _projected(model, run.negative, context, device)
+        run.text, run.text_of = text, context
+    return text  # not the run's: the host may run prompts on several devices at once
 
 
 def through_post_input(
@@ -115,24 +117,28 @@ def through_post_input(
     """
 
     def patch(inputs: dict) -> dict:
-        if NEGATIVE_MARK not in inputs["transformer_options"]:  # else another application asks for its own
-            attempt(lambda: _patch_texts(forward, flux, patches, inputs), give_up)
+        attempt(lambda: _patch_texts(forward, flux, patches, inputs), give_up)
         return inputs
 
     return patch
 
 
 def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: dict) -> None:
+    given = inputs.get("transformer_options")  # other packs' forwards, and older hosts, hand none on here
+    if given is not None and NEGATIVE_MARK in given:
+        return  # another application asks for its own
     for chunk in forward.chunks:
-        text, stream, chunk.stream = chunk.text, chunk.stream, None  # given up, unless all goes well
+        text, stream = chunk.text, chunk.stream
         if text is None or stream is None:
             continue
-        own, options = rows_of(chunk.rows, forward.batch), options_of(chunk, inputs["transformer_options"])
+        chunk.stream = None  # given up, unless all goes well
+        own = rows_of(chunk.rows, forward.batch)
+        options = {} if given is None else {"transformer_options": options_of(chunk, given)}
         out = {name: own(value) for name, value in inputs.items()}
         out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
         out["txt_ids"] = _ids(flux, text.txt).expand(chunk.size, -1, -1)
         for patch in stream.own(patches):
-            out = patch({**out, "transformer_options": options})
+            out = patch({**out, **options})
         chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
         chunk.stream = stream
 

@@ -47,14 +47,12 @@ def keep_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...]) -> None:
     run.differences = {**young, **{key: Kept(run.sigma, difference) for key, difference in renewed.items()}}
 
 
-def _evaluation(run: Run, condition: Hashable, patches: frozenset, whole: bool) -> Evaluation | None:
+def _evaluation(run: Run, condition: tuple, patches: frozenset, whole: bool) -> Evaluation | None:
     """None where nobody says which of several it is: tiles, of which a step may hold others than the one before."""
     kind = (condition, patches)
     turn = run.turns.get(kind, 0)
     run.turns[kind] = turn + 1
-    if turn and not whole:
-        run.tiled.add(kind)
-    return None if kind in run.tiled else Evaluation(condition, patches, turn)
+    return Evaluation(condition, patches, turn) if whole or condition[0] in run.areas else None
 
 
 def _stands_in(plan: Plan, run: Run, kept: Kept) -> bool:

@@ -187,7 +187,7 @@ def _means(run: Run) -> str:
 
 def _warn_unreached(plan: Plan, run: Run) -> None:
     needed = plan.needed(run.carried)
-    run.blind = {position for position, call in plan.calls.items() if call.without_options} & needed
+    run.blind = {position for position, call in plan.calls.items() if call.without_options} & needed - run.reached
     lost = {position for position, call in plan.calls.items() if call.failed}
     taken = sorted((run.replaced & needed) - run.reached - run.blind - lost)
     silent = sorted(needed - run.reached - run.replaced - run.blind - lost)

@@ -51,15 +51,16 @@ class Run:
     said; carried: there was one.
     schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
     needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
-    in the evaluation going on; tiled: what comes in tiles, which can't be told apart; untold: forwards that had to
-    compute their branch for that reason; shape: of the latent that the sampler has, (height, width). copies:
-    what other patches keep, for each negative stream, by its conditions.
+    in the evaluation going on; untold: forwards that had to compute their branch as nobody said which of several they
+    are (tiles); shape: of the latent that the sampler has, (height, width); areas: the identities of conditions that
+    hold for an area of it. copies: what other patches keep, for each negative stream, by its conditions.
     unguarded: whether torch.compile would run what it compiled for other patches, so that it is left out.
     begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
     blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
 
     prompts: set[Hashable] = field(default_factory=set)
+    areas: set[Hashable] = field(default_factory=set)
     conditional: set[int] = field(default_factory=lambda: {0})
     rows: int = 0
     unclear: int = 0
@@ -77,7 +78,6 @@ class Run:
     shape: tuple[int, ...] | None = None
     differences: dict[Hashable, Kept] = field(default_factory=dict)
     turns: dict[Hashable, int] = field(default_factory=dict)
-    tiled: set[Hashable] = field(default_factory=set)
     untold: int = 0
     copies: dict[Hashable, Copies] = field(default_factory=dict)
     unguarded: bool = False
@@ -99,15 +99,20 @@ class Run:
 
     def at(self, sigma: float | None) -> None:
         """A forward begins at this noise level."""
+        if sigma is not None and self.sigma is not None and sigma > self.sigma and self._known_steps().rises:
+            self.differences.clear()  # after a restart what was computed at lower noise is no stand-in
         if sigma != self.sigma:
             self.begin_evaluation()
         self.sigma = sigma
 
     def steps_between(self, sigma: float) -> int:
         """How many of the sampler's steps lie between `sigma` and the forward going on."""
+        return self._known_steps().between(sigma, sigma if self.sigma is None else self.sigma)
+
+    def _known_steps(self) -> Steps:
         if self.steps is None:
             self.steps = Steps(() if self.schedule is None else self.schedule.tolist())
-        return self.steps.between(sigma, sigma if self.sigma is None else self.sigma)
+        return self.steps
 
     def free(self) -> None:
         """The sampling has ended: keep no large tensor."""

@@ -50,7 +50,8 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
     plan.start_sampling()
     if plan.settings.carries_negative:
         add_conditions(plan, guider.conds)
-    run = Run(_prompts(getattr(guider, "conds", {})))
+    conds = getattr(guider, "conds", {})
+    run = Run(_prompts(conds), {cond["uuid"] for listed in conds.values() for cond in listed or [] if "area" in cond})
     run.unguarded = _is_unguarded(guider.model_options)
     if run.unguarded:
         log.warning(
@@ -302,7 +303,7 @@ def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Itera
     for i, (kind, uuid) in enumerate(zip(kinds, uuids, strict=True)):
         if guided[i]:
             # One prompt may serve as both kinds, so the kind is part of what tells conditions apart.
-            condition = uuid and (uuid, kind, size, tuple(x.shape[1:]))
+            condition = (uuid, kind, size, tuple(x.shape[1:])) if uuid else None
             yield Chunk(slice(i * size, (i + 1) * size), condition, i)
 
 
@@ -319,6 +320,7 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
     keep_differences(plan, run, forward.chunks)
     for copies in run.copies.values():
         copies.end()
+        copies.forget()
     slots = replacements(transformer_options)
     run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
 

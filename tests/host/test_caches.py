@@ -8,6 +8,7 @@ import torch
 from comfy.ldm.flux.model import Flux
 from comfy_extras.nodes_flux import FluxKVCache
 from family import FLUX2, load
+from nag_pag_flux.nagpag.patch.copies import Copies
 from own_forward import OwnForward
 from sampling import guided, prompt
 from two_streams import Branch
@@ -91,3 +92,73 @@ def test_the_cache_alone_is_left_where_nothing_is_disturbed(flux2, reach, part, 
     plain = sample(with_cache(flux2), cfg=cfg)
     for model in orders(flux2, blocks="1", reach=reach, renew_every=2, **VANISHING, **part):
         assert (sample(model, cfg=cfg) - plain).abs().max() <= 1e-4 * plain.abs().max()
+
+
+# --- what is copied, and what is not ---
+
+
+class Single:
+    """There is one only, which gives itself where a copy is asked for."""
+
+    made = None
+
+    def __new__(cls):
+        cls.made = cls.made or super().__new__(cls)
+        return cls.made
+
+
+class Shy:
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not to be copied")
+
+    __copy__ = None
+
+
+class Slots:
+    __slots__ = ("__dict__", "kept")
+
+
+def keeping(state):
+    """A patch that keeps what it gets."""
+
+    def patch(value):
+        state.kept = value
+        return state
+
+    return patch
+
+
+@pytest.mark.parametrize("kind", [Single, Slots])
+def test_what_is_made_in_a_way_of_its_own_is_left_as_it_is(kind):
+    state = kind()
+    state.kept = [1]
+    own = Copies().of(keeping(state))
+    assert own(2) is state and state.kept == 2
+
+
+def test_no_code_of_a_pack_runs_to_copy_its_object():
+    state = Shy()
+    state.kept = 1
+    own = Copies().of(keeping(state))
+    assert own(2) is not state and state.kept == 1 and type(own(2)) is Shy
+
+
+def test_a_default_that_is_kept_in_is_copied():
+    def patch(value, seen=[]):
+        seen.append(value)
+        return seen
+
+    patch(1)
+    copies = Copies()
+    assert copies.of(patch)(2) == [1, 2] and patch(3) == [1, 3]
+
+
+def test_what_is_not_asked_for_again_is_let_go():
+    """A node that makes its patches anew for each step."""
+    copies = Copies()
+    for _ in range(20):
+        copies.begin()
+        copies.of(keeping(Shy()))
+        copies.end()
+        copies.forget()
+    assert len(copies._known) <= 3

@@ -354,6 +354,33 @@ def test_what_a_patch_adds_to_the_text_it_adds_to_the_negative_one(flux64, lengt
     check(model, {"reach": "double blocks"}, LAST_DOUBLE, NEGATIVES[length])
 
 
+def test_a_forward_that_gives_text_patches_no_options_guides_all_the_same(flux):
+    """Other packs' forwards, and older hosts, hand post_input patches the text alone."""
+    from comfy.patcher_extension import WrappersMP
+
+    def without_options(executor, *args, **kwargs):
+        options = kwargs.get("transformer_options") or next(a for a in args if isinstance(a, dict))
+        patches = options["patches"]["post_input"]
+        options["patches"]["post_input"] = [
+            lambda given, patch=patch: patch({k: v for k, v in given.items() if k != "transformer_options"})
+            for patch in patches
+        ]
+        return executor(*args, **kwargs)
+
+    def louder(args):
+        return {**args, "txt": 1.1 * args["txt"]}
+
+    def run(bare):
+        model = flux.clone()
+        model.set_model_post_input_patch(louder)
+        model = guided(model, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
+        if bare:
+            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "test", without_options)
+        return sample(model, POSITIVE, negative=prompt(2))
+
+    assert torch.equal(run(bare=True), run(bare=False))
+
+
 def test_a_patch_that_fails_on_the_negative_text_leaves_the_plain_picture_and_one_warning(flux, caplog):
     def adds(args):
         if "nag_pag_negative" in args["transformer_options"]:

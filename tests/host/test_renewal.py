@@ -140,7 +140,38 @@ def test_tiles_are_said_to_save_nothing(flux, caplog):
     model.set_model_unet_function_wrapper(tiled)
     sample(model, POSITIVE, steps=4)
     said = [record.message for record in caplog.records if "renew_every saved nothing" in record.message]
-    assert len(said) == 1 and "in 7 of 8 forwards" in said[0] and "tiles" in said[0]
+    assert len(said) == 1 and "in 8 of 8 forwards" in said[0] and "tiles" in said[0]
+
+
+def test_a_crop_that_moves_takes_nothing_from_the_last_one(flux):
+    """One part of the picture each step, always of one size: what was kept of it belongs to another place."""
+    calls = []
+
+    def cropped(apply_model, args):
+        calls.append(None)
+        start = len(calls) % 3
+        out = torch.zeros_like(args["input"])
+        crop = args["input"][..., start : start + 8]
+        out[..., start : start + 8] = apply_model(crop, args["timestep"], **args["c"])
+        return out
+
+    def run(**inputs):
+        calls.clear()
+        model = guided(flux, **{**RENEWED, **inputs})
+        model.set_model_unet_function_wrapper(cropped)
+        return sample(model, POSITIVE, steps=5)
+
+    assert torch.equal(run(), run(renew_every=1))
+
+
+def test_a_restart_computes_anew(flux):
+    """Back and forth between two levels, ever less than three steps apart: by hand, computed where sigma rises."""
+    back_and_forth = [1.0, 0.9, 0.8, 0.7, 0.8, 0.7, 0.8, 0.7, 0.6, 0.5, 0.0]
+    record = Record()
+    model = record_model(guided(flux, **RENEWED), record)
+    sample(model, POSITIVE, size=SMALL, sigmas=torch.tensor(back_and_forth))
+    computed = [row.step for row in record.recordings[0].rows if row.branch == "computed"]
+    assert computed == [1, 4, 5, 7, 10]
 
 
 # --- steps that a cache skips ---
