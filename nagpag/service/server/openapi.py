@@ -13,7 +13,10 @@ from .problems import KINDS
 
 _REFS = "#/components/schemas/{model}"
 _ANSWERS = (schema.Accepted, schema.Answer, schema.Job, schema.ModelFiles, schema.ProblemJson)
-_COMMON = ("bad-json", "too-large", "not-json", "no-model-files", "host-refused", "cancelled", "job-failed", "busy")
+_COMMON = (
+    "bad-json", "too-slow", "too-large", "not-json", "no-model-files",
+    "host-refused", "cancelled", "job-failed", "busy",
+)  # fmt: skip
 _OF_JOB = ("bad-host", "no-such-job")
 
 
