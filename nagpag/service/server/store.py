@@ -96,14 +96,13 @@ class Store:
 
 
 def remove_left_behind(input_folder: Path) -> None:
-    """Remove what servers that are gone have left here."""
+    """Remove what servers that are gone have left here. Raises OSError where the folder is not ours to change."""
     folder = input_folder / FOLDER
-    with contextlib.suppress(OSError):  # no such folder, or not ours to change: nothing depends on it
-        for lock in list(folder.iterdir()):
-            if (found := _LOCK_NAME.fullmatch(lock.name)) and _is_abandoned(lock):
-                for left in [*folder.glob(f"{found[1]}-*.png"), *folder.glob(f"{found[1]}-*.part.*")]:
-                    _remove(left)
-                lock.unlink(missing_ok=True)
+    for lock in list(folder.iterdir()) if folder.is_dir() else []:
+        if (found := _LOCK_NAME.fullmatch(lock.name)) and _is_abandoned(lock):
+            for left in [*folder.glob(f"{found[1]}-*.png"), *folder.glob(f"{found[1]}-*.part.*")]:
+                _remove(left)
+            lock.unlink(missing_ok=True)
 
 
 def _is_abandoned(lock: Path) -> bool:
