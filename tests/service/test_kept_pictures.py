@@ -5,6 +5,7 @@ import base64
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -42,6 +43,33 @@ def test_it_goes_with_the_last_job_that_uses_it(tmp_path):
     with pytest.raises(Refused, match="no such picture"):
         take(store, name)
     assert take(store) == name  # sent again it is there again
+
+
+@pytest.mark.parametrize("link, other", [("NAG-PAG", "NAG-PAG/{}"), ("a", "a/{}"), ("a.png", "a.png")])
+def test_a_name_of_another_spelling_keeps_it_too(tmp_path, link, other):
+    """By a link to the folder, named as it would be where case does not matter, or to the file itself."""
+    store = Store(tmp_path)
+    name = take(store)
+    other = other.format(Path(name).name)
+    (tmp_path / link).symlink_to(tmp_path / (name if link == other else "nag-pag"))
+    assert take(store, other) == other
+    store.release(name)
+    assert (tmp_path / name).is_file()
+    (tmp_path / link).unlink()  # what is gone by now counts as what it was
+    store.release(other)
+    assert not (tmp_path / name).exists()
+
+
+def test_files_that_differ_in_case_alone_count_as_one_and_only_ours_is_removed(tmp_path):
+    store = Store(tmp_path)
+    name = take(store)
+    other = f"nag-pag/{Path(name).name.upper()}"
+    (tmp_path / other).write_bytes(png(seed=1))
+    assert take(store, other) == other
+    store.release(name)
+    assert (tmp_path / name).is_file()
+    store.release(other)
+    assert [path.name for path in (tmp_path / "nag-pag").iterdir() if path.suffix != ".lock"] == [Path(other).name]
 
 
 def test_what_was_refused_leaves_nothing(tmp_path):
