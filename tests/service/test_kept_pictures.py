@@ -5,14 +5,18 @@ import base64
 import subprocess
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
+from aiohttp import web
 from asking import host_loads, png
 from nag_pag_flux.lab.host import REPO
+from nag_pag_flux.nagpag.service import server as service_routes
 from nag_pag_flux.nagpag.service.server import pictures
 from nag_pag_flux.nagpag.service.server.fetch import Refused
-from nag_pag_flux.nagpag.service.server.store import Store, remove_left_behind
+from nag_pag_flux.nagpag.service.server.store import _LOCK_WORDS, Store, remove_left_behind
 from PIL import Image
 
 DATA = f"data:;base64,{base64.b64encode(png()).decode()}"
@@ -39,6 +43,33 @@ def test_it_goes_with_the_last_job_that_uses_it(tmp_path):
     with pytest.raises(Refused, match="no such picture"):
         take(store, name)
     assert take(store) == name  # sent again it is there again
+
+
+@pytest.mark.parametrize("link, other", [("NAG-PAG", "NAG-PAG/{}"), ("a", "a/{}"), ("a.png", "a.png")])
+def test_a_name_of_another_spelling_keeps_it_too(tmp_path, link, other):
+    """By a link to the folder, named as it would be where case does not matter, or to the file itself."""
+    store = Store(tmp_path)
+    name = take(store)
+    other = other.format(Path(name).name)
+    (tmp_path / link).symlink_to(tmp_path / (name if link == other else "nag-pag"))
+    assert take(store, other) == other
+    store.release(name)
+    assert (tmp_path / name).is_file()
+    (tmp_path / link).unlink()  # what is gone by now counts as what it was
+    store.release(other)
+    assert not (tmp_path / name).exists()
+
+
+def test_files_that_differ_in_case_alone_count_as_one_and_only_ours_is_removed(tmp_path):
+    store = Store(tmp_path)
+    name = take(store)
+    other = f"nag-pag/{Path(name).name.upper()}"
+    (tmp_path / other).write_bytes(png(seed=1))
+    assert take(store, other) == other
+    store.release(name)
+    assert (tmp_path / name).is_file()
+    store.release(other)
+    assert [path.name for path in (tmp_path / "nag-pag").iterdir() if path.suffix != ".lock"] == [Path(other).name]
 
 
 def test_what_was_refused_leaves_nothing(tmp_path):
@@ -154,6 +185,42 @@ def test_no_folder_is_nothing_to_remove(tmp_path):
     (tmp_path / "nag-pag").write_text("a file")
     remove_left_behind(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["nag-pag"]
+
+
+@pytest.fixture
+def starting(monkeypatch):
+    """The host as the pack is loaded: its server takes routes; these."""
+    host_loads(None)  # the host's modules
+    import server
+
+    routes = web.RouteTableDef()
+    monkeypatch.setattr(server.PromptServer, "instance", SimpleNamespace(routes=routes), raising=False)
+    return routes
+
+
+def test_a_start_clears_up_without_the_services_own_imports(tmp_path, monkeypatch, starting, caplog):
+    import folder_paths
+
+    left = tmp_path / "nag-pag" / "0123abcd.lock"
+    left.parent.mkdir()
+    left.write_bytes(_LOCK_WORDS)
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path))
+    monkeypatch.setitem(sys.modules, f"{service_routes.__name__}.host", None)  # importing it raises
+    monkeypatch.delattr(service_routes, "host")
+    service_routes.add_routes()
+    assert len(starting) == len(service_routes.ROUTES) and not left.exists() and not caplog.records
+
+
+@pytest.mark.parametrize("error", [ImportError("it moved"), AttributeError("it moved"), PermissionError("it moved")])
+def test_a_start_that_can_not_clear_up_costs_neither_nodes_nor_routes(monkeypatch, starting, caplog, error):
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(f"{service_routes.__name__}.store.remove_left_behind", fails)
+    service_routes.add_routes()
+    assert len(starting) == len(service_routes.ROUTES)
+    (warning,) = caplog.messages
+    assert warning.endswith(f"could not be removed: {type(error).__name__}: it moved")
 
 
 # --- through the live server ---

@@ -8,6 +8,7 @@ import contextlib
 import io
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,14 +47,15 @@ def several(kind, **options):
     return saved(pages[0], kind, save_all=True, append_images=pages[1:], **options)
 
 
+def chunk(kind, data):
+    """Of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def rgb16():
     """A PNG of 16 bits in three colours, which Pillow does not write."""
     values = (np.stack([ROWS, COLUMNS, (ROWS + COLUMNS) / 2], -1) * 65535).astype(">u2")
     lines = b"".join(b"\0" + line.tobytes() for line in values)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     head = struct.pack(">IIBBBBB", 70, 40, 16, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
@@ -137,6 +139,63 @@ def test_it_is_turned_as_the_host_turns_it(tmp_path, kind, orientation):
     named, sent, _, size = both_ways(data, tmp_path, (96, 96))
     assert abs(named - sent).mean() < 2
     assert size == take("named", tmp_path, (96, 96))[1] == ((40, 70) if orientation in range(5, 9) else (70, 40))
+
+
+def png_with(**chunks):
+    """The ramps as PNG with these chunks, before the pixels or, named with an underscore, after them."""
+    whole = saved(RAMPS, "PNG")
+    before, after = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
+    own = {name: chunk(name.strip("_").encode(), data) for name, data in chunks.items()}
+    first = b"".join(one for name, one in own.items() if not name.endswith("_"))
+    last = b"".join(one for name, one in own.items() if name.endswith("_"))
+    return whole[:before] + first + whole[before:after] + last + whole[after:]
+
+
+def xmp(orientation, form='tiff:Orientation="%d"'):
+    return f"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:Description {form % orientation}/></x:xmpmeta>".encode()
+
+
+def elsewhere(orientation):
+    """Pictures whose orientation is not, or not alone, where EXIF is looked for first."""
+    exif, other = Image.Exif(), Image.Exif()
+    exif[0x0112], other[0x010F] = orientation, "a maker"
+    raw = exif.tobytes()
+    profile = f"Raw profile type exif\0\nexif\n{len(raw):8}\n{raw.hex()}\n".encode()
+    told, element = xmp(orientation), xmp(orientation, "><tiff:Orientation>%d</tiff:Orientation>")
+    itxt = b"XML:com.adobe.xmp\0\0\0\0\0"
+    tiff = Image.Exif()
+    tiff[700] = told
+    return {
+        "JPEG": saved(RAMPS, "JPEG", xmp=told),
+        "JPEG, an element": saved(RAMPS, "JPEG", xmp=element),
+        "JPEG, beside EXIF": saved(RAMPS, "JPEG", xmp=told, exif=other),
+        "JPEG, against EXIF": saved(RAMPS, "JPEG", xmp=xmp(3), exif=exif),
+        "WebP": saved(RAMPS, "WEBP", xmp=told, lossless=True),
+        "TIFF": saved(RAMPS, "TIFF", exif=tiff),
+        "PNG": png_with(iTXt=itxt + told),
+        "PNG, no UTF-8": png_with(iTXt=itxt + told + b"\xff"),
+        "PNG, plain text": png_with(tEXt=b"XML:com.adobe.xmp\0" + told),
+        "PNG, after the pixels": png_with(iTXt_=itxt + element),
+        "PNG, a raw profile": png_with(tEXt=profile),
+        "PNG, EXIF after the pixels": png_with(eXIf_=raw.removeprefix(b"Exif\0\0")),
+    }
+
+
+@pytest.mark.parametrize("by_pillow", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+@pytest.mark.parametrize("case", elsewhere(1))
+def test_an_orientation_elsewhere_turns_it_as_the_host_does(tmp_path, monkeypatch, case, orientation, by_pillow):
+    """LoadImage leaves to Pillow what its other decoder finds nothing in, and older hosts leave all to it."""
+    host_loads(tmp_path)
+    import nodes
+
+    if by_pillow and hasattr(nodes, "InputImpl"):
+        nothing = SimpleNamespace(images=np.empty((0,)))
+        monkeypatch.setattr(nodes.InputImpl.VideoFromFile, "get_components", lambda self: nothing)
+    data = elsewhere(orientation)[case]
+    named, sent, _, size = both_ways(data, tmp_path, (96, 96))
+    assert abs(named - sent).mean() < 2 and size == take("named", tmp_path, (96, 96))[1]
+    assert not by_pillow or size == ((70, 40) if orientation == 1 else (40, 70))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

@@ -7,6 +7,8 @@ from asking import SMALL
 from hypothesis import HealthCheck, given, settings
 from nag_pag_flux.nagpag.inputs.kinds import Number
 from nag_pag_flux.nagpag.service import request as table
+from nag_pag_flux.nagpag.service.server import openapi
+from nag_pag_flux.nagpag.service.server.problems import KINDS
 from schemathesis import GenerationMode, checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
@@ -73,3 +75,20 @@ def test_the_document_has_every_field_with_its_default_and_range(service):
             assert field.does in told["description"]
             assert one.get("multipleOf") == getattr(field, "multiple_of", None)
     assert {f"/nagpag/{name}" for name in table.ENDPOINTS} < set(document["paths"])
+
+
+def test_every_problem_that_can_come_is_told_under_its_status():
+    paths = openapi.document()["paths"]
+    told = {
+        (path, method): {(int(status), title) for status, one in answer["responses"].items()
+                         for title in one["description"].split("; or ") if int(status) >= 400}
+        for path, methods in paths.items() for method, answer in methods.items()
+    }  # fmt: skip
+    without = {"text-to-image": {"no-such-job", "fetching-off"}, "image-to-image": {"no-such-job"}}
+    for endpoint, never in without.items():
+        expected = {entry for kind, entry in KINDS.items() if kind not in never}
+        assert told[f"/nagpag/{endpoint}", "post"] == expected
+    for method, path in (one for one in OPERATIONS if "jobs" in one[1]):
+        assert told[path, method.lower()] == {KINDS["bad-host"], KINDS["no-such-job"]}
+    unfit = paths["/nagpag/text-to-image"]["post"]["responses"]["422"]["description"]
+    assert unfit == "ComfyUI refused the prompt; or The request does not fit the model"

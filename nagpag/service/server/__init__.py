@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -42,11 +43,22 @@ def add_routes() -> None:
     if not importlib.util.find_spec("pydantic"):
         logging.warning("NAG-PAG: the HTTP service is off, as the package pydantic is missing; the nodes are there")
         return
-    from . import host, store
-
-    store.remove_left_behind(host.input_folder())
     for method, path, handler in ROUTES:
         server.routes.route(method, path)(_later(handler))
+    _remove_left_behind()
+
+
+def _remove_left_behind() -> None:
+    """Clear up after servers that are gone; where that fails, say so and go on: neither nodes nor routes need it."""
+    try:
+        from . import store
+
+        # Not by way of `host`: what it imports beside this may have moved in another ComfyUI.
+        store.remove_left_behind(Path(sys.modules["folder_paths"].get_input_directory()))
+    except Exception as error:
+        logging.warning(
+            "NAG-PAG: pictures of earlier servers could not be removed: %s: %s", type(error).__name__, error
+        )
 
 
 def _later(handler: Callable[[], Handler]) -> Handler:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import NoReturn
 
+import aiohttp
 from aiohttp import web
 
 from .held import Share
@@ -14,25 +16,41 @@ from .problems import Problem
 # Bytes beside the texts: a request of all fields has a few thousand. What has more is no request, and as Python objects
 # it would take ten and more times its size.
 MOST_BESIDE_TEXTS = 2**16
+UNCOUNTED = 2**20  # bytes of a body that needs no share: a request without a picture is never refused for others' sake
+SECONDS = 60.0  # for a body to come in, as it holds its share meanwhile
 
 
-async def read(request: web.Request, most: int, share: Share) -> bytes:
-    """The body's bytes, at most so many, of a request that says it is JSON, added to the share as they come."""
+async def read(request: web.Request, most: int, share: Share, seconds: float = SECONDS) -> bytes:
+    """The body's bytes, at most so many, of a request that says it is JSON.
+
+    A large one is added to the share as it comes. Raises Problem, Busy.
+    """
     if request.content_type != "application/json":
         raise Problem("not-json", f"Content-Type is {request.content_type[:100]!r}; it has to be application/json")
-    too_large = Problem("too-large", f"the body may have {most} bytes")
     if (request.content_length or 0) > most:
-        raise too_large
-    body = bytearray()
+        raise _too_large(most)
     try:
-        async for chunk in request.content.iter_any():
-            share.add(len(chunk))
-            body += chunk
-            if len(body) > most:
-                raise too_large
+        async with asyncio.timeout(seconds):
+            return await _all(request.content, most, share)
+    except TimeoutError:
+        raise Problem("too-slow", f"the body has to come in within {seconds:g} s") from None
     except web.RequestPayloadError:
         raise Problem("bad-json", "the body is not in the Content-Encoding that its header names") from None
+
+
+async def _all(content: aiohttp.StreamReader, most: int, share: Share) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise _too_large(most)
+        if len(body) > UNCOUNTED:
+            share.add(len(body) - share.bytes)
     return bytes(body)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem("too-large", f"the body may have {most} bytes")
 
 
 def parse(body: bytes) -> dict:

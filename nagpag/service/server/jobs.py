@@ -14,6 +14,11 @@ from . import host
 
 LOOK_SECONDS = 0.1
 _CLEARED = "it ran and has ended; how is not known, as ComfyUI's history was cleared before it was read"
+_TAKEN_OUT = "it was taken out of ComfyUI's queue"
+_GONE = (
+    "it left ComfyUI's queue and was not seen to run: it was taken out by somebody, "
+    "or it ran and the history was cleared between two looks"
+)
 MOST_KEPT = 1000  # finished jobs; older ones are forgotten
 _ENDED = asyncio.Event()  # of all jobs that have ended
 _ENDED.set()
@@ -29,6 +34,7 @@ class QueuedPrompt:
     fit: dict | None = None
     state: dict = field(default_factory=lambda: {"status": "pending"})
     cancelled: bool = False
+    taken_out: bool = False  # of the queue, by us
     began: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,7 +65,7 @@ class QueuedPrompt:
             return {"status": "pending", "position": now.pending[self.prompt_id]}
         if self.began or host.progress(self.prompt_id):
             return {"status": "unknown", "reason": _CLEARED}
-        return {"status": "cancelled", "reason": "it was taken out of ComfyUI's queue"}
+        return {"status": "cancelled", "reason": _TAKEN_OUT if self.taken_out else _GONE}
 
 
 def ended_state(history: dict) -> dict:
@@ -109,6 +115,6 @@ class Jobs:
 
     def cancel(self, job: QueuedPrompt) -> None:
         """Cancel this job and no other, whether it waits or runs; nothing where it has ended."""
-        if not host.dequeue(job.prompt_id):
-            job.cancelled = True
+        job.taken_out = host.dequeue(job.prompt_id)
+        job.cancelled = not job.taken_out
         self.look()

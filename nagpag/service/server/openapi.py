@@ -13,7 +13,7 @@ from .problems import KINDS
 
 _REFS = "#/components/schemas/{model}"
 _ANSWERS = (schema.Accepted, schema.Answer, schema.Job, schema.ModelFiles, schema.ProblemJson)
-_COMMON = ("bad-json", "too-large", "not-json", "no-model-files", "host-refused", "cancelled", "job-failed", "busy")
+_COMMON = tuple(kind for kind in KINDS if kind not in ("no-such-job", "fetching-off"))
 _OF_JOB = ("bad-host", "no-such-job")
 
 
@@ -101,5 +101,9 @@ def _content(description: str, model: type[BaseModel]) -> dict:
 
 
 def _problems(*kinds: str) -> dict:
+    """By status, each with the titles of all kinds that have it."""
     found = {"application/problem+json": {"schema": {"$ref": _REFS.format(model=schema.ProblemJson.__name__)}}}
-    return {str(KINDS[kind][0]): {"description": KINDS[kind][1], "content": found} for kind in kinds}
+    titles: dict[int, list[str]] = {}
+    for kind in kinds:
+        titles.setdefault(KINDS[kind][0], []).append(KINDS[kind][1])
+    return {str(status): {"description": "; or ".join(titles[status]), "content": found} for status in sorted(titles)}

@@ -63,7 +63,7 @@ def _in_folder(name: str, to: Size, store: Store, load: Load) -> dict:
     missing = Refused("there is no such picture in the input folder")
     if _ANNOTATED.search(name) or "\0" in name or "\\" in name:
         raise missing
-    name = Path(name).as_posix()  # one name for one file, as its uses are counted
+    name = Path(name).as_posix()
     with store.using(name):
         root = store.input_folder.resolve()
         try:

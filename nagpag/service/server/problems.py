@@ -16,6 +16,7 @@ KINDS = {
     "bad-host": (400, "The Host header names no host"),
     "fetching-off": (403, "This server fetches no pictures"),
     "no-such-job": (404, "There is no such job"),
+    "too-slow": (408, "The body came in too slowly"),
     "no-model-files": (409, "Model files are missing"),
     "cancelled": (410, "The job was cancelled"),
     "unknown-end": (410, "How the job ended is not known"),

@@ -45,6 +45,7 @@ class Store:
     def __init__(self, input_folder: Path):
         self.input_folder, self.mark = input_folder, secrets.token_hex(4)
         self._uses: Counter[str] = Counter()
+        self._files: dict[str, str] = {}  # of each name in use, which may be one of several for one file
         self._changing = threading.Lock()
         self._held: IO[bytes] | None = None
 
@@ -57,6 +58,7 @@ class Store:
         """Use the picture of this name: it stays until `release`, or until something is raised inside."""
         with self._changing:
             self._uses[name] += 1
+            self._files.setdefault(name, self._file(name))
         try:
             yield
         except BaseException:
@@ -70,8 +72,19 @@ class Store:
             if self._uses[name] > 0:
                 return
             del self._uses[name]
-            if name.startswith(f"{FOLDER}/{self.mark}-"):
-                _remove(self.input_folder / name)
+            file = self._files.pop(name)
+            if file not in self._files.values() and file.startswith(self._file(f"{FOLDER}/{self.mark}-")):
+                _remove(self.input_folder / FOLDER / Path(file).name)
+
+    def _file(self, name: str) -> str:
+        """The same for all names that lead to one file, by links or as case does not matter.
+
+        Where case does matter, files that differ in nothing else count as one. Ours are lower case, and stay so.
+        """
+        try:
+            return os.path.realpath(self.input_folder / name).casefold()
+        except (OSError, ValueError):  # no name for this file system
+            return name
 
     @contextlib.contextmanager
     def part(self, suffix: str) -> Iterator[Path]:
@@ -96,14 +109,13 @@ class Store:
 
 
 def remove_left_behind(input_folder: Path) -> None:
-    """Remove what servers that are gone have left here."""
+    """Remove what servers that are gone have left here. Raises OSError where the folder is not ours to change."""
     folder = input_folder / FOLDER
-    with contextlib.suppress(OSError):  # no such folder, or not ours to change: nothing depends on it
-        for lock in list(folder.iterdir()):
-            if (found := _LOCK_NAME.fullmatch(lock.name)) and _is_abandoned(lock):
-                for left in [*folder.glob(f"{found[1]}-*.png"), *folder.glob(f"{found[1]}-*.part.*")]:
-                    _remove(left)
-                lock.unlink(missing_ok=True)
+    for lock in list(folder.iterdir()) if folder.is_dir() else []:
+        if (found := _LOCK_NAME.fullmatch(lock.name)) and _is_abandoned(lock):
+            for left in [*folder.glob(f"{found[1]}-*.png"), *folder.glob(f"{found[1]}-*.part.*")]:
+                _remove(left)
+            lock.unlink(missing_ok=True)
 
 
 def _is_abandoned(lock: Path) -> bool:
