@@ -51,7 +51,7 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
     if plan.settings.carries_negative:
         add_conditions(plan, guider.conds)
     conds = getattr(guider, "conds", {})
-    run = Run(_prompts(conds), {cond["uuid"] for listed in conds.values() for cond in listed or [] if "area" in cond})
+    run = Run(_prompts(conds), _of_areas(conds))
     run.unguarded = _is_unguarded(guider.model_options)
     if run.unguarded:
         log.warning(
@@ -93,6 +93,12 @@ def _end_sampling(plan: Plan, run: Run, error: BaseException | None) -> None:
 def _prompts(conds: dict[str, list[dict]]) -> set[Hashable]:
     """Which of a guider's conditions are the prompt's; some guiders mark a second negative one inside."""
     return {cond["uuid"] for cond in prompts_in(conds) if "uuid" in cond and cond.get("prompt_type") != "negative"}
+
+
+def _of_areas(conds: dict[str, list[dict]]) -> set[Hashable]:
+    """Which of a guider's conditions hold for an area of the picture; of a mask the host makes one later."""
+    listed = [cond for conditions in conds.values() for cond in conditions or []]
+    return {cond["uuid"] for cond in listed if "area" in cond or cond.get("set_area_to_bounds")}
 
 
 def predict_noise(plan: Plan) -> Callable:

@@ -46,7 +46,7 @@ def attention_by_kind(model):
 
 def attention_in_and_out(model):
     """One function notes what the other uses; and each second call of all is another one."""
-    note, calls = None, 0
+    note, calls = 0.0, 0
 
     def goes_in(q, k, v, extra_options, **kwargs):
         nonlocal note, calls
