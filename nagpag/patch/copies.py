@@ -150,7 +150,7 @@ def _is_filled(cell: CellType) -> bool:
 def _fill(own: Any, parts: dict) -> None:
     if isinstance(own, FunctionType):  # its cells are copies already
         own.__defaults__ = tuple(part for name, part in parts.items() if isinstance(name, str)) or None
-    if isinstance(own, CellType):
+    elif isinstance(own, CellType):
         if parts:
             own.cell_contents = parts[0]
     elif isinstance(own, list):

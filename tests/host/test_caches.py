@@ -153,6 +153,15 @@ def test_a_default_that_is_kept_in_is_copied():
     assert copies.of(patch)(2) == [1, 2] and patch(3) == [1, 3]
 
 
+def test_what_hangs_on_a_function_hangs_on_its_copy():
+    def patch(value):
+        return state, value
+
+    state, patch.wants = Shy(), ("img",)
+    own = Copies().of(patch)
+    assert own is not patch and vars(own) == vars(patch) == {"wants": ("img",)}
+
+
 def test_what_is_not_asked_for_again_is_let_go():
     """A node that makes its patches anew for each step."""
     copies = Copies()
