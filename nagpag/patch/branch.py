@@ -24,6 +24,8 @@ def begin_streams(plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, o
     rows: what it does may hang on which conditions are there. changing: whether the host itself adds between blocks.
     """
     computed = tuple(chunk for chunk in chunks if chunk.difference is None)
+    if not computed:
+        return
     others = _others(plan, options)
     patches = options.get("patches", {})
     looked_at = others or patches.get("attn1_patch") or patches.get("attn1_output_patch") or OVERRIDE in options

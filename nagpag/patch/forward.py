@@ -60,7 +60,7 @@ class Stream:
 
     rows: of the forward's batch. index: as a chunk's. chunks: those whose branch it is; the other rows are undisturbed,
     and there because another patch looks at the batch as a whole. copies: what other patches keep, for this stream;
-    options: their functions as they stand in the transformer options; earlier: those in the blocks' slots, by position.
+    copied: their functions, and lists of such, each with this stream's own.
     img and txt, (rows, image or text tokens, hidden), between double blocks; joined, (rows, text and image tokens,
     hidden), between single ones; pe: the rotary positions of its sequence, where they are its own. left: the positive
     stream as it left the last block, under the host's names; watched: whether that is a copy, as others may have

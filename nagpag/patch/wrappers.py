@@ -261,9 +261,8 @@ def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, 
         )
     y = given.get("y")
     for chunk in computed:
-        rows = chunk.rows.stop - chunk.rows.start
         chunk.text = text
-        chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], rows)
+        chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
 
 
 def _text_length_is_fixed(plan: Plan, flux: Any, given: dict) -> bool:
