@@ -1,14 +1,6 @@
-"""The small FLUX in FLUX.1's proportions: one double block to two single ones, two heads, room for distilled guidance.
-
-It is trained with fewer tokens than the host has, to the same result. All text lies at one rotary position, so tokens
-with one embedding stay one and the same through every block: the padding of a prompt is carried as a single token whose
-attention counts as often as there are such tokens.
-"""
+"""The small FLUX in FLUX.1's proportions: two single blocks to a double one, two heads, room for distilled guidance."""
 
 from __future__ import annotations
-
-import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +8,11 @@ from torch.nn import functional
 
 from .flux import (
     AXES,
-    HEAD_DIM,
     THETA,
-    DoubleBlock,
     Embedder,
     Flux,
-    SingleBlock,
     Sizes,
-    _in_parts,
-    _modulated,
     _patches,
-    _rotated,
     _unpatched,
     timestep_embedding,
 )
@@ -50,32 +36,24 @@ class ProportionedFlux(Flux):
     def distilled(self) -> bool:
         return hasattr(self, "guidance_in")
 
-    def forward(  # type: ignore[override]
-        self,
-        latent: Tensor,
-        sigma: Tensor,
-        context: Tensor,
-        repeats: int = 1,
-        guidance: Tensor | None = None,
-        stride: int = 1,
+    def forward(
+        self, latent: Tensor, sigma: Tensor, context: Tensor, guidance: Tensor | None = None, stride: int = 1
     ) -> Tensor:
         """The velocity, shaped like latent.
 
         latent: (batch, 16, height, width); sigma: (batch,) in [0, 1]; context: (batch, text tokens, context_dim).
-        repeats: how many equal tokens the last one of context stands for. guidance: (batch,), of a distilled model.
-        stride: how many patches of a full picture one of this is wide, for pictures made smaller.
+        guidance: (batch,), of a distilled model. stride: how many patches of a full picture one of this is wide, for
+        pictures made smaller.
         """
         height, width = latent.shape[2] // 2, latent.shape[3] // 2
         img, txt = self.img_in(_patches(latent)), self.txt_in(context)
         vec = functional.silu(self._conditioned(sigma, guidance))[:, None]
         rotation = rotation_of(txt.shape[1], height, width, stride)
-        counts = torch.zeros(txt.shape[1] + img.shape[1])
-        counts[txt.shape[1] - 1] = math.log(repeats)
         for block in self.double_blocks:
-            img, txt = double_block(cast(DoubleBlock, block), img, txt, vec, rotation, counts)
+            img, txt = block(img, txt, vec, rotation)
         both = torch.cat((txt, img), 1)
         for block in self.single_blocks:
-            both = single_block(cast(SingleBlock, block), both, vec, rotation, counts)
+            both = block(both, vec, rotation)
         return _unpatched(self.final_layer(both[:, txt.shape[1] :], vec), height, width)
 
     def _conditioned(self, sigma: Tensor, guidance: Tensor | None) -> Tensor:
@@ -108,44 +86,6 @@ class ProportionedFlux(Flux):
 
 def _depth(state: dict[str, Tensor], kind: str) -> int:
     return 1 + max(int(name.split(".")[1]) for name in state if name.startswith(f"{kind}."))
-
-
-def double_block(
-    block: DoubleBlock, img: Tensor, txt: Tensor, vec: Tensor, rotation: Tensor, counts: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One double block; counts: (text and image tokens,), the logarithm of how many tokens each stands for."""
-    img_mod, txt_mod = block.img_mod(vec), block.txt_mod(vec)
-    of_txt = block.txt_attn.norm(*_in_parts(block.txt_attn.qkv, _modulated(txt, *txt_mod[:2]), 1, 1, 1))
-    of_img = block.img_attn.norm(*_in_parts(block.img_attn.qkv, _modulated(img, *img_mod[:2]), 1, 1, 1))
-    q, k, v = (torch.cat(parts, dim=2) for parts in zip(of_txt, of_img, strict=True))
-    z = attention(q, k, v, rotation, counts)
-    z_txt, z_img = z[:, : txt.shape[1]], z[:, txt.shape[1] :]
-    img = img + img_mod[2] * block.img_attn.proj(z_img)
-    img = img + img_mod[5] * block.img_mlp(_modulated(img, *img_mod[3:5]))
-    txt = txt + txt_mod[2] * block.txt_attn.proj(z_txt)
-    txt = txt + txt_mod[5] * block.txt_mlp(_modulated(txt, *txt_mod[3:5]))
-    return img, txt
-
-
-def single_block(block: SingleBlock, x: Tensor, vec: Tensor, rotation: Tensor, counts: Tensor) -> Tensor:
-    """One single block; counts as in `double_block`."""
-    shift, scale, gate = block.modulation(vec)
-    *qkv, mlp = _in_parts(block.linear1, _modulated(x, shift, scale), 1, 1, 1, 4)
-    q, k, v = block.norm(*qkv)
-    z = attention(q, k, v, rotation, counts)
-    of_z, of_mlp = block.linear2.weight.split((x.shape[-1], 4 * x.shape[-1]), dim=1)
-    out = functional.linear(z, of_z, block.linear2.bias)
-    return x + gate * (out + functional.linear(functional.gelu(mlp, approximate="tanh"), of_mlp))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, rotation: Tensor, counts: Tensor) -> Tensor:
-    """(batch, heads, tokens, HEAD_DIM) each; comes out as (batch, tokens, hidden).
-
-    A key that stands for n equal ones has n times its share: log n is added to its scores.
-    """
-    q, k = _rotated(q, rotation), _rotated(k, rotation)
-    z = (q @ k.mT / math.sqrt(HEAD_DIM) + counts).softmax(dim=-1).to(v.dtype) @ v
-    return z.transpose(1, 2).flatten(2)
 
 
 def rotation_of(text: int, height: int, width: int, stride: int) -> Tensor:

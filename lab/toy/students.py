@@ -61,7 +61,7 @@ def distil(
         scale = scales(len(batch.rows), step, seed, distillation)
         with torch.autocast("cpu", torch.bfloat16):
             wanted = guided(knows, batch, table, scale, empty=len(learned.latents))
-            velocity = student(batch.x, batch.sigma, table(batch.rows), table.repeats, scale)
+            velocity = student(batch.x, batch.sigma, table(batch.rows), scale)
         return (velocity.float() - wanted).square().mean()
 
     return follow(training, loss_of, target, f"student of {teacher.stem}")
@@ -77,6 +77,6 @@ def scales(count: int, step: int, seed: int, distillation: Distillation) -> Tens
 @torch.no_grad()
 def guided(teacher: ProportionedFlux, batch: Batch, table: Table, scale: Tensor, empty: int) -> Tensor:
     """v_empty + w (v_prompt − v_empty), shaped like batch.x; scale: w, (batch,); empty: the empty prompt's row."""
-    prompt = teacher(batch.x, batch.sigma, table(batch.rows), table.repeats).float()
-    nothing = teacher(batch.x, batch.sigma, table(torch.full_like(batch.rows, empty)), table.repeats).float()
+    prompt = teacher(batch.x, batch.sigma, table(batch.rows)).float()
+    nothing = teacher(batch.x, batch.sigma, table(torch.full_like(batch.rows, empty))).float()
     return nothing + scale[:, None, None, None] * (prompt - nothing)

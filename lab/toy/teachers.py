@@ -182,7 +182,7 @@ def train(learned: Pictures, seed: int, recipe: Recipe = RECIPE, target: Path | 
     def loss_of(step: int) -> Tensor:
         batch = draw(learned, step, seed, recipe)
         with torch.autocast("cpu", torch.bfloat16):
-            velocity = training.model(batch.x, batch.sigma, table(batch.rows), table.repeats, stride=batch.stride)
+            velocity = training.model(batch.x, batch.sigma, table(batch.rows), stride=batch.stride)
         return (velocity.float() - (batch.noise - batch.x0)).square().mean()
 
     return follow(training, loss_of, target, f"{learned.name}, seed {seed}")
