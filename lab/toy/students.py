@@ -6,14 +6,14 @@ with a guidance embedding that adds nothing, and sees the teacher's own pictures
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import digests, teachers
+from . import digests
 from .pictures import Pictures, Table, words_of
 from .proportioned import ProportionedFlux
 from .teachers import Batch, Recipe, Training, draw, follow
@@ -23,7 +23,7 @@ from .teachers import Batch, Recipe, Training, draw, follow
 class Distillation:
     """All that decides a student, beside its teacher and the seed. lowest, highest: of the CFG scales it learns."""
 
-    recipe: Recipe = replace(teachers.RECIPE, steps=400, half_steps=0, matrix_rate=0.004, other_rate=1e-3)
+    recipe: Recipe = Recipe(steps=400, matrix_rate=0.004, other_rate=1e-3)
     lowest: float = 1.0
     highest: float = 4.0
 

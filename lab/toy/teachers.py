@@ -1,23 +1,24 @@
 """Train small FLUX models in FLUX.1's proportions on any set of pictures: one recipe, deterministic for each seed.
 
-First on pictures of half the size, whose composition costs less than half to learn from, then on whole ones. One thread
-a model; several run side by side.
+First a narrow model on pictures of half the size, whose composition costs less than half to learn from, then on whole
+ones; then as one of twice the width (`growth`), which goes on from what that had learned. One thread a model; several
+run side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from .. import host
-from . import digests, flux, pictures, proportioned
+from . import digests, flux, growth, pictures, proportioned
 from .flux import Sizes
 from .pictures import Pictures, Table, words_of
 from .proportioned import SIZES, ProportionedFlux
@@ -25,38 +26,52 @@ from .proportioned import SIZES, ProportionedFlux
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the weights, beside the pictures and the seed."""
+    """All that decides the weights of one width, beside the pictures, the seed and the weights that it begins with."""
 
     sizes: Sizes = SIZES
-    steps: int = 2_000
-    half_steps: int = 1_000  # the first of them, on pictures of half the size
+    steps: int = 600
+    half_steps: int = 0  # the first of them, on pictures of half the size
     batch: int = 32
     half_batch: int = 64
     matrix_rate: float = 0.015  # Muon, on the blocks' matrices
     other_rate: float = 2e-3  # AdamW, on the rest
     warm_up: int = 50
+    fall: float = 0.5  # the last part of the steps, in which the rates fall to zero
     average: float = 0.99  # of the weights, per step
     noisier: float = 0.5  # mean of the noise level's logit
     no_prompt: float = 0.1  # share of pictures shown with an empty prompt, for classifier-free guidance
 
+    def rate(self, step: int) -> float:
+        """What multiplies the rates at this step."""
+        falling = (1 - step / self.steps) / self.fall if self.fall else 1.0
+        return min(1.0, (step + 1) / self.warm_up, falling)
 
-RECIPE = Recipe()
+
+@dataclass(frozen=True)
+class Growth:
+    """A training: at half of the width, then at the whole one."""
+
+    narrow: Recipe = Recipe(replace(SIZES, hidden=SIZES.hidden // 2), steps=3_200, half_steps=1_200, fall=0.0)
+    wide: Recipe = Recipe()
+
+
+GROWTH = Growth()
 
 
 def recipe_sources() -> list[str]:
-    """What decides the weights beside the recipe, the pictures and the seed."""
-    return digests.sources(flux, proportioned, pictures, Path(__file__))
+    """What decides the weights beside the recipes, the pictures and the seed."""
+    return digests.sources(flux, proportioned, growth, pictures, Path(__file__))
 
 
-def recipe_digest(recipe: Recipe = RECIPE) -> str:
+def recipe_digest(recipes: Growth = GROWTH) -> str:
     """Changes with whatever changes the weights."""
-    return digests.digest(recipe_sources(), repr(recipe))
+    return digests.digest(recipe_sources(), repr(recipes))
 
 
-def checkpoint(learned: Pictures | tuple[str, str], seed: int, recipe: Recipe = RECIPE) -> Path:
+def checkpoint(learned: Pictures | tuple[str, str], seed: int, recipes: Growth = GROWTH) -> Path:
     """Where a trained model lies in the cache. learned: the pictures, or their name and digest."""
     name, digest = learned if isinstance(learned, tuple) else (learned.name, learned.digest)
-    folder = host.cache_dir() / f"lab-{name}-{digests.digest((), digest + recipe_digest(recipe))}"
+    folder = host.cache_dir() / f"lab-{name}-{digests.digest((), digest + recipe_digest(recipes))}"
     return folder / f"flux_{name}_seed{seed}.safetensors"
 
 
@@ -120,7 +135,7 @@ class Training:
         """One step of gradient descent."""
         loss.backward()
         recipe = self.recipe
-        rate = min(1.0, (step + 1) / recipe.warm_up, 2 * (1 - step / recipe.steps))
+        rate = recipe.rate(step)
         for optimizer, base in zip(self.optimizers, (recipe.matrix_rate, recipe.other_rate), strict=True):
             optimizer.param_groups[0]["lr"] = base * rate
             optimizer.step()
@@ -169,23 +184,32 @@ def optimizers_of(model: ProportionedFlux, recipe: Recipe) -> list[torch.optim.O
     ]
 
 
-def train(learned: Pictures, seed: int, recipe: Recipe = RECIPE, target: Path | None = None) -> Path:
-    """Train one model, or go on from where an earlier call was stopped; its file."""
-    target = target or checkpoint(learned, seed, recipe)
+def train(learned: Pictures, seed: int, recipes: Growth = GROWTH, target: Path | None = None) -> Path:
+    """Train one model, or go on from where an earlier call was stopped; its file. The narrow one lies beside it."""
+    target = target or checkpoint(learned, seed, recipes)
     if target.exists():
         return target
     torch.set_num_threads(1)
     torch.manual_seed(seed)
+    first = target.with_name(f"{target.stem}-narrow.safetensors")
+    if not first.exists():
+        _train(learned, seed, Training(ProportionedFlux(recipes.narrow.sizes), recipes.narrow), first)
+    narrow = ProportionedFlux.from_host(load_file(first))
+    wide = growth.widened(narrow, recipes.wide.sizes, torch.Generator().manual_seed(seed))
+    return _train(learned, seed + 250, Training(wide, recipes.wide), target)
+
+
+def _train(learned: Pictures, seed: int, training: Training, target: Path) -> Path:
+    """seed: of the pictures and their noise."""
     table = Table(learned.ids, words_of(learned.ids))
-    training = Training(ProportionedFlux(recipe.sizes), recipe)
 
     def loss_of(step: int) -> Tensor:
-        batch = draw(learned, step, seed, recipe)
+        batch = draw(learned, step, seed, training.recipe)
         with torch.autocast("cpu", torch.bfloat16):
             velocity = training.model(batch.x, batch.sigma, table(batch.rows), stride=batch.stride)
         return (velocity.float() - (batch.noise - batch.x0)).square().mean()
 
-    return follow(training, loss_of, target, f"{learned.name}, seed {seed}")
+    return follow(training, loss_of, target, target.stem)
 
 
 def follow(training: Training, loss_of: Callable[[int], Tensor], target: Path, name: str) -> Path:

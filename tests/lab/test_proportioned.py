@@ -5,14 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 from nag_pag_flux.lab.in_host import enter_host
-from nag_pag_flux.lab.toy import open_shapes, pictures, proportioned, shapes, students, teachers, training
+from nag_pag_flux.lab.toy import growth, open_shapes, pictures, proportioned, shapes, students, teachers, training
 from nag_pag_flux.lab.toy.flux import Sizes
 from nag_pag_flux.lab.toy.pictures import Pictures
 from nag_pag_flux.lab.toy.proportioned import ProportionedFlux
 from safetensors.torch import load_file, save_file
 
 TINY = Sizes(hidden=128, double_blocks=1, single_blocks=2)
-RECIPE = teachers.Recipe(sizes=TINY, steps=4, half_steps=2, batch=2, half_batch=3, warm_up=2)
+WIDE = replace(TINY, hidden=256)
+RECIPE = teachers.Recipe(TINY, steps=4, half_steps=2, batch=2, half_batch=3, warm_up=2)
+GROWTH = teachers.Growth(RECIPE, replace(RECIPE, sizes=WIDE, half_steps=0))
 DISTILLATION = students.Distillation(replace(RECIPE, half_steps=0))
 CAPTIONS = ["a red ring top left, a blue cross bottom right, on grey", "red", "a thing, on white", "a disc"]
 
@@ -40,7 +42,7 @@ def test_the_host_computes_the_same(tmp_path, learned, distilled):
     enter_host()
     import comfy.sd
 
-    model = random_model(Sizes(hidden=256, double_blocks=1, single_blocks=2), distilled)
+    model = random_model(WIDE, distilled)
     save_file({k: v.contiguous() for k, v in model.state_dict_for_host().items()}, str(tmp_path / "flux.safetensors"))
     loaded = comfy.sd.load_diffusion_model(str(tmp_path / "flux.safetensors"), model_options={"dtype": torch.float32})
     theirs = loaded.model.diffusion_model
@@ -82,25 +84,47 @@ def test_patches_of_a_smaller_picture_lie_in_the_middle_of_those_they_cover():
     assert torch.allclose(small[3 + 1 * 4 + 2] ** 2, between, atol=1e-5)
 
 
-def test_a_training_that_was_stopped_ends_in_the_same_bytes(tmp_path, learned, monkeypatch):
-    whole = teachers.train(learned, 7, RECIPE, tmp_path / "whole.safetensors")
+@pytest.mark.parametrize("stopped_at", [(128, 2), (256, 3)])
+def test_a_training_that_was_stopped_ends_in_the_same_bytes(tmp_path, learned, monkeypatch, stopped_at):
+    whole = teachers.train(learned, 7, GROWTH, tmp_path / "whole.safetensors")
     update = teachers.Training.update
 
     def stop(self, loss, step):
         update(self, loss, step)
-        self.keep(tmp_path / "stopped.progress", step + 1)
-        if step == 2:
+        width = self.model.sizes.hidden
+        self.keep(tmp_path / f"stopped{'-narrow' if width == 128 else ''}.progress", step + 1)
+        if (width, step) == stopped_at:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(teachers.Training, "update", stop)
     with pytest.raises(KeyboardInterrupt):
-        teachers.train(learned, 7, RECIPE, tmp_path / "stopped.safetensors")
+        teachers.train(learned, 7, GROWTH, tmp_path / "stopped.safetensors")
     monkeypatch.setattr(teachers.Training, "update", update)
-    again = teachers.train(learned, 7, RECIPE, tmp_path / "stopped.safetensors")
+    again = teachers.train(learned, 7, GROWTH, tmp_path / "stopped.safetensors")
     assert again.read_bytes() == whole.read_bytes()
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors", ".safetensors"]
-    other = teachers.train(learned, 8, RECIPE, tmp_path / "other.safetensors")
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".safetensors"]
+    other = teachers.train(learned, 8, GROWTH, tmp_path / "other.safetensors")
     assert other.read_bytes() != whole.read_bytes()
+
+
+def test_a_widened_model_computes_the_same_and_its_two_heads_part(learned):
+    narrow = random_model(TINY, True)
+    wide = growth.widened(narrow, WIDE, torch.Generator().manual_seed(8))
+    table, generator = pictures.Table(learned.ids, pictures.words_of(learned.ids)), torch.Generator().manual_seed(9)
+    x, sigma, scale = torch.randn(2, 16, 8, 8, generator=generator), torch.tensor([0.4, 0.9]), torch.tensor([1.0, 3.0])
+    ours, theirs = (model(x, sigma, table(torch.arange(2)), scale) for model in (wide, narrow))
+    assert float((ours - theirs).abs().max()) < 1e-4 < float(theirs.std()) / 100
+    ours.square().mean().backward()
+    first, second = wide.single_blocks[0].linear1.weight.grad[:256].chunk(2)  # of q, a head each
+    assert float((first - second).abs().max()) > 0.1 * float(first.abs().max())
+    with pytest.raises(ValueError, match="twice the width"):
+        growth.widened(narrow, replace(WIDE, single_blocks=3), generator)
+
+
+def test_rates_rise_stay_and_fall():
+    falling, constant = teachers.Recipe(steps=100, warm_up=10, fall=0.5), teachers.Recipe(steps=100, warm_up=10, fall=0)
+    assert [falling.rate(step) for step in (0, 9, 50, 75, 99)] == pytest.approx([0.1, 1, 1, 0.5, 0.02])
+    assert [constant.rate(step) for step in (0, 9, 50, 99)] == pytest.approx([0.1, 1, 1, 1])
 
 
 def test_a_student_begins_as_its_teacher_and_learns_what_cfg_gives(tmp_path, learned):
