@@ -157,22 +157,26 @@ def pag(block: int, weight: float, every: int = 1, steps: int = STEPS) -> Conten
 
 
 def _pag(model: Any, block: int, weight: float, every: int) -> Any:
-    import comfy.samplers
-
     kept = _Kept(every)
 
     def add(args: dict) -> Tensor:
         def difference() -> Tensor:
-            options = {**args["model_options"], "transformer_options": _identity_in(args["model_options"], block)}
-            what = (args["model"], [args["cond"]], args["input"], args["sigma"], options)
-            (perturbed,) = comfy.samplers.calc_cond_batch(*what)
-            return args["cond_denoised"] - perturbed
+            return args["cond_denoised"] - second_pass(args, _identity_in(args["model_options"], block))
 
         return args["denoised"] + weight * kept.get(difference, float(args["sigma"][0]))
 
     patched = model.clone()
     patched.set_model_sampler_post_cfg_function(add)
     return patched
+
+
+def second_pass(args: dict, transformer_options: dict) -> Tensor:
+    """The denoised pictures of the prompt once more, under these options. args: what a post-CFG function gets."""
+    import comfy.samplers
+
+    options = {**args["model_options"], "transformer_options": transformer_options}
+    what = (args["model"], [args["cond"]], args["input"], args["sigma"], options)
+    return comfy.samplers.calc_cond_batch(*what)[0]
 
 
 def _identity_in(model_options: dict, block: int) -> dict:

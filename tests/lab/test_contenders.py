@@ -2,13 +2,12 @@
 
 import itertools
 
+import by_hand
 import pytest
 import torch
-from nag_pag_flux.lab.evidence import contenders, runs, sampling
+from nag_pag_flux.lab.evidence import contenders, free_methods, runs, sampling
 from nag_pag_flux.lab.evidence.runs import REPORTING
 from nag_pag_flux.lab.toy import flux as flux_module
-from nag_pag_flux.lab.toy import training
-from safetensors.torch import load_file
 
 STEPS, ROWS = 4, 2
 
@@ -68,6 +67,8 @@ def counted_passes(model, contender):
         contenders.skip_layer(5, start=0.2, end=0.7),
         contenders.pag(3, 0.5),
         contenders.pag(3, 0.5, every=4),
+        free_methods.momentum(0.5, 0.6),
+        free_methods.token_perturbation(3, 6, 0.5),
         contenders.nagpag(),
         contenders.nagpag(cfg=2.0),
         contenders.nagpag(blocks="6", reach="output", renew_every=5, tau=1.5, alpha=0.1),
@@ -92,22 +93,16 @@ def test_a_contender_of_no_weight_changes_nothing(model):
 def test_classic_pag_is_a_second_pass_with_one_identity_map_by_hand(model, monkeypatch):
     """Two passes a step of the module that was trained, which shares nothing with the host, and Euler's method."""
     ours = pictures(model, contenders.pag(6, 0.5))
-    torch.testing.assert_close(ours, by_hand(monkeypatch, 6, 0.5), atol=2e-3, rtol=0)  # the prompts are in bfloat16
+    theirs = by_hand.pictures(lambda _, forward, step: pag_velocity(monkeypatch, forward, 6, 0.5), ROWS, STEPS)
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # the prompts are in bfloat16
     assert (ours - pictures(model, contenders.plain())).abs().max() > 0.05
 
 
-def by_hand(monkeypatch, block, weight):
-    flux, (scenes, seeds) = trained_module(), REPORTING.rows(0)
-    context = training.embed(training.caption_ids([scene.caption for scene in scenes[:ROWS]]))
-    x = torch.stack([torch.randn(sampling.LATENT, generator=torch.Generator().manual_seed(s)) for s in seeds[:ROWS]])
-    for sigma, following in itertools.pairwise([*flux_sigmas(STEPS), 0.0]):
-        level = torch.full((ROWS,), sigma)
-        plain = flux(x, level, context)
-        with monkeypatch.context() as patch:
-            patch.setattr(flux_module, "attention", identity_at_call(block, flux_module.attention))
-            perturbed = flux(x, level, context)
-        x = x + (following - sigma) * (plain + weight * (plain - perturbed))
-    return sampling.shapes.from_latent(x)
+def pag_velocity(monkeypatch, forward, block, weight):
+    plain = forward()
+    with monkeypatch.context() as patch:
+        patch.setattr(flux_module, "attention", identity_at_call(block, flux_module.attention))
+        return plain + weight * (plain - forward())
 
 
 def identity_at_call(number, attention):
@@ -120,21 +115,6 @@ def identity_at_call(number, attention):
         return z
 
     return perturbed
-
-
-def flux_sigmas(steps):
-    """Even timesteps under FLUX.1's time shift of mu = 1.15 (its code: e^mu / (e^mu + 1/t − 1))."""
-    shift = torch.tensor(1.15).exp()
-    return [float(shift / (shift + 1 / (1 - step / steps) - 1)) for step in range(steps)]
-
-
-def trained_module():
-    """The shipped weights in the module they were trained in."""
-    flux, state = flux_module.Flux(), load_file(runs.SHIPPED)
-    state = {name.replace("norm.scale", "norm.weight"): tensor.float() for name, tensor in state.items()}
-    state["txt_in.weight"] = state["txt_in.weight"][:, :768]
-    flux.load_state_dict({name: state[name] for name in flux.state_dict()})
-    return flux.requires_grad_(False)
 
 
 def test_a_layer_is_skipped_in_its_part_of_the_sampling_only(model):

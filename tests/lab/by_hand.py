@@ -1,0 +1,36 @@
+"""Euler's method on the module that was trained, which shares nothing with the host."""
+
+import itertools
+
+import torch
+from nag_pag_flux.lab.evidence import runs, sampling
+from nag_pag_flux.lab.evidence.runs import REPORTING
+from nag_pag_flux.lab.toy import flux as flux_module
+from nag_pag_flux.lab.toy import training
+from safetensors.torch import load_file
+
+
+def pictures(velocity, rows, steps):
+    """As sampling.sample makes them. velocity(flux, forward, step): of a step, forward() being the plain model's."""
+    flux, (scenes, seeds) = trained_module(), REPORTING.rows(0)
+    context = training.embed(training.caption_ids([scene.caption for scene in scenes[:rows]]))
+    x = torch.stack([torch.randn(sampling.LATENT, generator=torch.Generator().manual_seed(s)) for s in seeds[:rows]])
+    for step, (sigma, following) in enumerate(itertools.pairwise([*flux_sigmas(steps), 0.0])):
+        inputs = x, torch.full((rows,), sigma), context
+        x = x + (following - sigma) * velocity(flux, lambda inputs=inputs: flux(*inputs), step)
+    return sampling.shapes.from_latent(x)
+
+
+def flux_sigmas(steps):
+    """Even timesteps under FLUX.1's time shift of mu = 1.15 (its code: e^mu / (e^mu + 1/t − 1))."""
+    shift = torch.tensor(1.15).exp()
+    return [float(shift / (shift + 1 / (1 - step / steps) - 1)) for step in range(steps)]
+
+
+def trained_module():
+    """The shipped weights in the module they were trained in."""
+    flux, state = flux_module.Flux(), load_file(runs.SHIPPED)
+    state = {name.replace("norm.scale", "norm.weight"): tensor.float() for name, tensor in state.items()}
+    state["txt_in.weight"] = state["txt_in.weight"][:, :768]
+    flux.load_state_dict({name: state[name] for name in flux.state_dict()})
+    return flux.requires_grad_(False)
