@@ -1,10 +1,11 @@
 """What guidance does, measured on the small FLUX.
 
-`contenders` are compared on pictures that `runs` samples and keeps (`sampling`), by `judges` that know nothing of each
-other; `gains` are what they say, with errors. Settings were chosen in `rounds` (the command `choosing`, the search
-`halving`). The command `report` asks `results` for what came of it, `plots` to draw and `page` to print it. Whether a
-model can choose by itself is asked by the command `calibration`: `recovery` and `alignment` measure it (`signals`), and
-`calibration_page`, with `recovery_page` in it, and `calibration_plots` show it.
+`contenders` are compared on pictures that `runs` samples and keeps (`sampling`), by the models that `subjects`
+names and by `judges` that know nothing of each other; `gains` are what they say, with errors. Settings were chosen
+in `rounds` (the command `choosing`; `experiments` and `free_methods` are tried there, too). Whether a negative
+prompt is obeyed is asked by `obedience`, with `open_prompts`. The command `report` asks `results` for what came of
+it, `plots` to draw and `page` to print it. Whether a model can choose by itself is asked by the command
+`calibration`: `recovery` measures it, and `calibration_page` and `calibration_plot` show it.
 
 Pictures of emoji have judges of their own with the same interface, `emoji_judges`; `emoji_check` shows whether they
 agree with an eye.

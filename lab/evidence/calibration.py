@@ -1,31 +1,27 @@
-"""Which guidance does a model itself ask for? Signals that need no judge, beside the judges' gains: docs/calibration.md
+"""Which guidance does a model itself ask for? The measure of NAG-PAG Calibrate beside the judges' gains.
 
-python3 lab/host.py run -- lab/run.py calibrate: alignment on two of the trained models, recovery on those whose
-pictures of the choosing set are kept (make evidence makes them). What is measured is kept, so that a run resumes.
+python3 lab/host.py run -- lab/run.py calibrate: on the models whose pictures of the choosing set are kept (`lab/run.py
+choosing` makes them). What is measured is kept, so that a run resumes.
 """
 
 from __future__ import annotations
 
 import torch
 
-from . import alignment, calibration_page, calibration_plots, recovery, runs
-from .runs import Subject
+from . import calibration_page, calibration_plot, recovery
+from .subjects import Subject
 
-SEEDS = range(6)  # of the models that recovery is looked at on
+MODELS = ("0", "1", "2", "0s")
 
 
 def main(arguments: list[str]) -> int:
-    """Measure alignment on the named models, such as 0 1, and recovery on all; write the page and its plots."""
-    subjects = [runs.subject_of(word) for word in arguments or ["0", "1"]]
+    """Measure recovery on the named models, such as 0 0s, or on all; write the page and its plot."""
     torch.set_num_threads(1)
-    wanted = alignment.settings()
-    models = [alignment.model(subject, alignment.measure(subject.file, wanted)) for subject in subjects]
-    found = [one for seed in SEEDS if (one := recovery.look(Subject(seed)))]
+    found = [one for name in arguments or MODELS if (one := recovery.look(Subject(name)))]
     if not found:
-        raise SystemExit("no pictures of the choosing set are kept: lab/run.py choosing candidates makes them")
-    text = calibration_page.page(models, found)
+        raise SystemExit("no pictures of the choosing set are kept: lab/run.py choosing makes them")
+    text = calibration_page.page(found)
     calibration_page.PAGE.write_text(text)
-    calibration_plots.draw_alignment(models, calibration_plots.ALIGNMENT)
-    calibration_plots.draw_recovery(found, calibration_plots.RECOVERY)
+    calibration_plot.draw(found, calibration_page.PLOT)
     print(text)
     return 0

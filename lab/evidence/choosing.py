@@ -1,39 +1,38 @@
-"""Choose settings on one set of prompts and noise: make the pictures of a round, and say what it found."""
+"""Choose settings on models, prompts and noise of their own: make the pictures of a round, and say what it found."""
 
 from __future__ import annotations
 
 import argparse
 
 from ..make import markdown
-from . import gains, halving
+from . import gains, runs
 from .contenders import Contender
-from .rounds import COUNT, ROUNDS, SEARCHED, Round
-from .runs import CHOOSING
+from .rounds import COUNT, ROUNDS, Round
 
 
 def main(arguments: list[str]) -> int:
-    """Arguments: a round. Of the neighbours the best are followed further."""
+    """Make the pictures of the rounds that are named, or of all, and print what they found."""
     parser = argparse.ArgumentParser(prog="choosing", description=main.__doc__)
-    parser.add_argument("round", choices=ROUNDS)
-    asked = ROUNDS[parser.parse_args(arguments).round]
-    if missing := [subject for subject in asked.subjects if not subject.file.exists()]:
-        parser.error(f"not trained yet: {'; '.join(map(str, missing))}; make lab trains them")
-    if asked.searched:
-        halving.find(asked.contenders(), asked.subjects)
-    else:
-        halving.make(asked.subjects, asked.contenders(), COUNT)
-    print(table(asked))
+    parser.add_argument("rounds", nargs="*", metavar="round", help="; ".join(ROUNDS))
+    names = parser.parse_args(arguments).rounds or list(ROUNDS)
+    if unknown := [name for name in names if name not in ROUNDS]:
+        parser.error(f"no round is called {unknown[0]!r}; there are {'; '.join(ROUNDS)}")
+    wanted = [ROUNDS[name] for name in names]
+    if missing := {str(subject) for asked in wanted for subject in asked.subjects if not subject.file.exists()}:
+        parser.error(f"not trained yet: {'; '.join(sorted(missing))}; make lab trains them")
+    for name, asked in zip(names, wanted, strict=True):
+        runs.make_pictures(asked.wanted())
+        print(f"{name}\n\n{table(asked)}\n", flush=True)
     return 0
 
 
 def table(asked: Round) -> str:
-    """What a round found, as far as its pictures are there: the gain on each model, on all, and as a search went on."""
+    """What a round found, as far as its pictures are there: the gain on each model, and on all by either judge."""
 
     def row(contender: Contender) -> list[str]:
-        each = [gains.gain_if_made([subject], contender, CHOOSING, COUNT) for subject in asked.subjects]
-        together = [gains.gain_if_made(asked.subjects, contender, CHOOSING, count) for count in counts]
-        return [contender.name, f"{contender.passes:.2f}", *(str(found or "–") for found in (*each, *together))]
+        each = [gains.gain_if_made([subject], contender, asked.prompts, COUNT) for subject in asked.subjects]
+        both = [gains.gain_if_made(asked.subjects, contender, asked.prompts, COUNT, judge) for judge in gains.JUDGES]
+        return [contender.name, f"{contender.passes:.2f}", *(str(found or "–") for found in (*each, *both))]
 
-    counts = SEARCHED if asked.searched else (COUNT,)
-    further = [f"all, {count} pictures" for count in counts[1:]]
-    return markdown.table(("", "passes", *map(str, asked.subjects), "all", *further), map(row, asked.contenders()))
+    head = ("", "passes", *map(str, asked.subjects), "all, CNN", "all, template fit")
+    return markdown.table(head, map(row, asked.contenders()))

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from ...nagpag.blocks import format_blocks, merge_position, parse_blocks, with_strength
 from ...nagpag.settings import Settings
-from ..toy.flux import DEFAULT_SIZES
+from ..toy.proportioned import SIZES
 from .sampling import BATCH, STEPS
 
 # Multiplications of all of FLUX.1's blocks of a kind at 1024×1024, in proportion: 170 a double one, 141 a single one.
 DOUBLE_WEIGHT, SINGLE_WEIGHT = 170 * 19, 141 * 38
 PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
-DOUBLES, SINGLES = DEFAULT_SIZES.double_blocks, DEFAULT_SIZES.single_blocks
-DEPTHS = (DOUBLES, SINGLES)  # of the shipped model; costs and keys are of a model with so many blocks of both kinds
+DOUBLES, SINGLES = SIZES.double_blocks, SIZES.single_blocks
+DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks of both kinds
 
 Patch = Callable[[Any], Any]
 
@@ -77,9 +77,7 @@ def nagpag(
     del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
         values["blocks"] = format_blocks(parse_blocks("auto", *depths))
-    # Pictures of before negative_prompt was there keep their names.
-    named = {name: value for name, value in values.items() if (name, value) != ("negative_prompt", "off")}
-    key = "nagpag " + json.dumps(named, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
+    key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     cost = branch_cost(settings, steps, depths) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
@@ -127,14 +125,16 @@ def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5, batch: int = 8
     return Contender(name, f"{name}, batches of {batch}", patch, 2.0, batch=batch)
 
 
-def skip_layer(block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15) -> Contender:
+def skip_layer(
+    block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15, depths: tuple[int, int] = DEPTHS
+) -> Contender:
     """ComfyUI's own SkipLayerGuidanceDiT, a second pass without one double block from start to end of the sampling."""
     key = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
     name = f"ComfyUI's SkipLayerGuidanceDiT, block {block}, scale {scale:g}, {start:g} to {end:g}"
     inputs = (scale, start, end, str(block), "")
     patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
     perturbed = steps_between(start, end) / STEPS
-    return Contender(name, key, patch, 1.0 + perturbed * (1.0 - share(block, block + 1)))
+    return Contender(name, key, patch, 1.0 + perturbed * (1.0 - share(block, block + 1, depths)))
 
 
 def host_node(model: Any, module: str, node: str, inputs: tuple) -> Any:

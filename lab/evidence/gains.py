@@ -8,9 +8,11 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from . import judges, runs
 from .contenders import Contender, plain
-from .runs import NOISES, PromptSet, Subject
+from .runs import NOISES, PromptSet
+from .subjects import Subject
 
 RESAMPLES = 2_000
+JUDGES = ("cnn", "template")
 
 
 def gain(
@@ -27,9 +29,12 @@ def gain(
     return ratio_gain(right, before, torch.stack([found.objects for found in guided]).sum(dim=0), NOISES)
 
 
-def gain_if_made(subjects: list[Subject], contender: Contender, prompts: PromptSet, count: int) -> Measured | None:
-    """The gain by both judges; None where not all its pictures are there."""
-    return gain(subjects, contender, prompts, count) if was_made(subjects, contender, prompts, count) else None
+def gain_if_made(
+    subjects: list[Subject], contender: Contender, prompts: PromptSet, count: int, judge: str = "both"
+) -> Measured | None:
+    """The gain; None where not all its pictures are there."""
+    there = was_made(subjects, contender, prompts, count)
+    return gain(subjects, contender, prompts, count, judge) if there else None
 
 
 def was_made(subjects: list[Subject], contender: Contender, prompts: PromptSet, count: int) -> bool:

@@ -1,130 +1,39 @@
-"""Is a negative prompt obeyed? Pictures of open prompts by each contender, and how often they hold what was forbidden.
-
-Pictures are kept in the cache, so that a run resumes.
-"""
+"""Is a negative prompt obeyed? How often pictures of open prompts hold what was forbidden, and what is still right."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ...nagpag.measure import Measured
-from .. import host
-from ..in_host import enter_host
 from ..make import markdown
-from ..toy import open_shapes, pictures, shape_models, training
-from ..toy.proportioned import SIZES
-from . import open_prompts, runs, sampling
-from .contenders import Contender, cfg, nag, nagpag, plain
-from .gains import ratio_gain
-from .open_prompts import JUDGES, KINDS, Question, Verdicts
-from .runs import NOISES, PART_SIZE
+from . import gains, open_prompts, runs, subjects
+from .contenders import Contender, cfg, nag, plain
+from .gains import JUDGES, ratio_gain
+from .open_prompts import KINDS, Verdicts
+from .rounds import carried
+from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, PromptSet
+from .subjects import Subject
 
-DEPTHS = (SIZES.double_blocks, SIZES.single_blocks)
-CHOOSING, REPORTING = 7_000, 8_000  # seeds of the questions and of their noise
-GUIDANCE = 2.0  # that distilled models are told
-
-
-@dataclass(frozen=True)
-class Part:
-    """PART_SIZE pictures of one contender by one model, in a file of their own.
-
-    seed: of the questions. guidance: what a distilled model is told. whole: prompts that leave nothing open, and the
-    empty negative prompt.
-    """
-
-    model: Path
-    contender: Contender
-    seed: int
-    number: int
-    guidance: float = GUIDANCE
-    whole: bool = False
-
-    @property
-    def file(self) -> Path:
-        code = runs.code_digest() if self.contender.settings else "host"
-        model = f"{self.model.parent.name}/{self.model.name}"
-        asked = f"{self.seed} {'whole ' if self.whole else ''}{open_shapes.digest()}"
-        key = f"{model} {self.guidance} {sampling.STEPS} {self.contender.key} {asked} {code}"
-        name = hashlib.sha256(key.encode()).hexdigest()[:20]
-        return host.cache_dir() / "lab-obedience" / f"{name}-{self.number}.safetensors"
-
-    @property
-    def questions(self) -> list[Question]:
-        """One for each picture."""
-        rows = range(self.number * PART_SIZE, (self.number + 1) * PART_SIZE)
-        return [_questions(self.seed, self.whole)[row // NOISES] for row in rows]
-
-    @property
-    def seeds(self) -> list[int]:
-        """Of the pictures' noise."""
-        return [self.seed * 1_000_000 + self.number * PART_SIZE + row for row in range(PART_SIZE)]
-
-
-@cache
-def _questions(seed: int, whole: bool) -> list[Question]:
-    return (open_prompts.whole if whole else open_prompts.questions)(runs.MOST // NOISES, seed)
-
-
-def make_part(part: Part) -> None:
-    """Sample one part and keep it as the bytes that a PNG would hold."""
-    enter_host()
-    torch.set_num_threads(1)
-    model = part.contender.patch(sampling.load(part.model))
-    made = [_sample(model, part, start) for start in range(0, PART_SIZE, part.contender.batch)]
-    part.file.parent.mkdir(parents=True, exist_ok=True)
-    runs.save({"pictures": (torch.cat(made).clamp(0, 1) * 255).round().byte()}, part.file)
-
-
-def _sample(model: Any, part: Part, start: int) -> Tensor:
-    rows = slice(start, start + part.contender.batch)
-    asked = part.questions[rows]
-    positive, negative = (
-        sampling.conditioning_of(features(tuple(texts)), part.guidance)
-        for texts in ([question.prompt for question in asked], [question.negative for question in asked])
-    )
-    return sampling.sample_prompts(model, positive, negative, part.seeds[rows], part.contender.cfg)
-
-
-@lru_cache(8)  # one contender after the other asks for the same prompts
-def features(captions: tuple[str, ...]) -> Tensor:
-    """What the text encoder of these models makes of captions, (captions, 77, 768)."""
-    return pictures.embed(training.caption_ids(list(captions)), _words())
-
-
-@cache
-def _words() -> int:
-    return pictures.words_of(open_shapes.pool().ids)
-
-
-# --- what is compared ---
-
-
-GENTLE: dict[str, Any] = {"scale": 0.5, "tau": 1.1, "alpha": 1.0}
-
-
-def carried(name: str = "", **inputs: Any) -> Contender:
-    """Our branch with the sampler's negative prompt and nothing else that disturbs it."""
-    inputs = {"negative_prompt": "sampler's", "perturbation": 0.0, **inputs}
-    return nagpag(name, depths=DEPTHS, **inputs)
+COUNT = 512  # pictures of each contender by each model
+STRENGTHS: tuple[dict[str, Any], ...] = (
+    {"scale": 0.5, "tau": 1.1},
+    {"scale": 1.0, "tau": 1.1},
+    {"scale": 1.0, "tau": 1.25},
+    {"scale": 2.0, "tau": 1.5},
+    {"scale": 4.0, "tau": 2.5},
+)
 
 
 def contenders() -> list[Contender]:
-    """Whom the table compares."""
-    strengths = ((0.5, 1.1), (1.0, 1.25), (2.0, 1.5), (4.0, 2.5))
+    """Whom the table compares: the branch by strength, renewal and reach, NAGuidance, CFG."""
     return [
-        *(carried(scale=scale, tau=tau, alpha=1.0) for scale, tau in strengths),
-        *(carried(**GENTLE, renew_every=every) for every in (1, 8)),
-        *(carried(**GENTLE, reach="output", renew_every=every) for every in (1, 4)),
-        nagpag("the node's defaults with the sampler's negative", depths=DEPTHS, negative_prompt="sampler's"),
+        *(carried(**strength) for strength in STRENGTHS),
+        *(carried(renew_every=every) for every in (1, 2, 8)),
+        *(carried(reach="output", renew_every=every) for every in (1, 4)),
         nag(),
         nag(2.0, 0.25, 2.5),
         cfg(2.0),
@@ -132,80 +41,73 @@ def contenders() -> list[Contender]:
     ]
 
 
-def guiding() -> list[Contender]:
-    """Whom the table compares where prompts leave nothing open."""
-    return [
-        nagpag("the node's defaults", depths=DEPTHS),
-        nagpag("the node's defaults with the empty negative", depths=DEPTHS, negative_prompt="sampler's"),
-        carried(**GENTLE),
-        cfg(2.0),
-    ]
-
-
 # --- the numbers ---
 
 
-def verdicts(parts: list[Part]) -> Verdicts:
-    """What the judges say of these pictures; they have to be there."""
-    asked = [question for part in parts for question in part.questions]
-    made = torch.cat([load_file(part.file)["pictures"].float() / 255 for part in parts])
-    return open_prompts.judge(made, asked)
+def verdicts(subject: Subject, contender: Contender, prompts: PromptSet, count: int) -> Verdicts:
+    """What the judges say of `count` pictures; they have to be there."""
+    parts = runs.parts([subject], [contender], prompts, count)
+    asked = [question for part in parts for question in part.prompts.rows(part.number)[0]]
+    return open_prompts.judge(torch.cat([runs.pictures_of(part) for part in parts]), asked)
 
 
-def change(guided: Verdicts, before: Verdicts, what: str, judge: str, kind: str = "") -> Measured:
-    """Change in the share that is "held" or "right" by one judge; kind: of questions of this kind alone."""
-    after, plainly = (getattr(found, what)[judge].double() for found in (guided, before))
-    total = before.asked.double() if what == "right" else torch.ones(len(plainly))
+def change(guided: list[Verdicts], before: list[Verdicts], what: str, judge: str, kind: str = "") -> Measured:
+    """Change in the share that is "held" or "right" by one judge, of several models' pictures of the same prompts.
+
+    kind: of questions of this kind alone.
+    """
+    after, plainly, total = _sum(guided, what, judge), _sum(before, what, judge), _sum(before, f"of {what}", judge)
     asked = torch.arange(len(plainly)) // NOISES % len(KINDS)
     rows = asked == KINDS.index(kind) if kind else asked >= 0
     return ratio_gain(after[rows], plainly[rows], total[rows], NOISES)
 
 
-def parts(model: Path, contender: Contender, asked: argparse.Namespace) -> list[Part]:
-    """All pictures of one contender. asked: the command line's count, choosing, guidance and whole."""
-    seed = CHOOSING if asked.choosing else REPORTING
-    numbers = range(asked.count // PART_SIZE)
-    return [Part(model, contender, seed, number, asked.guidance, asked.whole) for number in numbers]
+def share(found: list[Verdicts], what: str, judge: str) -> float:
+    """Of the pictures those that hold what is forbidden, or of the objects those that are right."""
+    return float(_sum(found, what, judge).sum() / _sum(found, f"of {what}", judge).sum())
 
 
-def table(model: Path, wanted: list[Contender], asked: argparse.Namespace) -> str:
-    """A row for each contender; the first says how it is without guidance, the others what they change."""
-    shares = [(what, judge) for what in (("right",) if asked.whole else ("held", "right")) for judge in JUDGES]
-    before = verdicts(parts(model, plain(), asked))
+def _sum(found: list[Verdicts], what: str, judge: str) -> Tensor:
+    """Over the models, (pictures,). what: "held", "right", or with "of " before it what these are a share of."""
+    values = {
+        "of held": lambda one: torch.ones_like(one.asked),
+        "of right": lambda one: one.asked,
+        "held": lambda one: one.held[judge],
+        "right": lambda one: one.right[judge],
+    }
+    return torch.stack([values[what](one).double() for one in found]).sum(0)
+
+
+def table(models: list[Subject], wanted: list[Contender], prompts: PromptSet, count: int) -> str:
+    """A row for each contender that has its pictures; the first says how it is without guidance, the others the change.
+
+    Raises LookupError where not even the pictures without guidance are there.
+    """
+    there = [c for c in (plain(), *wanted) if gains.was_made(models, c, prompts, count)]
+    if not there:
+        raise LookupError(f"no pictures of open prompts without guidance by {'; '.join(map(str, models))}")
+    shares = [(what, judge) for what in ("held", "right") for judge in JUDGES]
+    before, *guided = ([verdicts(model, contender, prompts, count) for model in models] for contender in there)
     rows = [["no guidance", "1.00", *(f"{share(before, what, judge):.3f}" for what, judge in shares)]]
-    for contender in wanted:
-        after = verdicts(parts(model, contender, asked))
+    for contender, after in zip(there[1:], guided, strict=True):
         changes = (str(change(after, before, what, judge)) for what, judge in shares)
         rows.append([contender.name, f"{contender.passes:.2f}", *changes])
     return markdown.table(("", "passes", *(f"{what}, {judge}" for what, judge in shares)), rows)
 
 
-def share(found: Verdicts, what: str, judge: str) -> float:
-    """Of the pictures those that hold what is forbidden, or of the objects those that are right."""
-    values = getattr(found, what)[judge]
-    return float(values.sum() / (found.asked.sum() if what == "right" else len(values)))
-
-
 def main(arguments: list[str]) -> int:
-    """Make the pictures of one model and say how often a negative prompt is obeyed, or what guidance gains."""
+    """Make pictures of open prompts by the named models and say how often they hold what is forbidden."""
     parser = argparse.ArgumentParser(prog="obedience", description=main.__doc__)
-    of_model = "a seed such as 0, or 0s for its student (lab/run.py shape_models trains them); or a checkpoint's file"
-    parser.add_argument("model", help=of_model)
-    parser.add_argument(
-        "count", type=int, nargs="?", default=runs.MOST, choices=range(PART_SIZE, runs.MOST + 1, PART_SIZE)
-    )
-    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="what a distilled model is told")
-    parser.add_argument("--whole", action="store_true", help="ask prompts that leave nothing open")
+    parser.add_argument("models", nargs="+", help="seeds such as 0, or 0s for its student")
+    parser.add_argument("--count", type=int, default=COUNT, choices=range(PART_SIZE, MOST + 1, PART_SIZE))
     parser.add_argument("--choosing", action="store_true", help="on the questions that settings are chosen on")
     asked = parser.parse_args(arguments)
+    prompts = OPEN_CHOOSING if asked.choosing else OPEN_REPORTING
     try:
-        model = Path(asked.model) if asked.model.endswith(".safetensors") else shape_models.file_of(asked.model)
+        models = [subjects.subject_of(word) for word in asked.models]
     except ValueError as error:
         parser.error(str(error))
-    if not model.exists():
-        parser.error(f"{asked.model} is not there; lab/run.py shape_models trains seeds and their students")
-    wanted = guiding() if asked.whole else contenders()
-    every = [part for contender in (plain(), *wanted) for part in parts(model, contender, asked)]
-    runs.make_pictures(every, make=make_part)
-    print(table(model, wanted, asked))
+    wanted = contenders()
+    runs.make_pictures(runs.parts(models, [plain(), *wanted], prompts, asked.count))
+    print(table(models, wanted, prompts, asked.count))
     return 0

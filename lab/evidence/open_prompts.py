@@ -6,12 +6,14 @@ was asked for and is drawn.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from ..toy import open_shapes, shapes
+from ..toy import digests, open_shapes, shapes
 from ..toy.open_shapes import EVERYTHING, Told
 from ..toy.shapes import COLOR_NAMES, PLACE_NAMES, SHAPES, Scene
 from . import judge_cnn, judge_templates, judges
@@ -46,6 +48,12 @@ class Question:
     @property
     def negative(self) -> str:
         return "" if self.kind == NOTHING else NAMES[self.kind][self.forbidden]
+
+
+@cache
+def digest() -> str:
+    """Changes with what is asked; what judges is no part of it."""
+    return digests.digest([*(inspect.getsource(part) for part in (Question, questions, whole)), open_shapes.digest()])
 
 
 def questions(count: int, seed: int) -> list[Question]:

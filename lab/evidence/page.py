@@ -4,110 +4,75 @@ from __future__ import annotations
 
 from .. import host
 from ..make.markdown import table
-from . import choosing, judges, plots, rounds, sampling
-from .contenders import Contender, plain
+from . import choosing, gains, judges, obedience, sampling
+from .contenders import DEPTHS, Contender, plain
 from .results import LOOKS, Results, Row, looks
 from .rounds import COUNT, ROUNDS
-from .runs import Subject
+from .runs import OPEN_REPORTING, REPORTING
+from .subjects import GUIDANCE, Subject
 
 OUTPUT = host.REPO / "docs" / "evidence.md"
 
 
-def page(results: Results) -> str:
+def page(found: list[Results]) -> str:
     """The whole page, of the contenders whose pictures were made."""
-    parts = [
-        _introduction(results),
-        _means(results.rows()),
-        _by_subject(results),
-        _together(results),
-        _own(results),
-        _unguided(results),
-        _chosen(),
-    ]
+    parts = [_introduction(found), *map(_group, found), _unguided(found), _chosen()]
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(results: Results) -> str:
-    missing = ", ".join(contender.name for contender in results.missing)
+def _introduction(found: list[Results]) -> str:
+    missing = ", ".join(dict.fromkeys(contender.name for results in found for contender in results.missing))
     not_yet = f"\n\nNot measured yet: {missing}." if missing else ""
+    doubles, singles = DEPTHS
     return f"""# What guidance does, measured
 
-Made by `make evidence` on models that `make lab` trains: \
-small FLUX models (8 double and 4 single blocks, 1 head) on pictures
-of coloured shapes. **Nothing here was measured on FLUX.1's own weights.**
+Made by `make evidence` on models that `make lab` trains: small FLUX models in FLUX.1's proportions \
+({doubles} double and {singles} single blocks,
+2 heads) that draw coloured shapes, and guidance-distilled students of theirs, as FLUX.1 [dev] is one. \
+**Nothing here was measured on FLUX.1's own weights.**
 
-{results.counts.held_out:,} pictures of NAG-PAG, but for that on CFG, \
-and of CFG 2 by each late model that settings were not chosen on, \
-{results.counts.others:,} of the other peers and by each other model; the same
-prompts and noise for all, {sampling.STEPS} Euler steps through ComfyUI's sampler and nodes. \
-An object is right when its shape and colour are, in its
-place. Two judges: a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) \
-and a fit of the renderer's own templates, which knows
-nothing of the CNN. Errors are of a paired bootstrap over the prompts, \
-and hold nothing of how training runs differ: for that, look at
-each model. A gain counts when it is above two errors for both judges; \
-"harms" means below minus two errors for either. Passes are
-counted at FLUX.1's proportions of blocks; a `softened` attention's one more attention call in its blocks is not in \
-them.
+An object is right when its shape and colour are, in its place. Two judges: \
+a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit
+of the renderer's own templates, which knows nothing of the CNN. All contenders have the same prompts and noise, \
+{sampling.STEPS} Euler steps through ComfyUI's
+sampler and nodes; the negative prompt is empty unless something else is said. \
+Errors are of a paired bootstrap over the prompts, and hold nothing of how training
+runs differ: for that, look at each model. A gain counts when it is above two errors for both judges; \
+"harms" means below minus two errors for either.
+Passes are counted at FLUX.1's proportions of blocks. Students are told a guidance of {GUIDANCE:g}.
 
-{_choice(results)}
-
-A model can say by itself which guidance suits it: [calibration](calibration.md). These models have one head, so that
-nothing is known here of single heads.{not_yet}
+Settings were chosen on other models, prompts and noise (*what was tried*, below); \
+what the tables say was measured on models that nobody had looked at.{not_yet}
 
 ![Gain against cost](evidence/pareto.png)
 
-![The same prompts and noise under each contender](evidence/sheet.png)
-
-On the choosing set, where the defaults come from:
-
-{_links()}"""
+![The same prompts and noise under each contender](evidence/sheet.png)"""
 
 
-def _choice(results: Results) -> str:
-    """What settings were chosen by, and what each peer stands at."""
-    return f"""Settings were chosen on other prompts and noise, looking at the late states of seeds 0 to 3. \
-The table is measured on models that
-nobody had looked at: {_names(results.held_out)}; \
-"seen" is the mean of both judges on {_names(results.chosen_on)}, where an earlier choice had been measured on
-these prompts, too. Of the peers the choosing set was asked, too (the round *peers* below): \
-classic PAG stands at its own best block, ComfyUI's nodes at their
-defaults (SkipLayerGuidanceDiT in one double block) and at the best of a few other settings. \
-NAGuidance acts only where the host has room to run both prompts in one batch, and
-is silently absent elsewhere: it was given 8 pictures at once. Of reused CFG the passes are what it would cost; \
-here the host computed both. The columns from Fréchet on have no errors. As published: \
-blocks 8, 12 and 16 of FLUX.1's 19, for which those at the
-same depth stand here (3, 5, 6), tau 2.5, alpha 0.25, inside the attention; \
-the HTTP defaults are the node's, but for these blocks."""
+def _group(results: Results) -> str:
+    judged = ("CNN", "template fit", "so it", "helps", "harms", "Fréchet")
+    head = ("", "passes", "pictures", *judged, *LOOKS, "diversity")
+    real = ["real renders", *[""] * 8, *map(_look, looks([judges.real_scores()])), ""]
+    return f"""## {results.group.title}
+Change in the share of objects right on {_names(results.subjects)}; *pictures*: by each of them; the Fréchet
+distance of the CNN's features to real renders (change; lower is better).
 
+{table(head, [*map(_cells, results.rows()), real])}
 
-def _links() -> str:
-    """The plots of the rounds; those whose pictures are not all there are named instead."""
-    titles = {name: title for name, (title, _) in plots.ROUND_PLOTS.items()}
-    drawn = [f"![{title}](evidence/{name}.png)" for name, title in titles.items() if ROUNDS[name].made()]
-    missing = [title for name, title in titles.items() if not ROUNDS[name].made()]
-    return "\n\n".join(drawn + ([f"Not measured yet: {'; '.join(missing)}."] if missing else []))
+Each model, mean of both judges:
+
+{_by_subject(results)}
+
+{_obedience(results)}"""
 
 
 def _names(subjects: list[Subject]) -> str:
-    return "; ".join(map(str, subjects))
-
-
-def _means(rows: list[Row]) -> str:
-    judged = ("CNN", "template fit", "so it", "helps", "harms", "seen", "Fréchet")
-    head = ("", "passes", "pictures", *judged, *LOOKS, "diversity")
-    real = ["real renders", *[""] * 9, *map(_look, looks([judges.real_scores()])), ""]
-    return f"""## The table
-Change in the share of objects right on models that were not looked at; *pictures*: by each of them; \
-the Fréchet distance
-of the CNN's features to real renders (change; lower is better).
-
-{table(head, [*map(_cells, rows), real])}"""
+    return " and ".join(map(str, subjects))
 
 
 def _cells(row: Row) -> list[str]:
     verdicts = [row.verdict, row.models("helps"), row.models("harms")]
-    change = [str(row.cnn), str(row.template), *verdicts, str(row.chosen_on or "–"), f"{row.frechet:+.1f}"]
+    change = [str(row.cnn), str(row.template), *verdicts, f"{row.frechet:+.1f}"]
     if row.contender.key == plain().key:
         change = [""] * len(change)
     passes = f"{row.contender.passes:.2f}"
@@ -120,63 +85,45 @@ def _look(value: float) -> str:
 
 def _by_subject(results: Results) -> str:
     def row(contender: Contender) -> list[str]:
-        return [contender.name, *(str(results.gain_on(subject, contender) or "–") for subject in results.models)]
+        count = results.count(contender)
+        each = (gains.gain([s], contender, REPORTING, count) for s in results.subjects)
+        return [contender.name, *map(str, each)]
 
-    return f"""## Each model
-Change in the share of objects right, mean of both judges; – where a model was not asked.
-
-{table(("", *map(str, results.models)), map(row, results.contenders))}"""
-
-
-def _together(results: Results) -> str:
-    """The gains on all states of the models that settings were not chosen on, early ones too."""
-    rows = [[contender.name, *map(str, found)] for contender, found in results.of_both_states()]
-    return f"""## Late and early states together
-Change in the share of objects right over {_names(results.both_states)}, none of which settings were chosen on.
-
-{table(("", "CNN", "template fit"), rows)}"""
+    return table(("", *map(str, results.subjects)), map(row, results.contenders))
 
 
-def _own(results: Results) -> str:
-    """What the settings gain that were found for each model by itself."""
+def _obedience(results: Results) -> str:
+    title = f"### Is a negative prompt obeyed? ({_names(results.subjects)})"
+    try:
+        found = obedience.table(results.subjects, obedience.contenders(), OPEN_REPORTING, obedience.COUNT)
+    except LookupError:
+        return f"{title}\nNot measured yet."
+    return f"""{title}
+Prompts leave a colour, a shape or a place open, and the negative prompt names one ("red", "ring", "bottom right").
+*held*: the share of pictures that hold what was forbidden; *right*: of objects that are as the prompt says. Without
+guidance as it is, then the change; for *held*, lower is better. {obedience.COUNT} pictures by each model.
 
-    def row(subject: Subject) -> list[str]:
-        *found, (_, default) = results.own(subject)
-        words = (f"{gain or '–'} ({contender.name})" if contender else "–" for contender, gain in found)
-        return [str(subject), *words, str(default or "–")]
-
-    late = [subject for subject in results.models if not subject.early]
-    return f"""## Settings of each model's own
-For each late model by itself, the best of the {len(rounds.neighbours())} settings in the round *neighbours* below, \
-by the choosing set: by the judges (a search by
-successive halving, lab/evidence/halving.py), and by the model alone, without a judge (*recovery*: \
-the measure of NAG-PAG Calibrate, whose own candidates are others, see
-[calibration](calibration.md)). Here they meet the prompts and noise of the table. Change in the share of objects right,
-mean of both judges.
-
-{table(("", "found by the judges", "found by the model", "the node's defaults"), map(row, late))}"""
+{found}"""
 
 
-def _unguided(results: Results) -> str:
-    def row(subject: Subject) -> list[str]:
+def _unguided(found: list[Results]) -> str:
+    def row(results: Results, subject: Subject) -> list[str]:
         cnn, template, frechet = results.unguided(subject)
         return [str(subject), f"{cnn:.3f}", f"{template:.3f}", f"{frechet:.2f}"]
 
-    return f"""## The models without guidance
-
-{table(("", "CNN", "template fit", "Fréchet"), map(row, results.models))}"""
+    rows = [row(results, subject) for results in found for subject in results.subjects]
+    return f"## The models without guidance\n\n{table(('', 'CNN', 'template fit', 'Fréchet'), rows)}"
 
 
 def _chosen() -> str:
-    """What was looked at before the defaults were chosen, as far as it was made."""
-    found = [f"### Round: {name}\n\n{choosing.table(asked)}" for name, asked in ROUNDS.items()]
+    """What was looked at before settings were chosen, as far as it was made."""
+    made = {name: asked for name, asked in ROUNDS.items() if asked.made()}
+    tables = [f"### Round: {name}\n\n{choosing.table(asked)}" for name, asked in made.items()]
+    not_yet = "; ".join(name for name in ROUNDS if name not in made)
     introduction = f"""## What was tried
-On the choosing set (other prompts and noise than above), change in the share of objects right, \
-mean of both judges, {COUNT}
-pictures by each model; – where none were made. Of the neighbours, a search by successive halving
-(lab/evidence/halving.py) followed the best further. \
-The best of many is too good by selection; what counts is the table above.
-Inputs that are not named: scale 3, tau 1.5, alpha 0.1, the whole perturbation (1), identity; *attention*: \
-reach attention; *branch*: reach
-double blocks, renewed every 4th step."""
-    return "\n\n".join([introduction, *found])
+On other models, prompts and noise than above: change in the share of objects right, {COUNT} pictures by each model.
+*negative*: the branch that carries the negative prompt (here the empty one) with scale 0.5, tau 1.1, alpha 1,
+perturbation 0 in all blocks, reach double blocks, renewed every 4th step, but for what is named. *identity*: the
+identity branch with scale 3, tau 1.5, alpha 0.15, perturbation 0.3 in the blocks `auto`. The best of many is too good
+by selection; what counts are the tables above."""
+    return "\n\n".join([introduction, *([f"Not measured yet: {not_yet}."] if not_yet else []), *tables])

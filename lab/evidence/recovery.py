@@ -7,11 +7,15 @@ of settings, beside what the judges say of them.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from scipy.stats import spearmanr
+from torch import Tensor
 from tqdm import tqdm
 
 from ...nagpag.calibration.recovery import Losses, change, loss
@@ -19,9 +23,10 @@ from ...nagpag.measure import Measured
 from .. import host
 from ..in_host import enter_host
 from ..toy import digests, shapes
-from . import gains, rounds, runs, sampling
+from . import gains, rounds, runs
 from .contenders import Contender, plain
-from .runs import CHOOSING, PART_SIZE, Part, Subject
+from .runs import CHOOSING, PART_SIZE, Part
+from .subjects import Subject
 
 SIGMA, NOISE, BATCH = 0.7, 77, 32
 FEW = 32  # pictures, a quarter of a part: would they do?
@@ -29,9 +34,9 @@ GENTLE = -0.05  # the judges' gain above which a setting is no plain harm
 
 
 def settings() -> list[Contender]:
-    """What is looked at: the candidates and their neighbours, of which some harm."""
-    found = {contender.key: contender for contender in (*rounds.candidates(), *rounds.neighbours())}
-    return list(found.values())
+    """What is looked at: the node's own candidates, and what was tried in other rounds, of which some harm."""
+    tried = (*rounds.calibrate_round(), *rounds.strength_round(), *rounds.reach_round(), *rounds.steps_round())
+    return list({contender.key: contender for contender in tried}.values())
 
 
 def changes(subject: Subject, contenders: list[Contender], count: int = PART_SIZE) -> dict[Contender, Measured]:
@@ -43,12 +48,6 @@ def changes(subject: Subject, contenders: list[Contender], count: int = PART_SIZ
     there = {c: part for c in contenders if (part := _part(subject, c)).file.exists() and before.file.exists()}
     bar = tqdm(there.items(), desc=f"{subject}, recovery", unit="setting", mininterval=10, delay=5)
     return {contender: change(_first(part, count), _first(before, count)) for contender, part in bar}
-
-
-def own_if_made(subject: Subject) -> Contender | None:
-    """Of the neighbours the one that the model itself puts first; None where pictures are missing."""
-    found = changes(subject, rounds.neighbours())
-    return first(found) if len(found) == len(rounds.neighbours()) else None
 
 
 def _first(part: Part, count: int) -> Losses:
@@ -85,17 +84,17 @@ def _losses(part: Part) -> Losses:
     from ...nagpag.calibration.probe import predict
 
     torch.set_num_threads(1)
-    model = sampling.load(part.subject.file)
+    model = part.subject.load()
     small = runs.pictures_of(part)
     truth = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
     latents = model.model.latent_format.process_out(truth)  # the host takes them as a VAE gives them
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(NOISE))
-    captions = [scene.caption for scene in part.prompts.rows(part.number)[0]]
+    captions = [question.prompt for question in part.prompts.rows(part.number)[0]]
 
     def of(texts: list[str]) -> torch.Tensor:
         rows = [slice(start, start + BATCH) for start in range(0, PART_SIZE, BATCH)]
         sigma = torch.tensor([SIGMA])
-        found = (predict(model, sampling.conditioning(texts[r]), latents[r], noise[r], sigma) for r in rows)
+        found = (predict(model, part.subject.conditioning(texts[r]), latents[r], noise[r], sigma) for r in rows)
         return torch.cat([loss(*pair)[0] for pair in found])
 
     return Losses(of(captions), of([""] * PART_SIZE))
@@ -150,3 +149,29 @@ def others(own: dict[Contender, Measured], all_models: list[dict[Contender, Meas
 
 def values(measured: dict[Contender, Measured]) -> dict[Contender, float]:
     return {contender: one.value for contender, one in measured.items()}
+
+
+# --- is the measure worth anything? ---
+
+
+def rank_agreement(
+    signal: Mapping[Any, float], gain: Mapping[Any, float], resamples: int = 500, seed: int = 0
+) -> Measured:
+    """Do two measures rank settings alike? Spearman's correlation over the settings that both have.
+
+    signal, gain: a number for each setting. The error is the spread over bootstrap resamples of the settings; it says
+    nothing of the errors of the numbers themselves. Raises ValueError where fewer than three settings are in both.
+    """
+    both = [key for key in signal if key in gain]
+    if len(both) < 3:
+        raise ValueError(f"{len(both)} settings are in both measures, of {len(signal)} and {len(gain)}; 3 are needed")
+    pairs = torch.tensor([(signal[key], gain[key]) for key in both], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (pairs[torch.randint(len(both), (len(both),), generator=generator)] for _ in range(resamples))
+    # A resample that holds one setting only has no ranks.
+    found = [_spearman(rows) for rows in drawn if len(rows.unique(dim=0)) > 1]
+    return Measured(_spearman(pairs), float(torch.tensor(found).std()))
+
+
+def _spearman(pairs: Tensor) -> float:
+    return float(spearmanr(pairs[:, 0].numpy(), pairs[:, 1].numpy()).statistic)

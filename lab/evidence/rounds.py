@@ -1,137 +1,120 @@
-"""What was tried before settings were chosen, in rounds: by block, form, reach, renewal and strength.
+"""What was tried before settings were chosen, in rounds: how strong, how far, how often, when, and what peers do.
 
-Smaller rounds came before these, on seeds 0 and 1 and mostly a single one; docs/evidence.md of df1fc48 has their
-tables. None found more than these did.
+Choosing is done on models and prompts of its own; `report` measures what came of it on others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from . import gains
-from .contenders import DOUBLES, Contender, describe, nag, nagpag, pag, skip_layer
-from .runs import CHOOSING, Subject
+from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
+from .contenders import DEPTHS, DOUBLES, Contender, cfg, cfg_reused, describe, nag, nagpag, pag, plain, skip_layer
+from .experiments import experiments
+from .free_methods import free_round
+from .runs import CHOOSING, Part, PromptSet, made, parts
+from .sampling import STEPS
+from .subjects import Subject
 
-# What the rounds are beside what they name: spelled out, so that they stay what they were when the defaults change.
-_FREE: dict[str, Any] = {
-    "reach": "attention",
-    "renew_every": 1,
-    "scale": 3.0,
-    "tau": 1.5,
-    "alpha": 0.1,
-    "perturbation": 1.0,
+# The branch that carries the negative prompt and disturbs nothing else; spelled out, so that it stays what it is when
+# defaults change.
+CARRIED: dict[str, Any] = {
+    "reach": "double blocks",
+    "renew_every": 4,
+    "blocks": "all",
+    "scale": 0.5,
+    "tau": 1.1,
+    "alpha": 1.0,
+    "perturbation": 0.0,
     "negative": "identity",
+    "negative_prompt": "sampler's",
     "schedule": "constant",
 }
-_BRANCH: dict[str, Any] = {**_FREE, "reach": "double blocks", "renew_every": 4}
+# The identity branch as the defaults of before: measured on models with one head, half of whose blocks were double.
+IDENTITY: dict[str, Any] = {
+    **CARRIED,
+    "negative_prompt": "off",
+    "blocks": "auto",
+    "scale": 3.0,
+    "tau": 1.5,
+    "alpha": 0.15,
+    "perturbation": 0.3,
+}
+STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
+BEHIND = str(DOUBLES - 1)  # the last double block
+RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
 
 
-def _free(**inputs: Any) -> Contender:
-    return nagpag(f"attention: {describe(inputs)}", **{**_FREE, **inputs})
+def carried(steps: int = STEPS, **inputs: Any) -> Contender:
+    """The branch with the negative prompt, but for these inputs."""
+    return nagpag(f"negative: {describe(inputs)}", steps, **{**CARRIED, **inputs})
 
 
-def _branch(**inputs: Any) -> Contender:
-    return nagpag(f"branch: {describe(inputs)}", **{**_BRANCH, **inputs})
-
-
-def blocks_round() -> list[Contender]:
-    """Every double block alone, weakly: in its attention, and as the start of a branch to the output."""
-    return [
-        *(_free(blocks=str(block)) for block in range(DOUBLES)),
-        *(_branch(blocks=str(block), reach="output", alpha=0.05) for block in range(DOUBLES)),
-    ]
-
-
-def forms_round() -> list[Contender]:
-    """All blocks together, or many, in the attention: how strong, how limited, and which negative."""
-    return [
-        *(_free(blocks="all", alpha=alpha) for alpha in (0.05, 0.1, 0.2)),
-        *(_free(blocks="all", negative=negative) for negative in ("softened", "mean", "identity + text")),
-        _free(blocks="all", tau=1.0),
-        _free(blocks="all", tau=10.0, alpha=0.03),
-        *(_free(blocks=blocks) for blocks in ("3-7", "3, 4, 7")),
-    ]
-
-
-def candidates() -> list[Contender]:
-    """What the choice of the defaults begins with: at most 1.10 passes, as gentle as the earlier rounds found good."""
-    return [
-        *(_free(blocks="4-7", alpha=alpha) for alpha in (0.1, 0.05)),
-        _free(blocks="all", alpha=0.05),
-        _free(blocks="4-7", end_percent=0.5),
-        _free(blocks="4-7", start_percent=0.5),
-        *(_free(blocks="4-7", alpha=0.15, schedule=schedule) for schedule in ("linear fade-in", "bell")),
-        _free(blocks="4-7", alpha=0.25, perturbation=0.1),
-        *(_free(blocks="4-7", alpha=alpha, negative="softened") for alpha in (0.25, 0.6)),
-        _free(blocks="all", alpha=0.25, negative="softened"),
-        *(_free(blocks="4-7", alpha=alpha, negative="mean") for alpha in (0.1, 0.2)),
-        *(_branch(blocks=blocks) for blocks in ("2", "4", "6", "4-7")),
-        *(_branch(blocks=block, reach_blocks=2) for block in ("1", "6")),
-        *(_branch(blocks="7", reach_blocks=3, renew_every=6, alpha=alpha) for alpha in (0.05, 0.1)),
-        _branch(blocks="6-7", negative="softened", alpha=0.25),
-    ]
-
-
-def neighbours() -> list[Contender]:
-    """What lies around the best of them: a branch with all later blocks perturbed, one from the last double block on,
-    and perturbations so gentle that hardly a token is at its limit."""
-    return [
-        _branch(blocks="4-7"),
-        _branch(blocks="4-7", alpha=0.15),
-        _branch(blocks="4-7", renew_every=2),
-        *(_branch(blocks=blocks) for blocks in ("5-7", "3-7", "2-7", "all")),
-        *(_branch(blocks=blocks, perturbation=0.5) for blocks in ("4-7", "3-7")),
-        _branch(blocks="3-7", alpha=0.15, perturbation=0.3),
-        *(_branch(blocks=blocks, alpha=0.25, perturbation=0.1) for blocks in ("4-7", "all")),
-        _branch(blocks="4-7", renew_every=6, reach_blocks=5),
-        _branch(blocks="6-7", renew_every=6, reach_blocks=4),
-        *(_branch(blocks="7", renew_every=6, reach_blocks=3, alpha=alpha) for alpha in (0.1, 0.15)),
-        *(_free(blocks=blocks, alpha=0.25, perturbation=0.1) for blocks in ("4-7", "3-7", "all")),
-        _free(blocks="4-7", alpha=0.25, perturbation=0.15),
-        _free(blocks="4-7", alpha=0.25, perturbation=0.15, schedule="linear fade-in"),
-    ]
-
-
-def peers_round() -> list[Contender]:
-    """The others, each in a few places and strengths: classic PAG in every double block, ComfyUI's own nodes."""
-    return [
-        *(pag(block, 0.3) for block in range(DOUBLES)),
-        pag(6, 1.0),
-        *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
-        *(skip_layer(block) for block in (1, 3, 5, 7)),
-    ]
-
-
-# --- around the defaults that came of it, for the plots ---
-
-_CHOSEN: dict[str, Any] = {"blocks": "3-7", "alpha": 0.15, "perturbation": 0.3}
-ALPHAS, SCALES, PERCENTS, RENEWALS = (0.05, 0.15, 0.3, 0.6), (1.0, 3.0, 6.0, 10.0), (0.25, 0.5, 0.75), (1, 4, 8)
+def identity(**inputs: Any) -> Contender:
+    """The identity branch, but for these inputs."""
+    return nagpag(f"identity: {describe(inputs)}", **{**IDENTITY, **inputs})
 
 
 def strength_round() -> list[Contender]:
-    """How strong: by alpha at scale 3, and by scale at alpha 0.15."""
+    """How strong the branch with the negative prompt may be, and whether disturbing its attention adds anything."""
     return [
-        *(_branch(**{**_CHOSEN, "alpha": alpha}) for alpha in ALPHAS),
-        *(_branch(**_CHOSEN, scale=scale) for scale in SCALES),
-    ]
-
-
-def steps_round() -> list[Contender]:
-    """In a part of the sampling: the early steps, the late ones."""
-    return [
-        *(_branch(**_CHOSEN, end_percent=percent) for percent in PERCENTS),
-        *(_branch(**_CHOSEN, start_percent=percent) for percent in PERCENTS),
+        *(carried(scale=scale, tau=tau) for scale, tau in STRENGTHS),
+        carried(scale=3.0, tau=1.5, alpha=0.15),
+        *(carried(blocks=BEHIND, perturbation=share) for share in (0.1, 0.3)),
+        *(identity(perturbation=share, alpha=alpha) for share, alpha in ((0.3, 0.15), (0.3, 0.3), (0.1, 0.25))),
+        identity(reach="attention", renew_every=1),
     ]
 
 
 def reach_round() -> list[Contender]:
-    """How far, and how often renewed."""
+    """How far the branch runs, and how often it is renewed."""
     return [
-        _free(**_CHOSEN),
-        *(_branch(**_CHOSEN, renew_every=every) for every in RENEWALS),
-        *(_branch(**_CHOSEN, reach="output", renew_every=every) for every in RENEWALS),
+        *(carried(renew_every=every) for every in RENEWALS),
+        *(carried(reach="output", renew_every=every) for every in RENEWALS),
+        *(carried(reach_blocks=blocks) for blocks in range(DOUBLES + 1, sum(DEPTHS), 1)),
+    ]
+
+
+def steps_round() -> list[Contender]:
+    """In a part of the sampling: the early steps, the late ones (guidance interval, arXiv 2404.07724)."""
+    return [
+        *(carried(end_percent=percent) for percent in PERCENTS),
+        *(carried(start_percent=percent) for percent in PERCENTS),
+        carried(start_percent=0.15, end_percent=0.75),
+    ]
+
+
+def peers_round() -> list[Contender]:
+    """The others, each in a few places and strengths: CFG, classic PAG, ComfyUI's own nodes, free methods."""
+    return [
+        *(cfg(scale) for scale in (1.5, 2.0, 3.0)),
+        *(cfg_reused(scale) for scale in (1.5, 2.0)),
+        *(pag(block, 0.3) for block in range(DOUBLES)),
+        *(nag(*strength) for strength in ((5.0, 0.5, 1.5), (3.0, 0.25, 1.5), (2.0, 0.25, 2.5))),
+        *(skip_layer(block) for block in range(DOUBLES)),
+        *free_round(),
+    ]
+
+
+def calibrate_round() -> list[Contender]:
+    """What NAG-PAG Calibrate tries where nobody names candidates."""
+    from ...nagpag.calibration import search
+
+    alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
+    return [
+        nagpag(f"Calibrate: blocks {spec}, alpha {alpha:g}", blocks=spec, alpha=alpha)
+        for alpha in alphas
+        for spec in search.default_specs(DOUBLES)
+    ]
+
+
+def few_steps_round(steps: int) -> list[Contender]:
+    """How often to renew where there are few steps, or many."""
+    return [
+        *(carried(steps, renew_every=every) for every in (1, 2, 4)),
+        *(carried(steps, reach="output", renew_every=every) for every in (1, 4)),
     ]
 
 
@@ -140,30 +123,37 @@ def reach_round() -> list[Contender]:
 
 @dataclass(frozen=True)
 class Round:
-    """What was compared, and the seeds of the models that it was compared on."""
+    """What was compared, on which models (`Subject` names), by which prompts and in how many steps."""
 
     contenders: Callable[[], list[Contender]]
-    seeds: tuple[int, ...]
-    searched: bool = False
+    names: tuple[str, ...] = ("0", "1", "2")
+    prompts: PromptSet = CHOOSING
 
     @property
     def subjects(self) -> list[Subject]:
-        return [Subject(seed) for seed in self.seeds]
+        return [Subject(name) for name in self.names]
+
+    def wanted(self) -> list[Part]:
+        """All its pictures, and those without guidance."""
+        return parts(self.subjects, [plain(), *self.contenders()], self.prompts, COUNT)
 
     def made(self) -> bool:
         """Whether all of its pictures are there."""
-        return all(gains.was_made(self.subjects, contender, CHOOSING, COUNT) for contender in self.contenders())
+        return made(self.wanted())
 
 
 COUNT = 128  # pictures of each contender by each model
-SEARCHED, KEEP = (COUNT, 256), 1 / 4  # how far the search follows its candidates
 ROUNDS = {
-    "blocks": Round(blocks_round, (0, 1)),
-    "forms": Round(forms_round, (0, 1)),
-    "candidates": Round(candidates, (0, 1, 2, 3)),
-    "neighbours": Round(neighbours, (0, 1, 2, 3), searched=True),
-    "peers": Round(peers_round, (0, 1)),
-    "reach": Round(reach_round, (0, 1)),
-    "strength": Round(strength_round, (0, 1)),
-    "steps": Round(steps_round, (0, 1)),
+    "strength": Round(strength_round),
+    "strength, distilled": Round(strength_round, ("0s",)),
+    "reach": Round(reach_round),
+    "steps": Round(steps_round),
+    "peers": Round(peers_round),
+    "peers, distilled": Round(peers_round, ("0s",)),
+    "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
+    "experiments": Round(experiments),
+    **{
+        f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))
+        for steps in (4, 8, 20)
+    },
 }

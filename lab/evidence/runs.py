@@ -7,12 +7,12 @@ import hashlib
 import importlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,68 +21,52 @@ from tqdm import tqdm
 
 from .. import host
 from ..in_host import enter_host
-from ..toy import digests, shapes, small_models, training
-from . import judge_cnn, judge_lessons, judge_templates, judges, sampling
+from ..toy import digests
+from . import judge_cnn, judge_lessons, judge_templates, judges, open_prompts, sampling
 from .contenders import Contender
+from .open_prompts import Question
+from .sampling import STEPS
+from .subjects import Subject, pictures_folder
 
-SHIPPED = small_models.TRAINED / training.SHAPES_FILE
 PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
 MOST = 1_024  # pictures of one contender by one model
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A trained model: its seed, and whether it is the early state."""
-
-    seed: int
-    early: bool = False
-
-    def __str__(self) -> str:
-        return f"seed {self.seed}{', early' if self.early else ''}"
-
-    @property
-    def file(self) -> Path:
-        made = training.checkpoint(self.seed, self.early)
-        # Seed 0's late state is shipped, so that a quick look needs no training.
-        return SHIPPED if self == Subject(0) and not made.exists() else made
-
-
-def subject_of(word: str) -> Subject:
-    """The trained model that a word names: its seed, with e behind it for the early state."""
-    seed = word.removesuffix("e")
-    if not seed.isdigit():
-        raise SystemExit(f"{word!r} is not a model; valid is a seed such as 0, or 0e for its early state")
-    subject = Subject(int(seed), word != seed)
-    if not subject.file.exists():
-        raise SystemExit(f"{subject} is not trained yet; make lab SEEDS={seed} does that")
-    return subject
-
-
-@dataclass(frozen=True)
 class PromptSet:
-    """A set of prompts and noise: settings are chosen on one and reported on another."""
+    """A set of prompts and noise: settings are chosen on one and reported on another.
+
+    open: prompts that leave something open, with a negative prompt that names it; otherwise the negative is empty.
+    steps: of the sampling.
+    """
 
     name: str
     seed: int
+    open: bool = False
+    steps: int = STEPS
 
     @property
     def key(self) -> str:
         """Its part of the names that kept pictures have."""
-        # Spelled out: hours of pictures are kept under it, from when the class was called so and this was its repr.
-        return f"Asked(name={self.name!r}, seed={self.seed!r})"
+        return f"{self.name} {self.seed} {'open ' if self.open else ''}{self.steps} {open_prompts.digest()}"
 
-    @cache  # noqa: B019  there are two of them
-    def scenes(self) -> list[shapes.Scene]:
-        return shapes.random_scenes(MOST // NOISES, torch.Generator().manual_seed(self.seed))
+    def questions(self) -> list[Question]:
+        return _questions(self.seed, self.open)
 
-    def rows(self, number: int) -> tuple[list[shapes.Scene], list[int]]:
-        """Scenes and noise seeds of the part of this number."""
+    def rows(self, number: int) -> tuple[list[Question], list[int]]:
+        """Questions and noise seeds of the part of this number, one a picture."""
         rows = range(number * PART_SIZE, (number + 1) * PART_SIZE)
-        return [self.scenes()[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
+        return [self.questions()[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
+
+
+@cache
+def _questions(seed: int, of_open: bool) -> list[Question]:
+    return (open_prompts.questions if of_open else open_prompts.whole)(MOST // NOISES, seed)
 
 
 CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000)
+OPEN_CHOOSING, OPEN_REPORTING = PromptSet("choosing", 7_000, open=True), PromptSet("reporting", 8_000, open=True)
 
 
 @dataclass(frozen=True)
@@ -96,23 +80,10 @@ class Part:
 
     @property
     def file(self) -> Path:
-        checkpoint = training.checkpoint(self.subject.seed, self.subject.early).name
         code = code_digest() if self.contender.settings else "host"
-        key = f"{checkpoint} {sampling.STEPS} {self.contender.key} {self.prompts.key} {code}"
+        key = f"{self.subject.key} {self.contender.key} {self.prompts.key} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
-        return folder() / f"{name}-{self.number}.safetensors"
-
-
-class Kept(Protocol):
-    """What is made once and then kept in a file."""
-
-    @property
-    def file(self) -> Path: ...
-
-
-def folder() -> Path:
-    """Where the pictures are kept, beside the trained models, whose folder is named by their recipe."""
-    return training.checkpoint(0).parent / "pictures"
+        return pictures_folder() / f"{name}-{self.number}.safetensors"
 
 
 # Functions there that only say something: of blocks, and of settings that are not valid.
@@ -152,10 +123,8 @@ def parts(subjects: list[Subject], contenders: list[Contender], prompts: PromptS
     return [Part(s, contender, prompts, number) for s in subjects for number in numbers for contender in contenders]
 
 
-def make_pictures(
-    wanted: Sequence[Kept], workers: int = os.cpu_count() or 1, make: Callable[[Any], None] | None = None
-) -> None:
-    """Make what is missing of it, side by side, with a progress bar. make: makes one; by default `make_part`."""
+def make_pictures(wanted: Sequence[Part], workers: int = os.cpu_count() or 1) -> None:
+    """Make what is missing of it, side by side, with a progress bar."""
     missing = [part for part in wanted if not part.file.exists()]
     if not missing:
         return
@@ -163,8 +132,7 @@ def make_pictures(
     importlib.import_module("...nodes.guidance", __package__)  # as it is now, for all children
     torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
     with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-        done = pool.map(make or make_part, missing)
-        for _ in tqdm(done, total=len(missing), desc="pictures", unit=f"×{PART_SIZE}", mininterval=10):
+        for _ in tqdm(pool.map(make_part, missing), total=len(missing), desc="pictures", unit=f"×{PART_SIZE}"):
             pass
 
 
@@ -172,13 +140,20 @@ def make_part(part: Part) -> None:
     """Sample one part and write it as the bytes that a PNG would hold."""
     enter_host()
     torch.set_num_threads(1)
-    model = part.contender.patch(sampling.load(part.subject.file))
-    scenes, seeds = part.prompts.rows(part.number)
+    model = part.contender.patch(part.subject.load())
+    questions, seeds = part.prompts.rows(part.number)
     size = part.contender.batch
     batches = [slice(start, start + size) for start in range(0, PART_SIZE, size)]
-    pictures = [sampling.sample(model, scenes[rows], seeds[rows], part.contender.cfg) for rows in batches]
+    made = [draw(model, part, questions[rows], seeds[rows]) for rows in batches]
     part.file.parent.mkdir(parents=True, exist_ok=True)
-    save({"pictures": (torch.cat(pictures).clamp(0, 1) * 255).round().byte()}, part.file)
+    save({"pictures": (torch.cat(made).clamp(0, 1) * 255).round().byte()}, part.file)
+
+
+def draw(model: Any, part: Part, questions: list[Question], seeds: list[int]) -> Tensor:
+    """Pictures of one batch, (questions, 3, 32, 32), as this part's are drawn."""
+    prompts, negatives = ([getattr(q, name) for q in questions] for name in ("prompt", "negative"))
+    positive, negative = part.subject.conditioning(prompts), part.subject.conditioning(negatives)
+    return sampling.sample(model, positive, negative, seeds, part.contender.cfg, part.prompts.steps)
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -204,7 +179,8 @@ def scores(subject: Subject, contender: Contender, prompts: PromptSet, count: in
 def _scores_of_part(part: Part) -> judges.Scores:
     kept = part.file.with_name(f"{part.file.stem}-{judges_digest()}.scores")
     if not kept.exists():
-        found = judges.score(pictures_of(part), part.prompts.rows(part.number)[0])
+        scenes = [question.scene for question in part.prompts.rows(part.number)[0]]
+        found = judges.score(pictures_of(part), scenes)
         save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
     return judges.Scores(**load_file(kept))
 

@@ -12,7 +12,6 @@ from torch.nn.functional import pad
 
 from ..in_host import enter_host
 from ..toy import shapes, training
-from ..toy.shapes import Scene
 
 STEPS, BATCH = 12, 64
 LATENT = (16, 16, 16)  # channels, height, width of a latent of 128×128 pixels
@@ -45,19 +44,14 @@ def _features(captions: tuple[str, ...]) -> Tensor:
     return training.embed(training.caption_ids(list(captions)))
 
 
-def sample(model: Any, scenes: list[Scene], seeds: list[int], cfg: float = 1.0, steps: int = STEPS) -> Tensor:
-    """The small pictures of `shapes.from_latent`, (scenes, 3, 32, 32), of one batch; Euler on the simple schedule.
-
-    seeds: of each row's noise, so that a picture does not depend on what it shares a batch with.
-    """
-    positive, negative = conditioning([scene.caption for scene in scenes]), conditioning([""])
-    return sample_prompts(model, positive, negative, seeds, cfg, steps)
-
-
-def sample_prompts(
+def sample(
     model: Any, positive: list, negative: list, seeds: list[int], cfg: float = 1.0, steps: int = STEPS
 ) -> Tensor:
-    """As `sample`, from conditionings of a prompt for each row, or of one for all."""
+    """The small pictures of `shapes.from_latent`, (seeds, 3, 32, 32), of one batch; Euler on the simple schedule.
+
+    positive, negative: a CONDITIONING of a prompt for each row, or of one for all. seeds: of each row's noise, so that
+    a picture does not depend on what it shares a batch with.
+    """
     import comfy.sample
 
     noise = torch.stack([torch.randn(LATENT, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

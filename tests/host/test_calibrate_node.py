@@ -10,6 +10,7 @@ import pytest
 import torch
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import runs, sampling
+from nag_pag_flux.lab.evidence.subjects import Subject
 from nag_pag_flux.nagpag.calibration import search
 from nag_pag_flux.nagpag.calibration.probe import predict
 from nag_pag_flux.nagpag.calibration.recovery import Losses, change, loss
@@ -88,9 +89,8 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
 
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
-    model = sampling.load(runs.SHIPPED)
-    scenes = runs.CHOOSING.scenes()[:16]
-    prompts = [sampling.conditioning([scene.caption])[0] for scene in scenes]
+    model = Subject("shipped").load()
+    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.questions()[:16]]
     latents = torch.zeros(1, *sampling.LATENT)
     asked = Series(prompts, sampling.conditioning([""]), latents, 16, 8, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")

@@ -1,33 +1,33 @@
 """The evidence's contenders: each does what its name says, at the cost that is counted for it."""
 
 import itertools
+from functools import partial
 
 import by_hand
 import pytest
 import torch
-from nag_pag_flux.lab.evidence import contenders, free_methods, runs, sampling
-from nag_pag_flux.lab.evidence.runs import REPORTING
+from nag_pag_flux.lab.evidence import contenders, free_methods, sampling
 from nag_pag_flux.lab.toy import flux as flux_module
 
 STEPS, ROWS = 4, 2
+DEPTHS = (8, 4)  # of the shipped model
+ours = partial(contenders.nagpag, depths=DEPTHS)
 
 
 @pytest.fixture(scope="module")
 def model():
     """In float32, so that what is done by hand can be compared."""
-    return sampling.load(runs.SHIPPED, torch.float32)
+    return sampling.load(by_hand.SHIPPED.file, torch.float32)
 
 
-def pictures(model, contender, steps=STEPS):
-    scenes, seeds = REPORTING.rows(0)
-    return sampling.sample(contender.patch(model), scenes[:ROWS], seeds[:ROWS], contender.cfg, steps)
+def pictures(model, contender, steps=STEPS, rows=ROWS):
+    return by_hand.sampled(contender.patch(model), rows, steps, contender)
 
 
 def test_naguidance_does_something_in_batches_of_its_size():
     """Two prompts of more pictures may not fit one batch, and then it would be no guidance by another name."""
-    model, contender = sampling.load(runs.SHIPPED), contenders.nag()
-    scenes, seeds = (rows[: contender.batch] for rows in REPORTING.rows(0))
-    plain, guided = (sampling.sample(m, scenes, seeds, 1.0, 2) for m in (model, contender.patch(model)))
+    model, contender = by_hand.SHIPPED.load(), contenders.nag()
+    plain, guided = (pictures(model, one, 2, contender.batch) for one in (contenders.plain(), contender))
     assert ((guided - plain).abs().amax((1, 2, 3)) > 0.05).all()
 
 
@@ -63,17 +63,17 @@ def counted_passes(model, contender):
         contenders.plain(),
         contenders.cfg(2.0),
         contenders.nag(),
-        contenders.skip_layer(3),
-        contenders.skip_layer(5, start=0.2, end=0.7),
+        contenders.skip_layer(3, depths=DEPTHS),
+        contenders.skip_layer(5, start=0.2, end=0.7, depths=DEPTHS),
         contenders.pag(3, 0.5),
         contenders.pag(3, 0.5, every=4),
         free_methods.momentum(0.5, 0.6),
         free_methods.token_perturbation(3, 6, 0.5),
-        contenders.nagpag(),
-        contenders.nagpag(cfg=2.0),
-        contenders.nagpag(blocks="6", reach="output", renew_every=5, tau=1.5, alpha=0.1),
-        contenders.nagpag(blocks="2", reach="double blocks", renew_every=2, end_percent=0.5, tau=1.5, alpha=0.1),
-        contenders.nagpag(blocks="5", reach_blocks=4, renew_every=3, start_percent=0.3, tau=1.5, alpha=0.1),
+        ours(),
+        ours(cfg=2.0),
+        ours(blocks="6", reach="output", renew_every=5, tau=1.5, alpha=0.1),
+        ours(blocks="2", reach="double blocks", renew_every=2, end_percent=0.5, tau=1.5, alpha=0.1),
+        ours(blocks="5", reach_blocks=4, renew_every=3, start_percent=0.3, tau=1.5, alpha=0.1),
     ],
     ids=lambda contender: contender.name,
 )

@@ -3,8 +3,7 @@
 import by_hand
 import pytest
 import torch
-from nag_pag_flux.lab.evidence import contenders, free_methods, runs, sampling
-from nag_pag_flux.lab.evidence.runs import REPORTING
+from nag_pag_flux.lab.evidence import contenders, free_methods, sampling
 from nag_pag_flux.lab.in_host import enter_host
 from nag_pag_flux.lab.toy import small_models
 
@@ -15,12 +14,11 @@ GUIDED = [free_methods.momentum(1.5, 0.6), free_methods.token_perturbation(3, 5,
 @pytest.fixture(scope="module")
 def model():
     """In float32, so that what is done by hand can be compared."""
-    return sampling.load(runs.SHIPPED, torch.float32)
+    return sampling.load(by_hand.SHIPPED.file, torch.float32)
 
 
 def sample(model, steps=STEPS, rows=ROWS):
-    scenes, seeds = REPORTING.rows(0)
-    return sampling.sample(model, scenes[:rows], seeds[:rows], 1.0, steps)
+    return by_hand.sampled(model, rows, steps)
 
 
 @pytest.mark.parametrize("neutral", [free_methods.momentum(0.0, 0.6), free_methods.token_perturbation(3, 5, 0.0)])

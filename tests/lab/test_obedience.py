@@ -1,12 +1,13 @@
 """Obedience: what is asked, what the judges call held and right, and a quick form of it through the host."""
 
-import argparse
+import dataclasses
 import math
 
 import pytest
 import torch
-from nag_pag_flux.lab.evidence import contenders, judges, obedience, open_prompts
+from nag_pag_flux.lab.evidence import contenders, judges, obedience, open_prompts, runs
 from nag_pag_flux.lab.evidence.open_prompts import BROKEN, Question
+from nag_pag_flux.lab.evidence.subjects import Subject
 from nag_pag_flux.lab.toy import open_shapes, shape_models, shapes
 from nag_pag_flux.lab.toy.flux import Sizes
 from nag_pag_flux.lab.toy.proportioned import ProportionedFlux
@@ -78,39 +79,38 @@ def test_what_is_open_may_be_anything_and_what_is_told_may_not():
 
 @pytest.fixture
 def model(tmp_path, monkeypatch):
-    """A small model of random weights, pictures and questions few, and a cache of its own for them."""
+    """A small model of random weights, its pictures few, in few steps, and kept in a folder of their own."""
     generator = torch.Generator().manual_seed(2)
     flux = ProportionedFlux(Sizes(hidden=128, double_blocks=2, single_blocks=4))
     with torch.no_grad():
         for parameter in flux.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    path = tmp_path / "models" / "flux.safetensors"
-    path.parent.mkdir()
+    path = tmp_path / "flux.safetensors"
     save_file({k: v.bfloat16().contiguous() for k, v in flux.state_dict_for_host().items()}, str(path))
-    monkeypatch.setattr(obedience, "PART_SIZE", 8)
-    monkeypatch.setattr(obedience.sampling, "STEPS", 2)
-    monkeypatch.setattr(obedience, "_words", lambda: 18)
-    monkeypatch.setattr(
-        obedience.Part, "file", property(lambda part: tmp_path / f"{part.contender.key[-60:]}{part.number}")
-    )
-    return path
+    monkeypatch.setattr(runs, "PART_SIZE", 8)
+    monkeypatch.setattr(runs, "pictures_folder", lambda: tmp_path / "pictures")
+    monkeypatch.setattr(Subject, "file", path)
+    return Subject("0s")
 
 
 def test_every_contender_s_pictures_are_made_and_the_negative_prompt_counts(model, monkeypatch):
-    wanted = [obedience.carried(scale=3.0, tau=5.0, alpha=1.0), contenders.nag(batch=8), contenders.cfg(3.0)]
-    parts = [obedience.Part(model, contender, obedience.CHOOSING, 0) for contender in (contenders.plain(), *wanted)]
-    assert [question.prompt for question in parts[0].questions[:4]] == [parts[0].questions[0].prompt] * 4
+    wanted = [contenders.carried(scale=3.0, tau=5.0), contenders.nag(batch=8), contenders.cfg(3.0)]
+    prompts = dataclasses.replace(runs.OPEN_CHOOSING, steps=2)
+    parts = runs.parts([model], [contenders.plain(), *wanted], prompts, 8)
+    questions, _ = prompts.rows(0)
+    assert [question.prompt for question in questions[:4]] == [questions[0].prompt] * 4
 
     def make():
         for part in parts:
-            obedience.make_part(part)
-        return [obedience.load_file(part.file)["pictures"].float() for part in parts]
+            runs.make_part(part)
+        return [runs.load_file(part.file)["pictures"].float() for part in parts]
 
     plain, *guided = make()
     assert plain.shape == (8, 3, 32, 32)
-    asked = argparse.Namespace(count=8, choosing=True, guidance=obedience.GUIDANCE, whole=False)
-    printed = obedience.table(model, wanted, asked)
+    printed = obedience.table([model], [*wanted, contenders.cfg(7.0)], prompts, 8)
     assert len(printed.splitlines()) == 2 + 4 and "1.09" in printed and "NAGuidance" in printed
+    with pytest.raises(LookupError, match="student of seed 0"):
+        obedience.table([model], wanted, runs.OPEN_REPORTING, 8)
     monkeypatch.setattr(Question, "negative", "on black")
     same, *other = make()
     assert same.equal(plain)
@@ -123,17 +123,18 @@ def test_a_change_is_the_difference_of_shares_of_the_kind_asked_for():
     asked, nothing = torch.full((24,), 2), dict.fromkeys(open_prompts.JUDGES, torch.zeros(24))
     held = dict.fromkeys(open_prompts.JUDGES, (kinds == 1).double())
     before, after = open_prompts.Verdicts(asked, nothing, nothing), open_prompts.Verdicts(asked, held, held)
-    assert obedience.change(after, before, "held", "cnn", "shape").value == 1
-    assert obedience.change(after, before, "held", "cnn", "place").value == 0
-    assert obedience.change(after, before, "held", "cnn").value == pytest.approx(1 / 3)
-    assert obedience.change(after, before, "right", "template").value == pytest.approx(1 / 6)
+    assert obedience.change([after], [before], "held", "cnn", "shape").value == 1
+    assert obedience.change([after], [before], "held", "cnn", "place").value == 0
+    assert obedience.change([after], [before], "held", "cnn").value == pytest.approx(1 / 3)
+    assert obedience.change([after], [before], "right", "template").value == pytest.approx(1 / 6)
+    assert obedience.share([after, before], "held", "cnn") == pytest.approx(1 / 6)
 
 
 def test_costs_are_counted_at_the_models_own_depths():
     doubles = 19 * 170 / (19 * 170 + 38 * 141)
-    assert obedience.carried(renew_every=1).passes == pytest.approx(1 + doubles)
-    assert obedience.carried(renew_every=4).passes == pytest.approx(1 + doubles / 4)
-    assert obedience.carried(renew_every=1, reach="output").passes == pytest.approx(2)
+    assert contenders.carried(renew_every=1).passes == pytest.approx(1 + doubles)
+    assert contenders.carried(renew_every=4).passes == pytest.approx(1 + doubles / 4)
+    assert contenders.carried(renew_every=1, reach="output").passes == pytest.approx(2)
     half = contenders.share(0, 3 + 3, (3, 6)) + contenders.share(3 + 3, 9, (3, 6))
     assert half == pytest.approx(1) and math.isclose(contenders.share(0, 1, (3, 6)), doubles / 3)
 
@@ -175,7 +176,7 @@ def test_teachers_are_trained_before_their_students_and_what_is_there_is_not_tra
     assert shape_models.main(["2s", "1s"]) == 1 and len(stages) == 3
 
 
-@pytest.mark.parametrize("words", [["one"], ["77"], ["none.safetensors"], ["3", "100"]])
+@pytest.mark.parametrize("words", [["one"], ["77"], ["none.safetensors"], ["3", "--count", "100"]])
 def test_what_can_t_be_measured_is_refused_before_anything_is_made(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
     with pytest.raises(SystemExit):
