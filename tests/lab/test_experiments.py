@@ -214,6 +214,17 @@ def test_the_line_is_through_the_last_two_renewals():
     assert handed == pytest.approx([0.0, *line], rel=1e-5)
 
 
+@pytest.mark.parametrize("power, expected", [(0.0, 3.0), (1.0, 1.5), (2.0, 0.75)])
+def test_a_difference_fades_with_the_noise(power, expected):
+    run = run_at(1, [0.8, 0.4, 0.0])
+    run.differences = {"one": Kept(0.8, torch.full((1, 2, 3), 3.0))}
+    computed, kept = (
+        SimpleNamespace(evaluation="one", difference=d) for d in (None, run.differences["one"].difference)
+    )
+    renewal_variants._faded(power)["wrappers.hand_out_differences"](lambda *_: None, None, run, (computed, kept))
+    assert computed.difference is None and kept.difference.tolist() == [[[pytest.approx(expected)] * 3] * 2]
+
+
 @pytest.mark.parametrize("first, last", [(1.0, 3.0), (2.0, 1.0)])
 def test_the_limit_goes_evenly_from_the_first_step_to_the_last(model, monkeypatch, first, last):
     merge = importlib.import_module("nag_pag_flux.nagpag.patch.merge")
@@ -258,8 +269,8 @@ def test_the_branch_is_computed_at_the_steps_asked_for_and_counted(model, conten
 
 
 def test_the_next_pause_follows_from_the_change_a_step():
-    """Half of d is new after four steps, an eighth a step: twice the usual, so that four steps become two."""
-    hand_out, keep = renewal_variants._adaptive(4, 1.0, 1 / 16).values()
+    """d doubles, so half of it is new: a sixth a step at step 3, a quarter at 5, where an even pause has a twelfth."""
+    hand_out, keep = renewal_variants._adaptive(3, 1.0, 1 / 12).values()
     run, schedule, made = None, [1 - step / 12 for step in range(13)], []
     for step in range(12):
         run = run_at(step, schedule, run)
@@ -267,10 +278,10 @@ def test_the_next_pause_follows_from_the_change_a_step():
         hand_out(lambda *_: None, None, run, (chunk,))
         if not run.differences:
             made.append(step)
-            chunk.renewed = torch.full((2, 3, 4), 1.0 if step == 0 else 2.0)
+            chunk.renewed = torch.full((2, 3, 4), 2.0 ** len(made))
             run.differences = {"one": Kept(schedule[step], chunk.renewed)}
         keep(lambda *_: None, None, run, (chunk,))
-    assert made == [0, 4, 6]
+    assert made == [0, 3, 3 + round(9 / 3 / 2), 5 + round(7 / 2 / 3)]
 
 
 @given(every=st.integers(1, 8), steps=st.integers(1, 40), ratios=st.lists(st.floats(0, 1e9), min_size=40, max_size=40))
