@@ -27,6 +27,21 @@ PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = SIZES.double_blocks, SIZES.single_blocks
 DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks of both kinds
 
+# The gentle branch that carries the sampler's negative prompt and disturbs nothing else; spelled out, so that it stays
+# what it is when defaults change.
+CARRIED: dict[str, Any] = {
+    "reach": "double blocks",
+    "renew_every": 4,
+    "blocks": "auto",
+    "scale": 0.5,
+    "tau": 1.1,
+    "alpha": 1.0,
+    "perturbation": 0.0,
+    "negative": "identity",
+    "negative_prompt": "sampler's",
+    "schedule": "constant",
+}
+
 Patch = Callable[[Any], Any]
 
 
@@ -80,6 +95,11 @@ def nagpag(
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     cost = branch_cost(settings, steps, depths) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
+
+
+def carried(name: str = "", steps: int = STEPS, depths: tuple[int, int] = DEPTHS, **inputs: Any) -> Contender:
+    """Our node with these inputs, the rest as in `CARRIED`."""
+    return nagpag(name or f"negative: {describe(inputs)}", steps, depths=depths, **{**CARRIED, **inputs})
 
 
 def describe(inputs: dict[str, Any]) -> str:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from ...nagpag.blocks import parse_blocks
-from .contenders import Contender
+from .contenders import CARRIED, Contender, carried
 from .merge_variants import bound, momentum, parallel, tau_by_step
 from .renewal_variants import adaptive, extrapolated, faded, placed
-from .variants import BASE, carried, named
+from .variants import named
 
 # Of twelve steps those that renewal at every fourth one takes, moved towards the start, where d changes most.
 EARLY, EARLIEST, TWICE = (0.083, 0.333), (0.083, 0.167), (0.083,)
 
 
-def experiments(depths: tuple[int, int], scale: float = BASE["scale"], tau: float = BASE["tau"]) -> list[Contender]:
+def experiments(depths: tuple[int, int], scale: float = 0.5, tau: float = 1.1) -> list[Contender]:
     """The base, renewed at every fourth and at every second step, and everything that is tried, of this strength.
 
     depths: double and single blocks of the model.
     """
-    given = {"scale": scale, "tau": tau}
-    both: dict[str, Any] = {"depths": depths, **{name: value for name, value in given.items() if value != BASE[name]}}
-    no_tau = {name: value for name, value in both.items() if name != "tau"}
+    no_tau: dict[str, Any] = {"depths": depths} | ({"scale": scale} if scale != CARRIED["scale"] else {})
+    both = no_tau | ({"tau": tau} if tau != CARRIED["tau"] else {})
     return [
         carried("the base", **both),
         carried("renewed at every second step", renew_every=2, **both),

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .contenders import Contender
-from .variants import Variants, carried, named, step_of, varied
+from .contenders import Contender, carried
+from .variants import Variants, named, step_of, varied
 
 
 def parallel(keep: float, *, depths: tuple[int, int], **inputs: Any) -> Contender:

@@ -11,10 +11,9 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, open_prompts, runs, subjects
-from .contenders import Contender, cfg, nag, plain
+from .contenders import Contender, carried, cfg, nag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import KINDS, Verdicts
-from .rounds import carried
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, PromptSet
 from .subjects import Subject
 

@@ -53,7 +53,8 @@ class Question:
 @cache
 def digest() -> str:
     """Changes with what is asked; what judges is no part of it."""
-    return digests.digest([*(inspect.getsource(part) for part in (Question, questions, whole)), open_shapes.digest()])
+    asked = [inspect.getsource(part) for part in (Question, questions, whole)]
+    return digests.digest(asked, open_shapes.digest())
 
 
 def questions(count: int, seed: int) -> list[Question]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from . import sampling
-from .contenders import Contender
-from .variants import Variants, carried, named, step_of, varied
+from .contenders import Contender, carried
+from .variants import Variants, named, step_of, varied
 
 # The product keeps a difference for at most so many steps: more than the pauses of these samplings.
 MOST = 20

@@ -11,10 +11,10 @@ from typing import Any
 
 from ...nagpag.blocks import published_blocks
 from . import choosing, obedience, page, plots, results, runs
-from .contenders import DOUBLES, Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
+from .contenders import DOUBLES, Contender, carried, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
 from .free_methods import momentum, token_perturbation
 from .results import Group
-from .rounds import carried, identity
+from .rounds import identity
 from .runs import MOST, OPEN_REPORTING, REPORTING
 from .subjects import Subject
 

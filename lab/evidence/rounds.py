@@ -11,27 +11,26 @@ from functools import partial
 from typing import Any
 
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
-from .contenders import DEPTHS, DOUBLES, Contender, cfg, cfg_reused, describe, nag, nagpag, pag, plain, skip_layer
+from .contenders import (
+    CARRIED,
+    DEPTHS,
+    DOUBLES,
+    Contender,
+    carried,
+    cfg,
+    cfg_reused,
+    describe,
+    nag,
+    nagpag,
+    pag,
+    plain,
+    skip_layer,
+)
 from .experiments import experiments
 from .free_methods import free_round
 from .runs import CHOOSING, Part, PromptSet, made, parts
-from .sampling import STEPS
 from .subjects import Subject
 
-# The branch that carries the negative prompt and disturbs nothing else; spelled out, so that it stays what it is when
-# defaults change.
-CARRIED: dict[str, Any] = {
-    "reach": "double blocks",
-    "renew_every": 4,
-    "blocks": "all",
-    "scale": 0.5,
-    "tau": 1.1,
-    "alpha": 1.0,
-    "perturbation": 0.0,
-    "negative": "identity",
-    "negative_prompt": "sampler's",
-    "schedule": "constant",
-}
 # The identity branch as the defaults of before: measured on models with one head, half of whose blocks were double.
 IDENTITY: dict[str, Any] = {
     **CARRIED,
@@ -45,11 +44,6 @@ IDENTITY: dict[str, Any] = {
 STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
 BEHIND = str(DOUBLES - 1)  # the last double block
 RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
-
-
-def carried(steps: int = STEPS, **inputs: Any) -> Contender:
-    """The branch with the negative prompt, but for these inputs."""
-    return nagpag(f"negative: {describe(inputs)}", steps, **{**CARRIED, **inputs})
 
 
 def identity(**inputs: Any) -> Contender:
@@ -113,8 +107,8 @@ def calibrate_round() -> list[Contender]:
 def few_steps_round(steps: int) -> list[Contender]:
     """How often to renew where there are few steps, or many."""
     return [
-        *(carried(steps, renew_every=every) for every in (1, 2, 4)),
-        *(carried(steps, reach="output", renew_every=every) for every in (1, 4)),
+        *(carried(steps=steps, renew_every=every) for every in (1, 2, 4)),
+        *(carried(steps=steps, reach="output", renew_every=every) for every in (1, 4)),
     ]
 
 
@@ -151,7 +145,7 @@ ROUNDS = {
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
     "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
-    "experiments": Round(experiments),
+    "experiments": Round(partial(experiments, DEPTHS)),
     **{
         f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))
         for steps in (4, 8, 20)

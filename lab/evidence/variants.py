@@ -15,26 +15,10 @@ from typing import Any
 from unittest.mock import patch
 
 from ..toy import digests
-from .contenders import Contender, describe, nagpag
-
-# Whom all experiments change: the gentle branch that carries the sampler's negative prompt.
-BASE: dict[str, Any] = {
-    "scale": 0.5,
-    "tau": 1.1,
-    "alpha": 1.0,
-    "perturbation": 0.0,
-    "negative_prompt": "sampler's",
-    "reach": "double blocks",
-    "renew_every": 4,
-}
+from .contenders import Contender, describe
 
 # What stands in for functions of nagpag.patch, by "module.function": each is called with the original before the rest.
 Variants = dict[str, Callable]
-
-
-def carried(name: str = "", *, depths: tuple[int, int], **inputs: Any) -> Contender:
-    """Our node with these inputs, the rest as in `BASE`. depths: double and single blocks of the model."""
-    return nagpag(name, depths=depths, **{**BASE, **inputs})
 
 
 def named(what: str, inputs: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ SHIPPED = Subject("shipped")
 
 
 def sampled(model, rows, steps, contender=None):
-    """The first rows of the reporting set by the host's sampler; of a contender, whose patch is on the model already."""
+    """The first rows of the reporting set, as a contender draws them whose patch is on the model already."""
     part = Part(SHIPPED, contender or plain(), dataclasses.replace(REPORTING, steps=steps), 0)
     questions, seeds = part.prompts.rows(0)
     return draw(model, part, questions[:rows], seeds[:rows])

@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nag_pag_flux.lab.evidence import contenders, merge_variants, obedience, renewal_variants, sampling, variants
+from nag_pag_flux.lab.evidence import contenders, merge_variants, renewal_variants, sampling, variants
+from nag_pag_flux.lab.evidence.contenders import carried
 from nag_pag_flux.lab.evidence.experiments import experiments, later, within
 from nag_pag_flux.lab.evidence.merge_variants import bound, momentum, parallel, tau_by_step
 from nag_pag_flux.lab.evidence.renewal_variants import adaptive, extrapolated, faded, placed
-from nag_pag_flux.lab.evidence.variants import carried
 from nag_pag_flux.lab.in_host import enter_host
 from nag_pag_flux.lab.toy.flux import Sizes
 from nag_pag_flux.lab.toy.proportioned import ProportionedFlux
@@ -46,8 +46,8 @@ def model(tmp_path_factory):
 
 def sample(patched, steps=STEPS):
     generator = torch.Generator().manual_seed(3)
-    positive, negative = (sampling.conditioning_of(torch.randn(2, 77, 768, generator=generator)) for _ in range(2))
-    return sampling.sample_prompts(patched, positive, negative, [1, 2], steps=steps)
+    positive, negative = (sampling.conditioning_of(torch.randn(2, 19, 768, generator=generator)) for _ in range(2))
+    return sampling.sample(patched, positive, negative, [1, 2], steps=steps)
 
 
 def pictures(model, contender):
@@ -371,10 +371,6 @@ def test_every_experiment_has_a_key_and_a_name_of_its_own_and_travels_to_another
     assert len({contender.key for contender in every}) == len({contender.name for contender in every}) + 2 == len(every)
     assert all(pickle.loads(pickle.dumps(contender)) == contender for contender in every)
     assert all(contender.settings and 1 < contender.passes < 1.5 for contender in every)
-
-
-def test_the_base_shares_its_pictures_with_the_table_of_obedience():
-    assert experiments(obedience.DEPTHS)[0].key == obedience.carried(**obedience.GENTLE).key
 
 
 def test_numbers_and_code_are_in_the_key(monkeypatch):

@@ -6,6 +6,7 @@ import re
 import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import report
+from nag_pag_flux.lab.evidence.contenders import DOUBLES
 from nag_pag_flux.nagpag import blocks
 from nag_pag_flux.nagpag.inputs import guidance
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
@@ -62,8 +63,8 @@ def test_the_documented_settings_are_those_that_run(page):
     assert settings["default"] == [str(item.default) for item in ours]
     published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, blocks.PUBLISHED))}
     assert settings["as published"] == [str(published[item.name]) for item in ours]
-    assert list(blocks.published_blocks(8)) == [
-        block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], 8)
+    assert list(blocks.published_blocks(DOUBLES)) == [
+        block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], DOUBLES)
     ]
 
 
