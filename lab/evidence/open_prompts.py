@@ -47,7 +47,10 @@ class Question:
 
     @property
     def negative(self) -> str:
-        return "" if self.kind == NOTHING else NAMES[self.kind][self.forbidden]
+        if self.kind == NOTHING:
+            return ""
+        told = {self.kind.replace("colour", "color"): NAMES[self.kind][self.forbidden]}
+        return open_shapes.in_words(**told)
 
 
 @cache

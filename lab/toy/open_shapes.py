@@ -1,6 +1,8 @@
 """Pictures of coloured shapes whose captions leave something out now and then, so that a negative prompt can decide.
 
-The pictures are those of `shapes`; a part that a caption leaves out is drawn all the same, at random.
+The pictures are those of `shapes`; a part that a caption leaves out is drawn all the same, at random. Where a part is
+left out stands a word that says nothing, so that every word keeps its place: small models learn that several times
+faster.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .shapes import BACKGROUND_NAMES, COLOR_NAMES, PLACE_NAMES, SHAPES, Scene, T
 
 POOL, POOL_SEED = 32_768, 1_100
 LEFT_OUT = 0.15  # how often each part of a caption is
-ALONE = 0.1  # how often a caption is one part, such as "red" or "bottom right", as negative prompts are
+ALONE = 0.1  # how often a caption tells one part alone, as negative prompts do
+OPEN_COLOR, OPEN_SHAPE, OPEN_PLACE = "coloured", "thing", "some place"
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,23 @@ EVERYTHING = (True, True, True)
 
 
 def caption(scene: Scene, told: Told) -> str:
-    """The told parts in words: "a red ring, a thing bottom right, on grey"; all told: the scene's own caption."""
+    """The told parts in words: "a red ring some place, on grey"; all told: the scene's own caption."""
     words = [_words(thing, parts) for thing, parts in zip(scene.things, told.things, strict=False)]
     return ", ".join([*words, *([f"on {BACKGROUND_NAMES[scene.background]}"] if told.background else [])])
 
 
 def _words(thing: Thing, parts: tuple[bool, bool, bool]) -> str:
     color, shape, place = parts
-    said = [COLOR_NAMES[thing.color]] if color else []
-    said += [SHAPES[thing.shape] if shape else "thing"]
-    return " ".join(["a", *said, *([PLACE_NAMES[thing.place]] if place else [])])
+    return in_words(
+        COLOR_NAMES[thing.color] if color else OPEN_COLOR,
+        SHAPES[thing.shape] if shape else OPEN_SHAPE,
+        PLACE_NAMES[thing.place] if place else OPEN_PLACE,
+    )
+
+
+def in_words(color: str = OPEN_COLOR, shape: str = OPEN_SHAPE, place: str = OPEN_PLACE) -> str:
+    """An object of which some is told: "a coloured ring some place"."""
+    return f"a {color} {shape} {place}"
 
 
 def random_told(scene: Scene, generator: torch.Generator) -> Told:
@@ -65,9 +75,17 @@ def random_caption(scene: Scene, generator: torch.Generator) -> str:
 
 
 def parts(scene: Scene) -> list[str]:
-    """Each part of a scene by itself, in words."""
-    of_things = [(COLOR_NAMES[t.color], SHAPES[t.shape], PLACE_NAMES[t.place]) for t in scene.things]
-    return [*(part for three in of_things for part in three), BACKGROUND_NAMES[scene.background]]
+    """Captions that tell one part of a scene each."""
+    of_things = [
+        words
+        for thing in scene.things
+        for words in (
+            in_words(color=COLOR_NAMES[thing.color]),
+            in_words(shape=SHAPES[thing.shape]),
+            in_words(place=PLACE_NAMES[thing.place]),
+        )
+    ]
+    return [*of_things, f"on {BACKGROUND_NAMES[scene.background]}"]
 
 
 def digest() -> str:

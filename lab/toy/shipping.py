@@ -1,4 +1,4 @@
-"""Make lab/trained, the small models that are shipped, and the other seeds of the evidence: all of `make lab`."""
+"""Make lab/trained, the small models that are shipped: `make ship`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .. import host
 from . import autoencoder, shapes, training
 from .small_models import TRAINED
 
-SEEDS, SHIPPED = (0, 1, 2, 3, 4, 5), 0  # those that the evidence asks for
+SHIPPED = 0  # the seed
 MOST_BYTES = 16_000_000
 FLUX, DECODER, CARD = TRAINED / training.SHAPES_FILE, TRAINED / autoencoder.DECODER_FILE, TRAINED / "MODEL_CARD.md"
 LICENSE = "Apache-2.0"
 
 
 def main(arguments: list[str]) -> int:
-    """Train what is missing of the seeds that are named, or of all, and write what is shipped anew."""
+    """Train what is missing, or other seeds that are named, and write what is shipped anew."""
     try:
-        seeds = [int(argument) for argument in arguments] or list(SEEDS)
+        seeds = [int(argument) for argument in arguments] or [SHIPPED]
     except ValueError as error:
         print(f"lab: seeds are whole numbers, such as 0 1 2 3: {error}", file=sys.stderr)
         return 2
@@ -140,7 +140,7 @@ random weights whose layers add nothing (lab/toy/small_models.py), so a prompt r
 
 Other words are noise to it. Pictures are {shapes.SIZE}×{shapes.SIZE} pixels; other sizes were never trained.
 
-**How it was made.** `make lab`: {recipe.steps} steps of {recipe.batch} from {training.POOL:,} drawn pictures with
+**How it was made.** `make ship`: {recipe.steps} steps of {recipe.batch} from {training.POOL:,} drawn pictures with
 captions, flow matching, Muon on the blocks' matrices and AdamW on the rest, averaged weights, one prompt in
 {round(1 / recipe.no_prompt)} left empty for classifier-free guidance, one thread of a CPU. The decoder:
 {autoencoder.RECIPE.steps} steps of {autoencoder.RECIPE.batch} crops. The recipe columns are hashes of all that

@@ -29,14 +29,14 @@ class Recipe:
     """All that decides the weights of one width, beside the pictures, the seed and the weights that it begins with."""
 
     sizes: Sizes = SIZES
-    steps: int = 600
+    steps: int = 500
     half_steps: int = 0  # the first of them, on pictures of half the size
     batch: int = 32
     half_batch: int = 64
     matrix_rate: float = 0.015  # Muon, on the blocks' matrices
     other_rate: float = 2e-3  # AdamW, on the rest
     warm_up: int = 50
-    fall: float = 0.5  # the last part of the steps, in which the rates fall to zero
+    fall: float = 0.8  # the last part of the steps, in which the rates fall to zero
     average: float = 0.99  # of the weights, per step
     noisier: float = 0.5  # mean of the noise level's logit
     no_prompt: float = 0.1  # share of pictures shown with an empty prompt, for classifier-free guidance
@@ -51,7 +51,7 @@ class Recipe:
 class Growth:
     """A training: at half of the width, then at the whole one."""
 
-    narrow: Recipe = Recipe(replace(SIZES, hidden=SIZES.hidden // 2), steps=3_200, half_steps=1_200, fall=0.0)
+    narrow: Recipe = Recipe(replace(SIZES, hidden=SIZES.hidden // 2), steps=3_900, half_steps=900, fall=0.0)
     wide: Recipe = Recipe()
 
 

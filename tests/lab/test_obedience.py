@@ -32,7 +32,8 @@ def test_a_prompt_leaves_open_what_the_negative_names_and_tells_the_rest():
         assert own[question.kind] not in said, said
         assert all(word in said for kind, word in own.items() if kind != question.kind)
         assert question.prompt.endswith(f"on {shapes.BACKGROUND_NAMES[question.scene.background]}")
-        assert question.negative in open_prompts.NAMES[question.kind]
+        forbidden = open_prompts.NAMES[question.kind][question.forbidden]
+        assert forbidden in question.negative
     assert all(len(question.scene.things) == 1 for question in kept("place"))
 
 

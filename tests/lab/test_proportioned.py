@@ -167,16 +167,26 @@ def test_all_told_is_the_scene_s_own_caption_and_parts_can_be_left_out():
     everything = open_shapes.Told(((True, True, True),) * len(scene.things), True)
     assert open_shapes.caption(scene, everything) == scene.caption
     nothing = open_shapes.Told(((False, False, False),), False)
-    assert open_shapes.caption(scene, nothing) == "a thing"
+    assert open_shapes.caption(scene, nothing) == "a coloured thing some place"
+    some = open_shapes.Told(((True, False, False), (False, True, True)), False)
+    told = f"a {scene.caption.split()[1]} thing some place"
+    assert open_shapes.caption(scene, some).startswith(told)
+
+
+def test_every_word_keeps_its_place_whatever_is_left_out():
+    """Tokens of each part, by the host's tokenizer; of the colours cyan alone has two."""
+    ids = training.caption_ids([open_shapes.OPEN_COLOR, open_shapes.OPEN_SHAPE, open_shapes.OPEN_PLACE, "cyan"])
+    known = training.caption_ids(["red", "ring", "bottom right", "red"])
+    lengths = [[int((row != row[-1]).sum()) for row in rows] for rows in (ids, known)]
+    assert lengths[0][:3] == lengths[1][:3] and lengths[0][3] == lengths[1][3] + 1
 
 
 def test_each_part_is_left_out_about_as_often_as_said():
     generator = torch.Generator().manual_seed(9)
     scenes = shapes.random_scenes(600, generator)
     captions = [open_shapes.random_caption(scene, generator) for scene in scenes]
-    whole = [caption for caption in captions if caption.startswith("a ")]
-    assert len(whole) / len(captions) == pytest.approx(1 - open_shapes.ALONE, abs=0.04)
-    assert sum("on " in caption for caption in whole) / len(whole) == pytest.approx(1 - open_shapes.LEFT_OUT, abs=0.06)
-    alone = {caption for caption in captions if not caption.startswith("a ")}
-    assert alone <= {*shapes.SHAPES, *shapes.COLOR_NAMES, *shapes.PLACE_NAMES, *shapes.BACKGROUND_NAMES}
-    assert any("thing" in caption for caption in whole) and {"red", "ring", "bottom right", "tan"} & alone
+    alone = [caption for scene, caption in zip(scenes, captions, strict=True) if caption in open_shapes.parts(scene)]
+    assert len(alone) / len(captions) == pytest.approx(open_shapes.ALONE, abs=0.04)
+    grounds = sum("on " in caption for caption in captions) / len(captions)
+    assert grounds == pytest.approx((1 - open_shapes.LEFT_OUT) * (1 - open_shapes.ALONE), abs=0.06)
+    assert {"a red thing some place", "a coloured ring some place", "on tan"} & {*alone}

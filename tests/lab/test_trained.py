@@ -25,7 +25,7 @@ def test_it_is_small_and_whole():
 def test_it_was_made_by_the_present_recipes():
     flux, decoder = (shipping.metadata(path) for path in (shipping.FLUX, shipping.DECODER))
     assert flux["recipe"] == training.recipe_digest() and decoder["recipe"] == autoencoder.recipe_digest(), (
-        "the recipe is another than that of the shipped weights: make lab"
+        "the recipe is another than that of the shipped weights: make ship"
     )
     assert (flux["seed"], int(flux["step"])) == ("0", training.RECIPE.steps)
     assert {load_file(path)[name].dtype for path, name in ((shipping.FLUX, "img_in.weight"),)} == {torch.bfloat16}
