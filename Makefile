@@ -39,7 +39,7 @@ fuzz: ## what strangers may send: 100,000 block specs, 20,000 requests, 1000 pro
 MODELS ?= 0 1 2 3 4 0s 3s 4s
 
 lab: ship ## train all small models anew: the shipped ones and those of the evidence (about three hours on 2 cores)
-	@$(HOST) lab/run.py shape_models $(MODELS)
+	@$(HOST) lab/run.py models $(MODELS)
 
 ship: ## train the shipped models alone anew, and write lab/trained (about 45 minutes on 2 cores)
 	@$(HOST) lab/run.py lab

@@ -16,7 +16,7 @@ COMMANDS = {
     "test_hosts": "test_hosts",
     "lab": "toy.shipping",
     "training": "toy.training",
-    "shape_models": "toy.shape_models",
+    "models": "toy.models",
     "autoencoder": "toy.autoencoder",
     "evidence": "evidence.report",
     "choosing": "evidence.choosing",

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import host
-from ..toy import pictures, shape_models, small_models, training
+from ..toy import models, pictures, small_models, training
 from . import sampling
 
 SHIPPED = "shipped"
@@ -27,18 +27,18 @@ class Subject:
     def __str__(self) -> str:
         if self.name == SHIPPED:
             return "the shipped model"
-        seed = self.name.removesuffix(shape_models.STUDENT)
-        return f"student of seed {seed}" if self.distilled else f"seed {seed}"
+        drawn, seed, student = models.named(self.name)
+        return " ".join([*(["student of"] if student else []), *([drawn] if drawn else []), f"seed {seed}"])
 
     @property
     def distilled(self) -> bool:
-        return self.name.endswith(shape_models.STUDENT)
+        return self.name != SHIPPED and models.named(self.name).student
 
     @property
     def file(self) -> Path:
         if self.name == SHIPPED:
             return small_models.TRAINED / training.SHAPES_FILE
-        return shape_models.file_of(self.name)
+        return models.file_of(self.name)
 
     @property
     def key(self) -> str:
@@ -63,7 +63,7 @@ def subject_of(word: str) -> Subject:
     """The trained model that a word names. Raises ValueError where it names none, or one that is not there."""
     subject = Subject(word)
     if not subject.file.exists():
-        raise ValueError(f"{subject} is not trained yet; make lab does that, or lab/run.py shape_models {word}")
+        raise ValueError(f"{subject} is not trained yet; make lab does that, or lab/run.py models {word}")
     return subject
 
 

@@ -8,7 +8,7 @@ import torch
 from nag_pag_flux.lab.evidence import contenders, judges, obedience, open_prompts, runs
 from nag_pag_flux.lab.evidence.open_prompts import BROKEN, Question
 from nag_pag_flux.lab.evidence.subjects import Subject
-from nag_pag_flux.lab.toy import open_shapes, shape_models, shapes
+from nag_pag_flux.lab.toy import models, open_shapes, shapes
 from nag_pag_flux.lab.toy.flux import Sizes
 from nag_pag_flux.lab.toy.proportioned import ProportionedFlux
 from safetensors.torch import save_file
@@ -29,11 +29,11 @@ def test_a_prompt_leaves_open_what_the_negative_names_and_tells_the_rest():
         own = {"colour": shapes.COLOR_NAMES[first.color], "shape": shapes.SHAPES[first.shape]}
         own["place"] = shapes.PLACE_NAMES[first.place]
         said = question.prompt.split(", ")[0]
-        assert own[question.kind] not in said, said
-        assert all(word in said for kind, word in own.items() if kind != question.kind)
+        assert f" {own[question.kind]} " not in f" {said} ", said
+        assert all(f" {word} " in f" {said} " for kind, word in own.items() if kind != question.kind)
         assert question.prompt.endswith(f"on {shapes.BACKGROUND_NAMES[question.scene.background]}")
         forbidden = open_prompts.NAMES[question.kind][question.forbidden]
-        assert forbidden in question.negative
+        assert f" {forbidden} " in f" {question.negative} "
     assert all(len(question.scene.things) == 1 for question in kept("place"))
 
 
@@ -145,36 +145,37 @@ def test_costs_are_counted_at_the_models_own_depths():
 
 def test_models_are_named_by_seed_and_students_by_their_teacher(tmp_path, monkeypatch):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
-    teacher, student = shape_models.file_of("3"), shape_models.file_of("3s")
+    teacher, student = models.file_of("3"), models.file_of("3s")
     assert student.parent == teacher.parent and student.name.startswith(f"{teacher.stem}-student-")
-    assert shape_models.file_of("4") != teacher and open_shapes.digest() not in teacher.name
+    assert models.file_of("4") != teacher and open_shapes.digest() not in teacher.name
     for path in (teacher, student):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert shape_models.main(["3", "3s"]) == 0
-    for word in ("", "s", "1x", "-1", "²"):
+    assert models.main(["3", "3s"]) == 0
+    assert "lab-emoji" in str(models.file_of("emoji3"))
+    for word in ("", "s", "1x", "-1", "²", "1ss", "emoji", "emoji1x", "1" * 9):
         with pytest.raises(ValueError, match="is not a model; valid is a seed"):
-            shape_models.file_of(word)
-    assert shape_models.main(["3", "one"]) == 2
+            models.file_of(word)
+    assert models.main(["3", "one"]) == 2
 
 
 def test_teachers_are_trained_before_their_students_and_what_is_there_is_not_trained_again(tmp_path, monkeypatch):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
-    shape_models.file_of("1").parent.mkdir()
-    shape_models.file_of("1").touch()
+    models.file_of("1").parent.mkdir()
+    models.file_of("1").touch()
     stages = []
 
     def train(jobs, slots):
         stages.append({name: command[-2:] for name, command in jobs.items()})
         return ["2"] if "2" in jobs and fails else []
 
-    monkeypatch.setattr(shape_models.shipping, "side_by_side", train)
+    monkeypatch.setattr(models.shipping, "side_by_side", train)
     fails = False
-    assert shape_models.main(["1", "1s", "2s", "0", "2s"]) == 0
-    first = {"2": ["shape_models", "2"], "0": ["shape_models", "0"]}
-    assert stages == [first, {"1s": ["shape_models", "1s"], "2s": ["shape_models", "2s"]}]
+    assert models.main(["1", "1s", "2s", "0", "2s"]) == 0
+    first = {"2": ["models", "2"], "0": ["models", "0"]}
+    assert stages == [first, {"1s": ["models", "1s"], "2s": ["models", "2s"]}]
     fails = True
-    assert shape_models.main(["2s", "1s"]) == 1 and len(stages) == 3
+    assert models.main(["2s", "1s"]) == 1 and len(stages) == 3
 
 
 @pytest.mark.parametrize("words", [["one"], ["77"], ["none.safetensors"], ["3", "--count", "100"]])
