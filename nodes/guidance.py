@@ -8,8 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..nagpag.blocks import check_spec
-from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE
+from ..nagpag.inputs.guidance import ADVANCED, ALPHA, GUIDANCE
+from ..nagpag.inputs.presets import PRESETS
 from ..nagpag.settings import Settings
+from . import schema
 from .schema import schema_of
 
 log = logging.getLogger("nag_pag_flux")
@@ -54,4 +56,6 @@ class NAGPAGGuidance(io.ComfyNode):
 class NAGPAGGuidanceAdvanced(NAGPAGGuidance):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema_of(ADVANCED)
+        values = {name: {**ADVANCED.defaults, **own} for name, own in PRESETS.items()}
+        # On an input that the simple node has not: it has too few for a preset.
+        return schema_of(ADVANCED, {ALPHA.name: {"extra_dict": {schema.PRESETS: values}}})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from ...nagpag.inputs import calibration, diagnostics, guidance
+from ...nagpag.inputs import calibration, comparison, diagnostics, guidance
 from ...nagpag.inputs.kinds import Input, Node
 from .. import host
 
 PATH = host.REPO / "locales" / "en" / "nodeDefs.json"
 NODES = (
-    *(guidance.GUIDANCE, guidance.ADVANCED),
+    *(guidance.GUIDANCE, guidance.ADVANCED, comparison.COMPARE),
     *(diagnostics.INSPECT, diagnostics.RECORD, diagnostics.PLOT, calibration.CALIBRATE),
 )
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...nagpag.inputs import requests
+from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
 from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, SAMPLERS
 from ...nagpag.service import models
 from .. import host
+from . import notes
 
 WORKFLOWS = host.REPO / "workflows"
 FLUX, CLIP_L, T5XXL, VAE = ((file.name, file.url, file.folder) for file in models.FILES)
@@ -203,12 +205,27 @@ def negative_prompt() -> list[Node]:
     return list(nodes.values())
 
 
-TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, INSPECT, RECORD, PLOT)}
+def compare() -> list[Node]:
+    """The prompts of the graph above with one node for guidance, sampler and decoding: settings side by side."""
+    kept = {node.id: node for node in negative_prompt() if node.kind not in (GUIDANCE.id, "KSampler", "VAEDecode")}
+    inputs = {"model": (1, 0), "positive": (6, 0), "negative": (7, 0), "latent_image": (4, 0), "vae": (3, 0)}
+    axes = "scale: 1, 3, 5\nnegative_prompt: off, sampler's"
+    widgets = {**COMPARE.defaults, "axes": axes, "seed": 42}
+    outputs = ("IMAGE", "IMAGE", "STRING")
+    kept[8] = Node(8, COMPARE.id, (890, 80), (520, 700), outputs, inputs, widgets)
+    saved = {"filename_prefix": "NAG-PAG/compare"}
+    kept[11] = Node(11, "SaveImage", (1490, 80), (680, 700), (), {"images": (8, 0)}, saved)
+    kept[12].widgets = {"text": notes.COMPARE + FILES}
+    return list(kept.values())
+
+
+TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, COMPARE, INSPECT, RECORD, PLOT)}
 GRAPHS = {
     "flux_dev_text_to_image": text_to_image,
     "flux_dev_image_to_image": image_to_image,
     "flux_dev_negative_prompt": negative_prompt,
     "flux_dev_diagnostics": diagnostics,
+    "flux_dev_compare": compare,
 }
 GROUPS = {
     "Models": (1, 2, 3, 13, 15),
@@ -250,7 +267,9 @@ def ui_graph(nodes: list[Node]) -> dict:
         "nodes": [_ui_node(node, order, links, ends) for order, node in enumerate(nodes)],
         "links": links,
         "groups": [
-            _group(i, title, [by_id[n] for n in ids if n in by_id]) for i, (title, ids) in enumerate(GROUPS.items())
+            _group(i, title, inside)
+            for i, (title, ids) in enumerate(GROUPS.items())
+            if (inside := [by_id[n] for n in ids if n in by_id])
         ],
         "config": {},
         "extra": {},

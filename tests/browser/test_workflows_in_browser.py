@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
+from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from playwright.sync_api import sync_playwright
 
 FLAGS = [
@@ -76,7 +77,7 @@ def screenshot(page, name):
     page.screenshot(path=ARTEFACTS / f"{name}.png")
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_it_opens_whole_and_without_an_error(page, name):
     open_workflow(page, name)
     nodes = page.evaluate("""() => window.app.graph._nodes.map(node => ({
@@ -91,7 +92,7 @@ def test_it_opens_whole_and_without_an_error(page, name):
     assert not errors_of_ours(page)
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_what_the_frontend_queues_is_the_shipped_api_graph(page, name):
     open_workflow(page, name)
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
@@ -102,7 +103,7 @@ def test_what_the_frontend_queues_is_the_shipped_api_graph(page, name):
         assert queued[node_id]["inputs"] == node["inputs"]
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_nothing_overlaps_and_groups_hold_their_nodes(page, name):
     """By the sizes that the frontend really draws."""
     open_workflow(page, name)
@@ -132,8 +133,9 @@ def test_the_node_is_dragged_in_between(page, node):
         const slot = (node, name) => node.inputs.findIndex(input => input.name === name);
         loader.connect(0, ours, slot(ours, 'model'));
         ours.connect(0, sampler, slot(sampler, 'model'));
-        return {title: ours.title, names: ours.widgets.map(w => w.name),
-                widgets: Object.fromEntries(ours.widgets.map(w => [w.name, w.value])),
+        const saved = ours.widgets.filter(w => w.serialize !== false);
+        return {title: ours.title, names: saved.map(w => w.name),
+                widgets: Object.fromEntries(saved.map(w => [w.name, w.value])),
                 links: [ours.inputs[slot(ours, 'model')].link, sampler.inputs[slot(sampler, 'model')].link]};
     }""",
         node.id,
@@ -348,6 +350,41 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         ["renew_every", "guide_unconditional"],
     ]
     screenshot(page, "idle_inputs")
+    assert not errors_of_ours(page)
+
+
+def test_a_preset_sets_what_it_says_and_is_told_by_the_inputs(page):
+    """Chosen, it sets all inputs; turned by hand, they are the user's own; saved and queued are the inputs alone."""
+    found = page.evaluate(
+        """names => {
+        window.app.graph.clear();
+        const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        window.app.graph.add(node);
+        const widget = name => node.widgets.find(one => one.name === name);
+        const choose = (name, value) => { widget(name).value = value; widget(name).callback?.(value); };
+        const values = () => Object.fromEntries(
+            node.widgets.filter(one => one.name !== 'preset').map(one => [one.name, one.value]));
+        const shown = [widget('preset').value];
+        const set = Object.fromEntries(names.map(name => {
+            choose('preset', name);
+            return [name, [widget('preset').value, values()]];
+        }));
+        choose('alpha', 0.07);
+        shown.push(widget('preset').value);
+        choose('preset', 'gentle');
+        const saved = node.serialize();
+        const again = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        window.app.graph.add(again);
+        again.configure({...saved, id: again.id});
+        shown.push(again.widgets.find(one => one.name === 'preset').value);
+        return {shown, set, saved: saved.widgets_values};
+    }""",
+        list(PRESETS),
+    )
+    assert found["shown"] == ["default", "own settings", "gentle"]
+    assert found["set"] == {name: [name, {**ADVANCED.defaults, **values}] for name, values in PRESETS.items()}
+    assert found["saved"] == list({**ADVANCED.defaults, **PRESETS["gentle"]}.values())
+    screenshot(page, "preset")
     assert not errors_of_ours(page)
 
 

@@ -41,7 +41,7 @@ def run_pixels(server, graph):
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_only_loaders_sizes_and_the_asked_inputs_change(name):
     """What runs here is the shipped graph: the same nodes and links, other file names and sizes."""
     shipped = graphs.load_graph(name)
@@ -60,7 +60,7 @@ def test_workflow_files_are_what_the_generator_writes():
         )
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_every_workflow_has_a_thumbnail(name):
     with Image.open(host.REPO / "workflows" / f"{name}.jpg") as picture:
         assert picture.format == "JPEG"
@@ -305,8 +305,8 @@ def test_help_templates_and_translations_are_served(server):
     page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/NAGPAGGuidance.md", timeout=30)
     assert page.ok and "NAG-PAG Guidance" in page.text
     templates = requests.get(f"{server.url}/workflow_templates", timeout=30).json()
-    assert sorted(templates["nag-pag-flux"]) == sorted(graphs.NAMES)
-    for name in graphs.NAMES:
+    assert sorted(templates["nag-pag-flux"]) == sorted(graphs.TEMPLATES)
+    for name in graphs.TEMPLATES:
         for kind in ("json", "jpg"):
             url = f"{server.url}/api/workflow_templates/nag-pag-flux/{name}.{kind}"
             assert requests.get(url, timeout=30).ok

@@ -7,7 +7,7 @@ import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.nagpag import blocks
-from nag_pag_flux.nagpag.inputs import calibration, guidance, requests
+from nag_pag_flux.nagpag.inputs import calibration, guidance, presets, requests
 from nag_pag_flux.nagpag.inputs.kinds import REQUIRED, Choice, Flag, Need, Number, Socket, Text, Texts, plain
 from nag_pag_flux.nagpag.service import request
 from nag_pag_flux.nagpag.settings import Settings
@@ -71,6 +71,13 @@ def test_the_published_blocks_are_one_constant():
     for depth in range(1, 60):
         found = blocks.published_blocks(depth)
         assert list(found) == sorted(set(found)) and found[0] >= 0 and found[-1] < depth
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_preset_sets_valid_values_and_something_else_than_the_others(name):
+    whole = {one: Settings(**values) for one, values in presets.PRESETS.items()}
+    assert [one for one in whole if whole[one] == whole[name]] == [name]
+    assert (whole[name] == Settings()) == (name == presets.PRESET.default)
 
 
 def test_calibrates_reach_is_the_nodes_own():

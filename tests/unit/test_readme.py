@@ -8,7 +8,7 @@ from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import report
 from nag_pag_flux.lab.evidence.contenders import DOUBLES
 from nag_pag_flux.nagpag import blocks
-from nag_pag_flux.nagpag.inputs import guidance
+from nag_pag_flux.nagpag.inputs import guidance, presets
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
 
 HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
@@ -61,6 +61,8 @@ def test_the_documented_settings_are_those_that_run(page):
     strength = (guidance.SCALE, guidance.TAU, guidance.ALPHA, guidance.PERTURBATION)
     ours = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, *strength)
     assert settings["default"] == [str(item.default) for item in ours]
+    for name, values in presets.PRESETS.items():
+        assert settings[name] == [str({**guidance.ADVANCED.defaults, **values}[item.name]) for item in ours]
     published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, blocks.PUBLISHED))}
     assert settings["as published"] == [str(published[item.name]) for item in ours]
     assert list(blocks.published_blocks(DOUBLES)) == [
