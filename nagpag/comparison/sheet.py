@@ -34,7 +34,7 @@ def draw_sheet(pictures: Tensor, title: str, columns: Sequence[str], rows: Seque
         draw.text((x * (width + GAP) + GAP, top - line), _cut(label, font, width - GAP), "black", font)
     for y, (label, places) in enumerate(rows):
         at = top + y * (line + height)
-        draw.text((GAP, at), _cut(label, font, across - GAP), "#444444", font)
+        draw.text((GAP, at + GAP), _cut(label, font, across - GAP), "#444444", font)
         for x, place in enumerate(places):
             sheet.paste(_picture(pictures[place], (width, height)), (x * (width + GAP), at + line))
     return torch.from_numpy(np.asarray(sheet).astype(np.float32) / 255).unsqueeze(0)

@@ -8,7 +8,7 @@ from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import report
 from nag_pag_flux.lab.evidence.contenders import DOUBLES
 from nag_pag_flux.nagpag import blocks
-from nag_pag_flux.nagpag.inputs import guidance, presets
+from nag_pag_flux.nagpag.inputs import comparison, guidance, presets
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
 
 HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
@@ -68,6 +68,17 @@ def test_the_documented_settings_are_those_that_run(page):
     assert list(blocks.published_blocks(DOUBLES)) == [
         block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], DOUBLES)
     ]
+
+
+def test_compares_help_has_every_input_with_its_default_and_every_preset():
+    text = (host.REPO / "web" / "docs" / "NAGPAGCompare.md").read_text()
+    for item in comparison.COMPARE.inputs:
+        assert f"**{item.name}**" in text
+    for item in comparison.COMPARE.widgets:
+        assert f"**{item.name}** ({item.default})" in text
+    for name, values in presets.PRESETS.items():
+        (line,) = (line for line in text.splitlines() if f"`{name}`:" in line)
+        assert all(name in line and str(value).removesuffix(".0") in line for name, value in values.items())
 
 
 def span(depth):
