@@ -212,9 +212,9 @@ def compare() -> list[Node]:
     axes = "scale: 1, 3, 5\nnegative_prompt: off, sampler's"
     widgets = {**COMPARE.defaults, "axes": axes, "seed": 42}
     outputs = ("IMAGE", "IMAGE", "STRING")
-    kept[8] = Node(8, COMPARE.id, (890, 80), (520, 700), outputs, inputs, widgets)
+    kept[8] = Node(8, COMPARE.id, (890, 80), (440, 440), outputs, inputs, widgets)
     saved = {"filename_prefix": "NAG-PAG/compare"}
-    kept[11] = Node(11, "SaveImage", (1490, 80), (680, 700), (), {"images": (8, 0)}, saved)
+    kept[11] = Node(11, "SaveImage", (1410, 80), (680, 700), (), {"images": (8, 0)}, saved)
     kept[12].widgets = {"text": notes.COMPARE + FILES}
     return list(kept.values())
 
