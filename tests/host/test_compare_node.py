@@ -42,6 +42,14 @@ def sampled(monkeypatch):
 
 
 @pytest.fixture
+def hear(monkeypatch):
+    """Have a function called with every step of the host's progress bar, also with those that it would leave out."""
+    for name in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):
+        monkeypatch.setattr(comfy.utils, name, 0)
+    return lambda hook: monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+
+
+@pytest.fixture
 def inputs(flux, vae):
     """What the node is given; anew for each test, so that nothing is kept from another one."""
     empty = {"samples": torch.zeros(1, 16, 4, 6)}
@@ -137,7 +145,7 @@ def _top(rows, image, height):
 # --- what is kept ---
 
 
-def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, sampled, monkeypatch):
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, sampled, hear):
     """The host's own interruption, as its button sets it, in the middle of the third picture."""
     shown, at = [], [5]
 
@@ -147,7 +155,7 @@ def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, sample
             at.clear()
             comfy.model_management.interrupt_current_processing()
 
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+    hear(hook)
     with pytest.raises(INTERRUPTED):
         compared(inputs)
     assert len(sampled) == 3 and shown[-1] == (5, 10 * 2 + 10)
@@ -243,12 +251,12 @@ def test_another_model_under_the_id_of_one_that_is_gone_has_drawn_nothing():
 # --- what is shown while it runs, what is refused ---
 
 
-def test_previews_are_the_hosts(inputs, monkeypatch):
+def test_previews_are_the_hosts(inputs, hear, monkeypatch):
     """One for each step, of the picture that is drawn just then; none where the host is told to show none."""
     from comfy.cli_args import LatentPreviewMethod, args
 
     previews = []
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda v, t, preview, node_id=None: previews.append(preview))
+    hear(lambda value, total, preview, node_id=None: previews.append(preview))
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
     compared(inputs, axes="", seeds=1)
     kinds = {preview[0] for preview in previews[:4]}

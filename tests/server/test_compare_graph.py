@@ -38,31 +38,30 @@ def with_pictures_saved(graph):
 
 
 def test_the_pictures_are_those_of_the_guidance_graph(server):
-    pictures, _ = drawn(server, with_pictures_saved(shipped(seed=2, seeds=1)))
+    axes = "scale: 3\nnegative_prompt: off, sampler's"
+    pictures, _ = drawn(server, with_pictures_saved(shipped(seed=2, seeds=1, axes=axes)))
     graph = graphs.for_small_models(graphs.load_graph(graphs.WITH_NEGATIVE), 128, 128, steps=STEPS, seed=2)
-    settings = [
-        {"scale": scale, "negative_prompt": whose} for whose in ("off", "sampler's") for scale in (1.0, 3.0, 5.0)
-    ]
-    for picture, inputs in zip(pictures, [{"scale": 0.0}, *settings], strict=True):
+    settings = [{"scale": 0.0}, {"negative_prompt": "off"}, {"negative_prompt": "sampler's"}]
+    for picture, inputs in zip(pictures, settings, strict=True):
         ((own,), _) = drawn(server, graphs.with_guidance(graph, **inputs))
         assert picture.tobytes() == own.tobytes(), inputs
 
 
 def test_after_an_interruption_it_goes_on(server):
-    graph = shipped(seed=3, seeds=8)
+    graph = shipped(seed=3, seeds=4)
     totals = []
 
     def progress(done, total):
-        if done > STEPS and not totals:  # the first of 56 pictures is whole
+        if done > STEPS and not totals:  # the first of 28 pictures is whole
             totals.append(total)
             requests.post(f"{server.url}/interrupt", json={}, timeout=30)
 
     with pytest.raises(ServerError, match="interrupted"):
         run_graph(server, graph, progress)
     _, left = drawn(server, graph)
-    assert totals == [56 * (STEPS + 1)]
+    assert totals == [28 * (STEPS + 1)]
     kept, rest = divmod(totals[0] - left, STEPS)
-    assert 1 <= kept < 56 and rest == 0
+    assert 1 <= kept < 28 and rest == 0
 
 
 def test_one_fault_is_said_once(server):
