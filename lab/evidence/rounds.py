@@ -11,6 +11,9 @@ from functools import partial
 from typing import Any
 
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
+from ..in_host import enter_host
+from ..toy.flux import HEAD_DIM
+from ..toy.proportioned import SIZES
 from .contenders import (
     CARRIED,
     DEPTHS,
@@ -42,6 +45,7 @@ IDENTITY: dict[str, Any] = {
     "perturbation": 0.3,
 }
 STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
+HEADS = SIZES.hidden // HEAD_DIM
 BEHIND = str(DOUBLES - 1)  # the last double block
 RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
 
@@ -92,8 +96,23 @@ def peers_round() -> list[Contender]:
     ]
 
 
+def heads_round() -> list[Contender]:
+    """Each head of each double block by itself, in its attention: do heads differ?"""
+    return [
+        identity(reach="attention", renew_every=1, perturbation=1.0, blocks=f"{block}[{head}]")
+        for block in range(DOUBLES)
+        for head in range(HEADS)
+    ]
+
+
+def zeroed_round() -> list[Contender]:
+    """The branch from a negative of zeros: is that as good as the empty prompt?"""
+    return [carried(), carried(scale=1.0, tau=1.25), cfg(2.0)]
+
+
 def calibrate_round() -> list[Contender]:
     """What NAG-PAG Calibrate tries where nobody names candidates."""
+    enter_host()
     from ...nagpag.calibration import search
 
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
@@ -145,6 +164,8 @@ ROUNDS = {
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
     "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
+    "heads": Round(heads_round),
+    "zeroed": Round(zeroed_round, prompts=replace(CHOOSING, zeroed=True)),
     "experiments": Round(partial(experiments, DEPTHS)),
     **{
         f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))
