@@ -63,6 +63,8 @@ def strength_round() -> list[Contender]:
         *(carried(blocks=BEHIND, perturbation=share) for share in (0.1, 0.3)),
         *(identity(perturbation=share, alpha=alpha) for share, alpha in ((0.3, 0.15), (0.3, 0.3), (0.1, 0.25))),
         identity(reach="attention", renew_every=1),
+        # What is left of such a default where a sampler has no negative prompt.
+        *(identity(scale=0.5, tau=1.1, alpha=1.0, perturbation=share) for share in (0.1, 0.3, 1.0)),
     ]
 
 
