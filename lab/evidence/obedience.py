@@ -17,7 +17,7 @@ from .open_prompts import KINDS, Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, PromptSet
 from .subjects import Subject
 
-COUNT = 512  # pictures of each contender by each model
+COUNT = 256  # pictures of each contender by each model
 STRENGTHS: tuple[dict[str, Any], ...] = (
     {"scale": 0.5, "tau": 1.1},
     {"scale": 1.0, "tau": 1.1},

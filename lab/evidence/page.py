@@ -14,15 +14,16 @@ from .subjects import GUIDANCE, Subject
 OUTPUT = host.REPO / "docs" / "evidence.md"
 
 
-def page(found: list[Results]) -> str:
-    """The whole page, of the contenders whose pictures were made."""
-    parts = [_introduction(found), *map(_group, found), _unguided(found), _chosen()]
+def page(found: list[Results], untrained: list[Subject]) -> str:
+    """The whole page, of the contenders whose pictures were made. untrained: models that were to be asked, too."""
+    parts = [_introduction(found, untrained), *map(_group, found), _unguided(found), _chosen()]
     return "\n\n".join(parts) + "\n"
 
 
-def _introduction(found: list[Results]) -> str:
+def _introduction(found: list[Results], untrained: list[Subject]) -> str:
     missing = ", ".join(dict.fromkeys(contender.name for results in found for contender in results.missing))
     not_yet = f"\n\nNot measured yet: {missing}." if missing else ""
+    not_yet += f"\n\nNot trained yet: {'; '.join(map(str, untrained))}." if untrained else ""
     doubles, singles = DEPTHS
     return f"""# What guidance does, measured
 

@@ -146,15 +146,16 @@ class Round:
 
     @property
     def subjects(self) -> list[Subject]:
-        return [Subject(name) for name in self.names]
+        """Those of the models that are trained."""
+        return [subject for subject in map(Subject, self.names) if subject.trained]
 
     def wanted(self) -> list[Part]:
         """All its pictures, and those without guidance."""
         return parts(self.subjects, [plain(), *self.contenders()], self.prompts, COUNT)
 
     def made(self) -> bool:
-        """Whether all of its pictures are there."""
-        return made(self.wanted())
+        """Whether all of its pictures are there, by one model at least."""
+        return bool(self.subjects) and made(self.wanted())
 
 
 COUNT = 128  # pictures of each contender by each model

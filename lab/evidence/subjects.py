@@ -48,6 +48,10 @@ class Subject:
         told = f" guidance {GUIDANCE:g}" if self.distilled else ""
         return f"{self.file.parent.name}/{self.file.name}{told}"
 
+    @property
+    def trained(self) -> bool:
+        return self.file.exists()
+
     def load(self) -> Any:
         """The model as the host's loader gives it."""
         return sampling.load(self.file)
@@ -62,7 +66,7 @@ class Subject:
 def subject_of(word: str) -> Subject:
     """The trained model that a word names. Raises ValueError where it names none, or one that is not there."""
     subject = Subject(word)
-    if not subject.file.exists():
+    if not subject.trained:
         raise ValueError(f"{subject} is not trained yet; make lab does that, or lab/run.py models {word}")
     return subject
 
