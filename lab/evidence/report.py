@@ -14,11 +14,10 @@ from . import choosing, obedience, page, plots, results, runs
 from .contenders import DOUBLES, Contender, carried, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
 from .free_methods import momentum, token_perturbation
 from .results import Group
-from .rounds import identity
 from .runs import MOST, OPEN_REPORTING, REPORTING
 from .subjects import Subject
 
-COUNT, PEERS = 512, 256  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
+COUNT, PEERS = 384, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
 GROUPS = (
     Group("Models in FLUX.1's proportions", (Subject("3"), Subject("4"))),
     Group("Guidance-distilled models, as FLUX.1 [dev] is one", (Subject("3s"), Subject("4s"))),
@@ -41,10 +40,10 @@ def own() -> list[Contender]:
     """NAG-PAG in its forms, and CFG 2."""
     return [
         nagpag("NAG-PAG, the node's defaults"),
-        carried(),
-        carried(scale=1.0),
-        identity(),
         nagpag("NAG-PAG, as published", **AS_PUBLISHED),
+        carried("NAG-PAG, negative prompt, merged after the double blocks"),
+        carried("NAG-PAG, negative prompt, merged two single blocks later", reach_blocks=DOUBLES + 2),
+        carried("NAG-PAG, negative prompt, merged at the output", reach="output"),
         cfg(2.0),
     ]
 
