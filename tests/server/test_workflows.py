@@ -307,6 +307,9 @@ def test_the_pack_loads_without_what_is_slow(server):
 def test_help_templates_and_translations_are_served(server):
     page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/NAGPAGGuidance.md", timeout=30)
     assert page.ok and "NAG-PAG Guidance" in page.text
+    # Where the frontend looks first, and takes nothing that comes as a web page.
+    page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/NAGPAGGuidance/pt-BR.md", timeout=30)
+    assert page.ok and "KSampler" in page.text and "html" not in page.headers["Content-Type"]
     templates = requests.get(f"{server.url}/workflow_templates", timeout=30).json()
     assert sorted(templates["nag-pag-flux"]) == sorted(graphs.NAMES)
     for name in graphs.NAMES:
