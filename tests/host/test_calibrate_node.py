@@ -122,10 +122,18 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
         ({"alphas": " , "}, "alphas is empty"),
     ],
 )
-def test_a_bad_input_is_refused_before_any_model_is_loaded(inputs, quoted):
-    said = NAGPAGCalibrate.validate_inputs(**{"candidates": "", "alphas": "0.1", **inputs})
-    assert quoted in said and len(said) < 1000
-    assert NAGPAGCalibrate.validate_inputs(candidates=None, alphas=None) is True
+def test_a_bad_input_is_refused_before_any_work(flux, monkeypatch, inputs, quoted):
+    """Candidates before any model is loaded, alphas before the first picture."""
+    monkeypatch.setattr(comfy.sample, "sample", lambda *args, **keywords: pytest.fail("sampled"))
+    with pytest.raises(ValueError, match=re.escape(quoted)) as caught:
+        run(flux, prompt(1), **inputs)
+    assert len(str(caught.value)) < 1000
+    if "alphas" not in inputs:
+        assert NAGPAGCalibrate.validate_inputs(**inputs) == str(caught.value)
+
+
+def test_what_comes_over_a_link_is_no_fault():
+    assert NAGPAGCalibrate.validate_inputs(candidates=None) is True
 
 
 def test_what_does_not_fit_is_refused_before_any_work(flux, monkeypatch):
