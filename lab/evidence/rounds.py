@@ -31,6 +31,7 @@ from .contenders import (
 )
 from .experiments import experiments
 from .free_methods import free_round
+from .renewal_variants import extrapolated, faded, placed
 from .runs import CHOOSING, Part, PromptSet, made, parts
 from .subjects import Subject
 
@@ -47,6 +48,7 @@ IDENTITY: dict[str, Any] = {
 STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
 HEADS = SIZES.hidden // HEAD_DIM
 BEHIND = str(DOUBLES - 1)  # the last double block
+EARLY = ((0.083,), (0.167,), (0.25,), (0.083, 0.25), (0.083, 0.333), (0.083, 0.167, 0.333))  # of the sampling
 RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
 
 
@@ -83,6 +85,19 @@ def steps_round() -> list[Contender]:
         *(carried(end_percent=percent) for percent in PERCENTS),
         *(carried(start_percent=percent) for percent in PERCENTS),
         carried(start_percent=0.15, end_percent=0.75),
+    ]
+
+
+def placement_round() -> list[Contender]:
+    """Merged at the output: where in the sampling renewals pay, and what stands in between them."""
+    whole: dict[str, Any] = {"reach": "output"}
+    return [
+        *(carried(**whole, renew_every=every) for every in (6, 12)),
+        *(carried(**whole, end_percent=0.3, renew_every=every) for every in (1, 2, 4)),
+        *(carried(**whole, end_percent=0.55, renew_every=every) for every in (2, 4, 8)),
+        *(placed(shares, depths=DEPTHS, **whole) for shares in EARLY),
+        *(faded(power, depths=DEPTHS, **whole) for power in (0.5, 1.0)),
+        extrapolated(1.0, depths=DEPTHS, **whole),
     ]
 
 
@@ -164,6 +179,7 @@ ROUNDS = {
     "strength, distilled": Round(strength_round, ("0s",)),
     "reach": Round(reach_round),
     "steps": Round(steps_round),
+    "placement": Round(placement_round),
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
     "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
