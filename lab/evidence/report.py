@@ -17,7 +17,7 @@ from .results import Group
 from .runs import MOST, OPEN_REPORTING, REPORTING
 from .subjects import Subject
 
-COUNT, PEERS = 384, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
+COUNT, PEERS = 256, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
 GROUPS = (
     Group("Models in FLUX.1's proportions", (Subject("3"), Subject("4"))),
     Group("Guidance-distilled models, as FLUX.1 [dev] is one", (Subject("3s"), Subject("4s"))),
