@@ -22,7 +22,7 @@ READING = """\
 - Pictures get better only where the branch is merged later: two single blocks on, or at the output, for a fifth to a
   quarter of a step more it gains about two thirds of what CFG 2 does.
 - The identity branch, which is the node's default, harms these models, and the published form does by far. On
-  [models with one head](evidence/one_head.md), whose double blocks were two thirds of the depth, it had helped a little.
+  [models with one head](evidence/one_head.md), whose double blocks are two thirds of the depth, it had helped some.
 - On a distilled model, told the guidance that suits it, more guidance pleases one judge and not the other, CFG too.
 - The gain is made late in the sampling: guidance in the early steps alone, or a difference held for more than four of
   twelve steps, gains nothing."""
