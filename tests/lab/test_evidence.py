@@ -108,7 +108,7 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 
 # --- the quick form ---
 
-COUNT = runs.PART_SIZE
+COUNT = 64
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +117,14 @@ def quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         pictures = tmp_path_factory.mktemp("pictures")
         patch.setattr(runs, "pictures_folder", lambda: pictures)
+        patch.setattr(runs, "PART_SIZE", COUNT)
         runs.scores.cache_clear()
         yield from _quick()
         runs.scores.cache_clear()
 
 
 def _quick():
-    compared = [contenders.nagpag("as published", **{**report.AS_PUBLISHED, "blocks": "3, 5, 6"})]
+    compared = [contenders.nagpag("as published", depths=(8, 4), **{**report.AS_PUBLISHED, "blocks": "3, 5, 6"})]
     wanted = runs.parts([SHIPPED], [contenders.plain(), *compared], REPORTING, COUNT)
     runs.make_pictures(wanted)
     yield compared
@@ -146,7 +147,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
     text = page.page(gathered(quick), [Subject("77")])
-    (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
+    (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 64 |"))
     assert "| harms | 0 of 1 | 1 of 1 |" in row
     assert "Not trained yet: seed 77." in text and "| the shipped model |" in text and "| real renders |" in text
     assert "### Is a negative prompt obeyed? (the shipped model)\nNot measured yet." in text

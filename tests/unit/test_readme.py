@@ -87,7 +87,7 @@ OURS = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, *STRENGTH)
 def documented():
     """The settings that README and help name, name → values in the order of OURS; both say the same."""
     table = {row[0]: row[1:8] for row in cells("README.md") if len(row) == 9 and row[0] not in ("", "---")}
-    assert table.keys() == {"default", "as published", "NAG with a negative prompt"}
+    assert table.keys() == {"default", "as published", "gentle negative prompt", "NAG with a negative prompt"}
     for name, values in table.items():
         words = ", ".join(f"{item.name} {value}" for item, value in zip(OURS, values, strict=True))
         said = f"- **{name}**: {words}. ".replace(f"blocks {values[2]}, scale", f"blocks `{values[2]}`, scale")
