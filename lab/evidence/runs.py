@@ -26,7 +26,7 @@ from . import judge_cnn, judge_lessons, judge_templates, judges, open_prompts, s
 from .contenders import Contender
 from .open_prompts import Question
 from .sampling import STEPS
-from .subjects import Subject, pictures_folder
+from .subjects import Subject
 
 PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
@@ -87,6 +87,11 @@ class Part:
         key = f"{self.subject.key} {self.contender.key} {self.prompts.key} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return pictures_folder() / f"{name}-{self.number}.safetensors"
+
+
+def pictures_folder() -> Path:
+    """Where kept pictures lie."""
+    return host.cache_dir() / "lab-pictures"
 
 
 # Functions there that only say something: of blocks, and of settings that are not valid.

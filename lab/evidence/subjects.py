@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .. import host
 from ..toy import models, pictures, small_models, training
 from . import sampling
 
@@ -74,9 +73,3 @@ def subject_of(word: str) -> Subject:
 @lru_cache(8)  # one contender after the other asks for the same prompts
 def _features(captions: tuple[str, ...]) -> Tensor:
     return pictures.embed(training.caption_ids(list(captions)), WORDS)
-
-
-@cache
-def pictures_folder() -> Path:
-    """Where kept pictures lie."""
-    return host.cache_dir() / "lab-pictures"
