@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..nagpag.inputs.comparison import COMPARE
+from ..nagpag.inputs.comparison import AXES, COMPARE
 from .schema import schema_of
 
 
@@ -25,7 +25,7 @@ class NAGPAGCompare(io.ComfyNode):
         from ..nagpag.comparison.axes import read_axes
 
         try:
-            read_axes(axes or "")
+            read_axes(AXES.default if axes is None else axes)
         except ValueError as error:
             return str(error)
         return True

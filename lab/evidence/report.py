@@ -14,11 +14,10 @@ from . import choosing, obedience, page, plots, results, runs
 from .contenders import DOUBLES, Contender, carried, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
 from .free_methods import momentum, token_perturbation
 from .results import Group
-from .rounds import identity
 from .runs import MOST, OPEN_REPORTING, REPORTING
 from .subjects import Subject
 
-COUNT, PEERS = 1_024, 512  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
+COUNT, PEERS = 256, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
 GROUPS = (
     Group("Models in FLUX.1's proportions", (Subject("3"), Subject("4"))),
     Group("Guidance-distilled models, as FLUX.1 [dev] is one", (Subject("3s"), Subject("4s"))),
@@ -41,10 +40,10 @@ def own() -> list[Contender]:
     """NAG-PAG in its forms, and CFG 2."""
     return [
         nagpag("NAG-PAG, the node's defaults"),
-        carried(),
-        carried(scale=1.0),
-        identity(),
         nagpag("NAG-PAG, as published", **AS_PUBLISHED),
+        carried("NAG-PAG, negative prompt, merged after the double blocks"),
+        carried("NAG-PAG, negative prompt, merged two single blocks later", reach_blocks=DOUBLES + 2),
+        carried("NAG-PAG, negative prompt, merged at the output", reach="output"),
         cfg(2.0),
     ]
 
@@ -76,15 +75,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("count", type=int, nargs="?", choices=parts, metavar="|".join(map(str, parts)), help=of_count)
     parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
     asked = parser.parse_args(arguments)
-    if missing := [str(s) for group in GROUPS for s in group.held_out if not s.file.exists()]:
-        parser.error(f"not trained yet: {'; '.join(missing)}. make lab trains them")
+    groups = [group for group in GROUPS if group.trained]
+    if not groups:
+        parser.error("none of the models is trained yet: make lab trains them")
     counts = tuple(sorted({min(count, asked.count or COUNT) for count in (COUNT, PEERS)}, reverse=True))
     if not asked.made:
         if asked.count is None:
             choosing.main([])
-        _make(counts)
-    found = [results.gather(group, [*own(), *peers()], counts) for group in GROUPS]
-    text = page.page(found)
+        _make(groups, counts)
+    found = [results.gather(group, [*own(), *peers()], counts) for group in groups]
+    text = page.page(found, [subject for group in GROUPS for subject in group.held_out if not subject.trained])
     print(text)
     if counts[0] >= COUNT:
         page.OUTPUT.write_text(text)
@@ -92,9 +92,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _make(counts: tuple[int, ...]) -> None:
-    for group in GROUPS:
-        models = [*group.held_out]
+def _make(groups: list[Group], counts: tuple[int, ...]) -> None:
+    for group in groups:
+        models = group.trained
         for wanted, count in (([plain(), *own()], counts[0]), (peers(), counts[-1])):
             runs.make_pictures(runs.parts(models, wanted, REPORTING, count))
         asked = [plain(), *obedience.contenders()]

@@ -11,6 +11,9 @@ from functools import partial
 from typing import Any
 
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
+from ..in_host import enter_host
+from ..toy.flux import HEAD_DIM
+from ..toy.proportioned import SIZES
 from .contenders import (
     CARRIED,
     DEPTHS,
@@ -28,6 +31,7 @@ from .contenders import (
 )
 from .experiments import experiments
 from .free_methods import free_round
+from .renewal_variants import extrapolated, faded, placed
 from .runs import CHOOSING, Part, PromptSet, made, parts
 from .subjects import Subject
 
@@ -42,7 +46,9 @@ IDENTITY: dict[str, Any] = {
     "perturbation": 0.3,
 }
 STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
+HEADS = SIZES.hidden // HEAD_DIM
 BEHIND = str(DOUBLES - 1)  # the last double block
+EARLY = ((0.083,), (0.167,), (0.25,), (0.083, 0.25), (0.083, 0.333), (0.083, 0.167, 0.333))  # of the sampling
 RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
 
 
@@ -59,6 +65,8 @@ def strength_round() -> list[Contender]:
         *(carried(blocks=BEHIND, perturbation=share) for share in (0.1, 0.3)),
         *(identity(perturbation=share, alpha=alpha) for share, alpha in ((0.3, 0.15), (0.3, 0.3), (0.1, 0.25))),
         identity(reach="attention", renew_every=1),
+        # What is left of such a default where a sampler has no negative prompt.
+        *(identity(scale=0.5, tau=1.1, alpha=1.0, perturbation=share) for share in (0.1, 0.3, 1.0)),
     ]
 
 
@@ -80,6 +88,19 @@ def steps_round() -> list[Contender]:
     ]
 
 
+def placement_round() -> list[Contender]:
+    """Merged at the output: where in the sampling renewals pay, and what stands in between them."""
+    whole: dict[str, Any] = {"reach": "output"}
+    return [
+        *(carried(**whole, renew_every=every) for every in (6, 12)),
+        *(carried(**whole, end_percent=0.3, renew_every=every) for every in (1, 2, 4)),
+        *(carried(**whole, end_percent=0.55, renew_every=every) for every in (2, 4, 8)),
+        *(placed(shares, depths=DEPTHS, **whole) for shares in EARLY),
+        *(faded(power, depths=DEPTHS, **whole) for power in (0.5, 1.0)),
+        extrapolated(1.0, depths=DEPTHS, **whole),
+    ]
+
+
 def peers_round() -> list[Contender]:
     """The others, each in a few places and strengths: CFG, classic PAG, ComfyUI's own nodes, free methods."""
     return [
@@ -92,8 +113,23 @@ def peers_round() -> list[Contender]:
     ]
 
 
+def heads_round() -> list[Contender]:
+    """Each head of each double block by itself, in its attention: do heads differ?"""
+    return [
+        identity(reach="attention", renew_every=1, perturbation=1.0, blocks=f"{block}[{head}]")
+        for block in range(DOUBLES)
+        for head in range(HEADS)
+    ]
+
+
+def zeroed_round() -> list[Contender]:
+    """The branch from a negative of zeros: is that as good as the empty prompt?"""
+    return [carried(), carried(scale=1.0, tau=1.25), cfg(2.0)]
+
+
 def calibrate_round() -> list[Contender]:
     """What NAG-PAG Calibrate tries where nobody names candidates."""
+    enter_host()
     from ...nagpag.calibration import search
 
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
@@ -125,15 +161,16 @@ class Round:
 
     @property
     def subjects(self) -> list[Subject]:
-        return [Subject(name) for name in self.names]
+        """Those of the models that are trained."""
+        return [subject for subject in map(Subject, self.names) if subject.trained]
 
     def wanted(self) -> list[Part]:
         """All its pictures, and those without guidance."""
         return parts(self.subjects, [plain(), *self.contenders()], self.prompts, COUNT)
 
     def made(self) -> bool:
-        """Whether all of its pictures are there."""
-        return made(self.wanted())
+        """Whether all of its pictures are there, by one model at least."""
+        return bool(self.subjects) and made(self.wanted())
 
 
 COUNT = 128  # pictures of each contender by each model
@@ -142,9 +179,12 @@ ROUNDS = {
     "strength, distilled": Round(strength_round, ("0s",)),
     "reach": Round(reach_round),
     "steps": Round(steps_round),
+    "placement": Round(placement_round),
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
     "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
+    "heads": Round(heads_round),
+    "zeroed": Round(zeroed_round, prompts=replace(CHOOSING, zeroed=True)),
     "experiments": Round(partial(experiments, DEPTHS)),
     **{
         f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))

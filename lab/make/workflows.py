@@ -41,7 +41,7 @@ One node between the model loader and the sampler. No negative prompt, cfg stays
 **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **reach** `attention` costs nothing, `double
 blocks` (the default) about a twentieth of a step; **alpha** and **tau** say how strongly and within which limit.
 
-Press the **?** of the node for its help.
+Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
 
 {FILES}"""
 
@@ -59,7 +59,7 @@ of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
    negative prompt alone; **reach** `output` pushes further and costs a quarter of a step; **alpha** and **tau** say how
    strongly.
 
-Press the **?** of the node for its help.
+Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
 
 {FILES}"""
 
@@ -72,7 +72,8 @@ The text-to-image graph with four nodes that show what guidance does.
 1. **Inspect Model** says what this model has, what a block spec would guide and cost, what else is on the model and
    what may get in the way. Read it first.
 2. **Drawn strength** is ComfyUI's own Curve Editor on the socket **curve**: left is start_percent, right is
-   end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**.
+   end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**. The classic canvas
+   shows no curve ("Node 2.0 only"), yet this one is at work there, too; ComfyUI's menu switches **Nodes 2.0** on.
 3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
 4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the
    picture.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ OFF = "off"
 MOST_AXES = 2
 INPUT = {item.name: item for item in (*INPUTS, PRESET)}
 Given = dict[str, Any]  # values of inputs, by name
+Labels = tuple[str, ...]
+Cells = tuple[tuple[Settings | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,12 @@ class Axis:
 class Grid:
     """Labelled columns and rows of settings, None where guidance is off; `same` says what holds for all of them.
 
-    cells: [row][column]. In every row one of them is off, or all of another row are.
+    cells: [row][column]. A whole column or a whole row of them is off.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[str, ...]
-    cells: tuple[tuple[Settings | None, ...], ...]
+    columns: Labels
+    rows: Labels
+    cells: Cells
     same: str
 
     @property
@@ -73,14 +76,21 @@ def read_axes(text: str) -> Grid:
     same = {axis.name: axis.values[0] for axis in single}
     cells = tuple(tuple(_settings({**same, **row, **column}) for column in columns.values()) for row in rows.values())
     said = ", ".join(label for axis in single for label in axis.places())
-    return _with_off(Grid(tuple(columns) if several else ("guided",), tuple(rows), cells, said))
+    return _with_off(tuple(columns) if several else ("guided",), tuple(rows), cells, said)
 
 
-def _with_off(grid: Grid) -> Grid:
-    """The same with a column of guidance off, unless some cell is off already."""
-    if None in itertools.chain(*grid.cells):
-        return grid
-    return Grid((OFF, *grid.columns), grid.rows, tuple((None, *row) for row in grid.cells), grid.same)
+def _with_off(columns: Labels, rows: Labels, cells: Cells, same: str) -> Grid:
+    """The grid with guidance off in it: a whole column or row that is off says so, or it gets a column of its own."""
+    if not any(itertools.chain(*cells)):
+        return Grid((OFF,), ("",), ((None,),), same)
+    said = Grid(_off_said(columns, zip(*cells, strict=True)), _off_said(rows, cells), cells, same)
+    if (said.columns, said.rows) != (columns, rows):
+        return said
+    return Grid((OFF, *columns), rows, tuple((None, *row) for row in cells), same)
+
+
+def _off_said(labels: Labels, lines: Iterable[tuple[Settings | None, ...]]) -> Labels:
+    return tuple(label if any(line) else f"{label} ({OFF})" for label, line in zip(labels, lines, strict=True))
 
 
 def _settings(given: Given) -> Settings | None:

@@ -59,8 +59,8 @@ REACH = Choice(
     options=("attention", "double blocks", "output"),
     needs=(Need("reach_blocks", (0,)),),
     does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
-    "to the last double block, or to the last block of all (output; costs most). Further: the model itself turns "
-    "the disturbance into a worse picture to avoid, so the change is more meaningful.",
+    "to the last of the double blocks, or to the last block of all (output; costs most). Further: the model itself "
+    "turns the disturbance into a worse picture to avoid, so the change is more meaningful.",
 )
 REACH_BLOCKS = Number(
     name="reach_blocks",
@@ -187,10 +187,15 @@ GUIDE_UNCONDITIONAL = Flag(
 GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any sampler.")
 _DESCRIPTION = (
     "Guides FLUX from within: pushes each picture token away from what it would be with a disturbed "
-    "attention, within a limit. Needs no negative prompt and no second pass of the model. "
+    "attention, within a limit. Needs no negative prompt and no full second pass of the model. "
     "NAG (arXiv 2505.21179) with the identity branch of PAG (arXiv 2403.17377)."
 )
-_ALIASES = ("NAG", "PAG", "perturbed attention", "normalized attention guidance", "flux guidance")
+# The host finds a node by what looks like one of these; web/search.js says where it then stands among others.
+_ALIASES = (
+    *("NAG", "PAG", "NAG-PAG", "SLG", "skip layer guidance", "better quality"),
+    *("attention guidance", "perturbed attention", "normalized attention guidance"),
+    *("flux guidance", "negative prompt", "negative prompt at cfg 1"),
+)
 
 GUIDANCE = Node(
     id="NAGPAGGuidance",

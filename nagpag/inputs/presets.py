@@ -5,33 +5,51 @@ from __future__ import annotations
 from typing import Any
 
 from ..blocks import PUBLISHED
-from .guidance import NEGATIVE_PROMPT, SAMPLERS
+from .calibration import ALPHAS
+from .guidance import NEGATIVE_PROMPT, OFF, SAMPLERS
 from .kinds import Choice
 
-# The strengths of gentle and strong are the outer two that Calibrate tries.
+_TRIED = [float(alpha) for alpha in ALPHAS.default.split(",")]
+# The first three follow the defaults. The others name all that makes them, whatever the defaults become.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "gentle": {"alpha": 0.05},
-    "strong": {"alpha": 0.3},
+    "gentle": {"alpha": min(_TRIED)},
+    "strong": {"alpha": max(_TRIED)},
     "as published": {
-        "blocks": ", ".join(map(str, PUBLISHED)),
         "reach": "attention",
+        "renew_every": 1,
+        "blocks": ", ".join(map(str, PUBLISHED)),
+        "scale": 3.0,
         "tau": 2.5,
         "alpha": 0.25,
         "perturbation": 1.0,
-        "renew_every": 1,
+        NEGATIVE_PROMPT.name: OFF,
     },
-    "negative prompt": {
+    "gentle negative prompt": {
+        "reach": "output",
+        "renew_every": 4,
+        "blocks": "auto",
+        "scale": 0.5,
+        "tau": 1.1,
+        "alpha": 1.0,
+        "perturbation": 0.0,
         NEGATIVE_PROMPT.name: SAMPLERS,
+    },
+    "NAG with a negative prompt": {
+        "reach": "double blocks",
+        "renew_every": 4,
+        "blocks": "auto",
         "scale": 4.0,
         "tau": 2.5,
         "alpha": 0.25,
         "perturbation": 0.0,
+        NEGATIVE_PROMPT.name: SAMPLERS,
     },
 }
 PRESET = Choice(
     name="preset",
     default="default",
     options=tuple(PRESETS),
-    does="Several inputs at once, by a name; what else is named wins over it.",
+    does="Sets the inputs above at once, as they then show. It is not saved and not sent: they are.",
 )
+OWN = "own settings"  # where the inputs are as no preset sets them

@@ -147,6 +147,43 @@ def test_the_node_is_dragged_in_between(page, node):
     assert not errors_of_ours(page)
 
 
+# --- finding the node ---
+
+# What it is typed for; beside core's own NAGuidance, PerturbedAttentionGuidance, FluxGuidance and CLIPTextEncode.
+SEARCHED = [
+    *("nag", "pag", "nag-pag", "slg", "better quality", "negative prompt"),
+    *("attention guidance", "perturbed attention", "flux guidance"),
+]
+
+
+def found_by(page, words):
+    """The titles that the frontend's own search box lists for these words, in its order."""
+    page.locator("input[aria-controls=results-list]").fill(words)
+    page.wait_for_timeout(400)
+    return [shown.partition("\n")[0] for shown in page.locator("[data-testid=result-item]").all_inner_texts()]
+
+
+def test_whoever_types_what_it_is_for_finds_guidance_first(page):
+    page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    found = {words: found_by(page, words)[:2] for words in SEARCHED}
+    assert found == dict.fromkeys(SEARCHED, [GUIDANCE.title, ADVANCED.title])
+    # Whose title was typed stays first.
+    assert {found_by(page, words)[0] for words in ("fluxguidance", "guidance")} == {"FluxGuidance"}
+    assert not errors_of_ours(page)
+
+
+# --- languages ---
+
+
+def test_the_page_offers_no_language_that_the_pack_lacks(page, server):
+    offered = page.evaluate(
+        "() => window.app.extensionManager.setting.settings['Comfy.Locale'].options.map(o => o.value)"
+    )
+    assert len(offered) > 12
+    ours = page.evaluate("async () => await (await fetch('/i18n')).json()")
+    assert [language for language in offered if GUIDANCE.id not in ours.get(language, {}).get("nodeDefs", {})] == []
+
+
 # --- workflows saved before the node had a sister ---
 
 VALUES = [2.0, "8, 12", 2.0, 0.5, 0.1, 0.9, "output", 7, "softened", 3.0, 0.5, 2, "bell", True]

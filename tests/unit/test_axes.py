@@ -27,11 +27,11 @@ def test_two_axes_and_what_holds_for_all():
     [
         ("", ("off", "guided"), ("",), [[None, Settings()]]),
         ("alpha: 0.3", ("off", "guided"), ("",), [[None, Settings(alpha=0.3)]]),
-        ("scale: 0, 3", ("scale 0", "scale 3"), ("",), [[None, Settings()]]),
+        ("scale: 0, 3", ("scale 0 (off)", "scale 3"), ("",), [[None, Settings()]]),
         (
             "tau: 1.2, 2\nalpha: 0, 0.3",
             ("tau 1.2", "tau 2"),
-            ("alpha 0", "alpha 0.3"),
+            ("alpha 0 (off)", "alpha 0.3"),
             [[None, None], [Settings(tau=1.2, alpha=0.3), Settings(tau=2, alpha=0.3)]],
         ),
         (
@@ -53,7 +53,17 @@ def test_two_axes_and_what_holds_for_all():
             ("",),
             [[None, *(Settings(**{**PRESETS[name], "scale": 2}) for name in ("gentle", "strong"))]],
         ),
-        ("perturbation: 0", ("guided",), ("",), [[None]]),
+        ("perturbation: 0", ("off",), ("",), [[None]]),
+        ("tau: 1.2, 2\nscale: 0", ("off",), ("",), [[None]]),
+        (  # a cell that is off among others is no column of it
+            "negative_prompt: off, sampler's\nperturbation: 0, 0.3",
+            ("off", "negative_prompt off", "negative_prompt sampler's"),
+            ("perturbation 0", "perturbation 0.3"),
+            [
+                [None, None, Settings(negative_prompt="sampler's", perturbation=0)],
+                [None, Settings(perturbation=0.3), Settings(negative_prompt="sampler's", perturbation=0.3)],
+            ],
+        ),
     ],
 )
 def test_what_a_text_spans_has_off_in_it_once(text, columns, rows, cells):
@@ -113,4 +123,8 @@ def test_any_text_is_a_grid_or_refused_in_words(text):
         return
     assert len(grid.cells) == len(grid.rows)
     assert all(len(row) == len(grid.columns) for row in grid.cells)
-    assert None in [cell for row in grid.cells for cell in row]
+    lines = {
+        **dict(zip(grid.columns, zip(*grid.cells, strict=True), strict=True)),
+        **dict(zip(grid.rows, grid.cells, strict=True)),
+    }
+    assert any(label.endswith("off)") or label == "off" for label, line in lines.items() if not any(line))

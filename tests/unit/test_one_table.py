@@ -27,8 +27,9 @@ def calls(folder, *names):
 
 def test_widgets_options_and_fields_are_made_in_one_place_each():
     assert calls("nodes", "Input", "Output").keys() == {"nodes/schema.py"}
-    # An option, and two arguments without dashes; all of them by the table's names.
-    assert calls("nagpag", "add_argument") == {"nagpag/service/client/cli.py": 3}
+    # Two arguments without dashes, and an option; all of them by the table's names.
+    client = "nagpag/service/client"
+    assert calls("nagpag", "add_argument") == {f"{client}/cli.py": 2, f"{client}/options.py": 1}
     assert calls("nagpag/service", "Field") == {"nagpag/service/server/schema.py": 1}
 
 
@@ -78,6 +79,19 @@ def test_a_preset_sets_valid_values_and_something_else_than_the_others(name):
     whole = {one: Settings(**values) for one, values in presets.PRESETS.items()}
     assert [one for one in whole if whole[one] == whole[name]] == [name]
     assert (whole[name] == Settings()) == (name == presets.PRESET.default)
+
+
+def test_gentle_and_strong_lie_on_both_sides_of_the_default():
+    gentle, strong = (presets.PRESETS[name]["alpha"] for name in ("gentle", "strong"))
+    assert gentle < guidance.ALPHA.default < strong
+
+
+def test_other_presets_name_all_that_makes_them():
+    """So that they stay what they are when a default changes."""
+    named = [set(values) for name, values in presets.PRESETS.items() if name not in ("default", "gentle", "strong")]
+    parts = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, guidance.SCALE, guidance.TAU, guidance.ALPHA)
+    parts = (*parts, guidance.PERTURBATION, guidance.NEGATIVE_PROMPT)
+    assert len(named) == 3 and all(one == {item.name for item in parts} for one in named)
 
 
 def test_calibrates_reach_is_the_nodes_own():
