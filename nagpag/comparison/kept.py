@@ -10,7 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+Ids = tuple[int, ...]
 MOST_BYTES = 2**28  # of latents: 256 of 1024 by 1024 pixels
+MOST_SOURCES = 4  # what conditioning may hold, such as a ControlNet, has no size that we know
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,19 +29,19 @@ class Source:
     latent: Any
 
     @property
-    def ids(self) -> tuple[int, ...]:
+    def ids(self) -> Ids:
         return tuple(map(id, (self.model, self.positive, self.negative, self.latent)))
 
 
 class Kept:
-    """Latents by what they were drawn from and how; beyond `most` bytes the ones not used for longest go.
+    """Latents by what they were drawn from and how; beyond `most` bytes, or sources, the ones not used for longest go.
 
     A model is not kept alive by it. Conditioning and latent are, as long as something drawn from them is kept.
     """
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = most
-        self._found: OrderedDict[Hashable, tuple[weakref.ref, tuple, Tensor]] = OrderedDict()
+        self._found: OrderedDict[tuple[Ids, Hashable], tuple[weakref.ref, tuple, Tensor]] = OrderedDict()
 
     def get(self, source: Source, how: Hashable) -> Tensor | None:
         """The latents that were drawn so, None if they are not kept."""
@@ -54,8 +56,15 @@ class Kept:
         """Keep what was drawn."""
         # With these alive no other object gets their ids.
         alive = (source.positive, source.negative, source.latent)
-        self._found[source.ids, how] = (weakref.ref(source.model), alive, latents)
-        for key in [key for key, (model, *_) in self._found.items() if model() is None]:
+        key = (source.ids, how)
+        self._found[key] = (weakref.ref(source.model), alive, latents)
+        self._found.move_to_end(key)
+        self._forget()
+
+    def _forget(self) -> None:
+        alive = (ids for (ids, _), (model, *_) in reversed(self._found.items()) if model() is not None)
+        used = list(dict.fromkeys(alive))[:MOST_SOURCES]
+        for key in [key for key in self._found if key[0] not in used]:
             del self._found[key]
         while self.bytes > self._most:
             self._found.popitem(last=False)

@@ -1,6 +1,7 @@
 """NAG-PAG Compare in the host: each picture is the one that the host's own nodes draw, and nothing is drawn twice."""
 
 import json
+import weakref
 
 import comfy.model_management
 import comfy.sample
@@ -16,7 +17,7 @@ from nag_pag_flux.nodes.comparison import NAGPAGCompare
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 from sampling import guided, latent, prompt
 
-AXES = "scale: 0, 2, 5\nblocks: 1-3; 2\nalpha: 0.5"
+AXES = "scale: 0, 2\nblocks: 1-3; 2\nalpha: 0.5"  # off and two settings
 INTERRUPTED = comfy.model_management.InterruptProcessingException
 
 
@@ -28,17 +29,21 @@ def vae():
     return VAELoader().load_vae("taef1")[0]
 
 
-@pytest.fixture
-def sampled(monkeypatch):
-    """The seed and the model of every sampling that is begun."""
+def recorded(patched):
+    """The seed and the model of every sampling that is begun from now on."""
     begun, real = [], comfy.sample.sample
 
     def sample(model, *args, **keywords):
         begun.append((keywords["seed"], model))
         return real(model, *args, **keywords)
 
-    monkeypatch.setattr(comfy.sample, "sample", sample)
+    patched.setattr(comfy.sample, "sample", sample)
     return begun
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    return recorded(monkeypatch)
 
 
 @pytest.fixture
@@ -49,12 +54,24 @@ def hear(monkeypatch):
     return lambda hook: monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
 
 
+def given(flux, vae):
+    """What the node is given; anew each time, so that nothing is kept from another one."""
+    empty = {"samples": torch.zeros(1, 16, 4, 4)}
+    parts = {"model": flux, "positive": prompt(1), "negative": prompt(2, tokens=5), "latent_image": empty, "vae": vae}
+    return {**parts, **COMPARE.defaults, "axes": AXES, "seed": 7, "seeds": 2, "steps": 2}
+
+
 @pytest.fixture
 def inputs(flux, vae):
-    """What the node is given; anew for each test, so that nothing is kept from another one."""
-    empty = {"samples": torch.zeros(1, 16, 4, 6)}
-    given = {"model": flux, "positive": prompt(1), "negative": prompt(2, tokens=5), "latent_image": empty, "vae": vae}
-    return {**given, **COMPARE.defaults, "axes": AXES, "seed": 7, "seeds": 2, "steps": 2}
+    return given(flux, vae)
+
+
+@pytest.fixture(scope="module")
+def base(flux, vae):
+    """One comparison that many look at: its sheet, pictures and numbers, and the samplings that it began."""
+    with pytest.MonkeyPatch.context() as patched:
+        begun = recorded(patched)
+        return (*compared(given(flux, vae)), begun)
 
 
 @torch.inference_mode()  # as the host runs nodes
@@ -77,50 +94,53 @@ def by_hand(inputs, seed, settings):
     return VAEDecode().decode(inputs["vae"], samples)[0]
 
 
-SAMPLERS = [
-    {},
-    {"sampler_name": "euler_ancestral", "scheduler": "beta", "axes": ""},
-    {
-        "sampler_name": "dpmpp_sde",
-        "cfg": 2.0,
-        "axes": "guide_unconditional: false, true\nreach: attention, output",
-        "seeds": 1,
-    },
-    {"sampler_name": "dpm_adaptive", "seeds": 1, "axes": "scale: 2"},
-    {"axes": "negative_prompt: off, sampler's\nperturbation: 0.3, 0", "seed": 2**64 - 1},
-    {"denoise": 0.5, "axes": "preset: strong, as published\nblocks: 1", "seeds": 1},
-]
-
-
-@pytest.mark.parametrize("others", SAMPLERS, ids=str)
-def test_every_picture_is_the_plain_graphs(inputs, others):
-    if "denoise" in others:  # a picture to start from, a batch of two, of which a part stays
-        mask = torch.ones(1, 1, 32, 48)
-        mask[..., :20] = 0
-        inputs["latent_image"] = {"samples": latent(2, 4, 6), "noise_mask": mask, "batch_index": [4, 1]}
-    given = {**inputs, **others}
-    _, pictures, told = compared(given)
+def check_each(inputs, pictures, told):
+    """Every picture is the one that the host's nodes draw, and each is there once."""
     drawn = {}
     for one in told["pictures"]:
         key = one["seed"], json.dumps(one["settings"])
-        drawn[key] = drawn[key] if key in drawn else by_hand(given, one["seed"], one["settings"])
+        drawn[key] = drawn[key] if key in drawn else by_hand(inputs, one["seed"], one["settings"])
         assert torch.equal(pictures[one["picture"]], drawn[key][one["of_batch"]])
     assert len(pictures) == len(told["pictures"]) == len(drawn) * len(inputs["latent_image"]["samples"])
-    assert len({key[0] for key in drawn}) == given["seeds"]
+    assert len({key[0] for key in drawn}) == inputs["seeds"]
     assert len({key[1] for key in drawn if key[1] == "null"}) == 1
     assert len(torch.unique(pictures, dim=0)) == len(pictures), "each differs from the others"
 
 
-def test_the_sheet_shows_each_picture_where_the_numbers_say(inputs):
-    image, pictures, told = compared(inputs)
+def test_every_picture_is_the_plain_graphs(inputs, base):
+    _, pictures, told, _ = base
+    assert len(pictures) == 6
+    check_each(inputs, pictures, told)
+
+
+OTHERS = [
+    {"sampler_name": "euler_ancestral", "scheduler": "beta", "axes": ""},
+    {"sampler_name": "dpmpp_sde", "cfg": 2.0, "axes": "guide_unconditional: true\nreach: output"},
+    {"axes": "preset: NAG with a negative prompt\nalpha: 1", "seed": 2**64 - 1},
+    {"denoise": 0.5, "axes": "preset: as published\nblocks: 1"},
+]
+
+
+@pytest.mark.parametrize("others", OTHERS, ids=str)
+def test_every_picture_is_the_plain_graphs_however_it_is_sampled(inputs, others):
+    if "denoise" in others:  # a picture to start from, a batch of two, of which a part stays
+        mask = torch.ones(1, 1, 32, 32)
+        mask[..., :12] = 0
+        inputs["latent_image"] = {"samples": latent(2, 4, 4), "noise_mask": mask, "batch_index": [4, 1]}
+    inputs |= {"seeds": 1, **others}
+    _, pictures, told = compared(inputs)
+    check_each(inputs, pictures, told)
+
+
+def test_the_sheet_shows_each_picture_where_the_numbers_say(base):
+    image, pictures, told, _ = base
     height, width = pictures.shape[1:3]
     columns, rows = told["sheet"]["columns"], told["sheet"]["rows"]
-    assert columns == ["scale 0", "scale 2", "scale 5"]
+    assert columns == ["scale 0 (off)", "scale 2"]
     blocks = ("blocks 1-3", "blocks 2")
     assert [row["label"] for row in rows] == [f"seed {seed}, {label}" for seed in (7, 8) for label in blocks]
-    by_settings = {(one["seed"], json.dumps(one["settings"])): one["picture"] for one in told["pictures"]}
     saved = np.clip(255.0 * pictures.numpy(), 0, 255).astype(np.uint8)
-    step = (image.shape[1] - height - _top(rows, image, height)) // (len(rows) - 1)
+    step = (image.shape[1] - height - _top(image, height)) // (len(rows) - 1)
     for y, row in enumerate(rows):
         bottom = image.shape[1] - (len(rows) - 1 - y) * step
         for x, place in enumerate(row["pictures"]):
@@ -128,15 +148,15 @@ def test_the_sheet_shows_each_picture_where_the_numbers_say(inputs):
             shown = image[0, bottom - height : bottom, left : left + width]
             assert (np.round(shown.numpy() * 255) == saved[place]).all()
             one = told["pictures"][place]
-            scale = None if x == 0 else float(columns[x].split()[1])
-            assert one["settings"] is None if x == 0 else one["settings"]["scale"] == scale
-            if x:
-                assert row["label"].endswith(f"blocks {one['settings']['blocks']}")
-                assert by_settings[one["seed"], json.dumps(one["settings"])] == place
             assert row["label"].startswith(f"seed {one['seed']},")
+            if x == 0:
+                assert one["settings"] is None
+            else:
+                assert one["settings"]["scale"] == 2
+                assert row["label"].endswith(f"blocks {one['settings']['blocks']}")
 
 
-def _top(rows, image, height):
+def _top(image, height):
     """How high everything above the first picture is, worked out from where the rows begin."""
     found = [y for y in range(image.shape[1]) if (image[0, y, :, :] < 0.999).any()]
     return next(y for y in found if all(v in found for v in range(y, y + height)))
@@ -145,7 +165,7 @@ def _top(rows, image, height):
 # --- what is kept ---
 
 
-def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, sampled, hear):
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, base, sampled, hear):
     """The host's own interruption, as its button sets it, in the middle of the third picture."""
     shown, at = [], [5]
 
@@ -158,33 +178,18 @@ def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, sample
     hear(hook)
     with pytest.raises(INTERRUPTED):
         compared(inputs)
-    assert len(sampled) == 3 and shown[-1] == (5, 10 * 2 + 10)
+    assert len(sampled) == 3 and shown[-1] == (5, 6 * 2 + 6)
     shown.clear()
     _, pictures, told = compared(inputs)
-    assert len(sampled) == 3 + 8, "two of ten were whole"
+    assert len(sampled) == 3 + 4, "two of six were whole"
     values = [value for value, _ in shown]
-    assert values == sorted(values) and {total for _, total in shown} == {8 * 2 + 10} and values[-1] == 26
-    assert [one["seed"] for one in told["pictures"]] == [7] * 5 + [8] * 5
-    fresh = {**inputs, "positive": list(inputs["positive"])}  # an equal list is another one: all is drawn anew
-    assert torch.equal(compared(fresh)[1], pictures)
-    assert len(sampled) == 3 + 8 + 10
+    assert values == sorted(values) and {total for _, total in shown} == {4 * 2 + 6} and values[-1] == 14
+    assert [one["seed"] for one in told["pictures"]] == [7] * 3 + [8] * 3
+    assert torch.equal(pictures, base[1]), "as if nothing had come in between"
 
 
-@pytest.mark.parametrize(
-    "others, missing",
-    [
-        ({}, 0),
-        ({"axes": "blocks: 2; 1-3\nscale: 2, 5, 3\nalpha: 0.5"}, 4),
-        ({"seeds": 3}, 5),
-        ({"seed": 8, "seeds": 1}, 0),
-        ({"steps": 3}, 10),
-        ({"sampler_name": "heun"}, 10),
-        ({"cfg": 1.5}, 10),
-        ({"denoise": 0.9}, 10),
-    ],
-    ids=str,
-)
-def test_only_what_is_missing_is_drawn(inputs, monkeypatch, others, missing):
+def test_only_what_is_missing_is_drawn(inputs, monkeypatch):
+    """Each beside what was drawn first; equal prompts and the like in other objects are others."""
     sampled = []
 
     def sample(model, noise, *args, seed, **keywords):
@@ -192,26 +197,32 @@ def test_only_what_is_missing_is_drawn(inputs, monkeypatch, others, missing):
         return noise
 
     monkeypatch.setattr(comfy.sample, "sample", sample)
-    compared(inputs)
-    sampled.clear()
-    compared(inputs, **others)
-    assert len(sampled) == missing
+    asked = [
+        ({}, 6),
+        ({}, 0),
+        ({"axes": "blocks: 2; 1-3\nscale: 2, 5\nalpha: 0.5", "seeds": 1}, 2),
+        ({"seeds": 3}, 3),
+        ({"seed": 8, "seeds": 1}, 0),
+        ({"seeds": 1, "axes": "scale: 0"}, 0),
+        *(({**one, "seeds": 1, "axes": "scale: 0"}, 1) for one in others_than(inputs)),
+    ]
+    for others, missing in asked:
+        sampled.clear()
+        compared(inputs, **others)
+        assert len(sampled) == missing, others
 
 
-@pytest.mark.parametrize("name", ["model", "positive", "negative", "latent_image"])
-def test_other_inputs_are_drawn_anew(inputs, sampled, name):
-    same = {"model": inputs["model"].clone(), "latent_image": dict(inputs["latent_image"])}
-    other = {name: same.get(name, list(inputs[name]) if name not in same else None)}
-    small = {**inputs, "axes": "", "seeds": 1}
-    compared(small)
-    compared(small, **other)
-    assert len(sampled) == 4
+def others_than(inputs):
+    """What changes a picture, one at a time."""
+    yield from ({"steps": 3}, {"sampler_name": "heun"}, {"scheduler": "beta"}, {"cfg": 1.5}, {"denoise": 0.9})
+    yield from ({name: list(inputs[name])} for name in ("positive", "negative"))
+    yield from ({"model": inputs["model"].clone()}, {"latent_image": dict(inputs["latent_image"])})
 
 
-def test_off_is_the_models_own(inputs, sampled):
-    compared(inputs, seeds=1)
-    assert [seed for seed, _ in sampled] == [7] * 5
-    assert sampled[0][1] is inputs["model"] and all(model is not inputs["model"] for _, model in sampled[1:])
+def test_off_is_the_models_own(flux, base):
+    begun = base[-1]
+    assert [seed for seed, _ in begun] == [7] * 3 + [8] * 3
+    assert [model is flux for _, model in begun] == [True, False, False] * 2
 
 
 class Model:
@@ -236,6 +247,23 @@ def test_so_much_is_kept_and_no_more():
     assert found.bytes == 0, "what is too large alone is not kept"
 
 
+def test_of_the_last_four_sources_only():
+    """What conditioning holds may be large, and is let go."""
+    model = Model()
+    prompts = [[torch.zeros(1)] for _ in range(5)]
+    gone = weakref.ref(prompts[1][0])
+    found = kept.Kept()
+    sources = [kept.Source(model, prompt, [], {}) for prompt in prompts]
+    for source in sources[:4]:
+        found.put(source, "a", torch.zeros(1))
+    assert found.get(sources[0], "a") is not None
+    found.put(sources[4], "a", torch.zeros(1))
+    assert [found.get(source, "a") is not None for source in sources] == [True, False, True, True, True]
+    del sources, source
+    prompts.clear()
+    assert gone() is None
+
+
 def test_another_model_under_the_id_of_one_that_is_gone_has_drawn_nothing():
     found, models = kept.Kept(), [Model()]
     parts = ([], [], {})
@@ -252,16 +280,23 @@ def test_another_model_under_the_id_of_one_that_is_gone_has_drawn_nothing():
 
 
 def test_previews_are_the_hosts(inputs, hear, monkeypatch):
-    """One for each step, of the picture that is drawn just then; none where the host is told to show none."""
+    """One for each step, of the picture that is drawn just then; none for what is decoded."""
     from comfy.cli_args import LatentPreviewMethod, args
 
     previews = []
     hear(lambda value, total, preview, node_id=None: previews.append(preview))
     monkeypatch.setattr(args, "preview_method", LatentPreviewMethod.Latent2RGB)
-    compared(inputs, axes="", seeds=1)
-    kinds = {preview[0] for preview in previews[:4]}
-    assert kinds == {"JPEG"} and {preview[1].size for preview in previews[:4]} == {(6, 4)}
-    assert previews[4:] == [None, None]
+    compared(inputs, axes="scale: 0", seeds=1)
+    assert [(kind, picture.size) for kind, picture, _ in previews[:2]] == [("JPEG", (4, 4))] * 2
+    assert previews[2:] == [None]
+
+
+def test_the_bar_ends_where_a_sampler_counts_further_than_it_was_asked_to(inputs, hear):
+    values = []
+    hear(lambda value, total, preview, node_id=None: values.append((value, total)))
+    _, pictures, _ = compared(inputs, axes="scale: 0", seeds=1, sampler_name="dpm_adaptive")
+    assert len(values) > 4 and values[-2:] == [(2, 3), (3, 3)] and sorted(values) == values
+    assert torch.isfinite(pictures).all()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +304,7 @@ def test_previews_are_the_hosts(inputs, hear, monkeypatch):
     [
         ({"axes": "blocks: 1; 17"}, "block 17 does not exist: this model has double blocks 0 to 3"),
         ({"axes": "scale: 1, much"}, "scale 'much' is not a number"),
-        ({"seeds": 128}, r"5 settings \(off counts\) with 128 seeds are 640 pictures; at most 128"),
+        ({"seeds": 128}, r"3 settings \(off counts\) with 128 seeds are 384 pictures; at most 128"),
         ({"model": "guided"}, "guided already"),
     ],
     ids=str,

@@ -115,6 +115,8 @@ def test_the_first_nodes_help_is_there_in_every_language(language):
     assert re.findall(r"^- \*\*(.+?)\*\* \((.+?)\)", text, re.MULTILINE) == list(zip(names, defaults, strict=True))
     for said in ("cfg", "1.0", "8", f"`{guidance.SAMPLERS}`", "FLUX.1", texts[guidance.ADVANCED.id]["display_name"]):
         assert said in text
-    assert texts["NAGPAGCalibrate"]["display_name"] in text and "flux_dev_negative_prompt" in text
+    for node in ("NAGPAGCalibrate", "NAGPAGCompare"):
+        assert texts[node]["display_name"] in text
+    assert "flux_dev_negative_prompt" in text
     assert not re.search(r"^\s*(\||```)", text, re.MULTILINE)  # cut off at the panel's width
     assert not re.search(r"[)）:：]\*+\w", text)  # which Markdown does not take for the end of emphasis
