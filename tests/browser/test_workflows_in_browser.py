@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
-from nag_pag_flux.nagpag.inputs.presets import PRESETS
+from nag_pag_flux.nagpag.inputs.presets import OWN, PRESET, PRESETS
 from playwright.sync_api import sync_playwright
 
 FLAGS = [
@@ -182,6 +182,27 @@ def test_the_page_offers_no_language_that_the_pack_lacks(page, server):
     assert len(offered) > 12
     ours = page.evaluate("async () => await (await fetch('/i18n')).json()")
     assert [language for language in offered if GUIDANCE.id not in ours.get(language, {}).get("nodeDefs", {})] == []
+
+
+def set_language(page, language):
+    page.evaluate("async one => await window.app.extensionManager.setting.set('Comfy.Locale', one)", language)
+    page.reload()
+    page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+
+
+def test_compare_and_the_presets_speak_the_pages_language(page):
+    texts = {name: json.loads((host.REPO / f"locales/ko/{name}.json").read_text()) for name in ("nodeDefs", "main")}
+    set_language(page, "ko")
+    try:
+        found = page.evaluate("""() => {
+            const [compare, ours] = ['NAGPAGCompare', 'NAGPAGGuidanceAdvanced'].map(type => LiteGraph.createNode(type));
+            const preset = ours.widgets.find(one => one.name === 'preset');
+            return [compare.title, preset.label, preset.tooltip, preset.options.values.at(-1)];
+        }""")
+    finally:
+        set_language(page, "en")
+    words = texts["main"]["nagPag"]["preset"]
+    assert found == [texts["nodeDefs"]["NAGPAGCompare"]["display_name"], words["name"], words["tooltip"], words["own"]]
 
 
 # --- workflows saved before the node had a sister ---
@@ -413,12 +434,18 @@ def test_a_preset_sets_what_it_says_and_is_told_by_the_inputs(page):
         const again = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
         window.app.graph.add(again);
         again.configure({...saved, id: again.id});
-        shown.push(again.widgets.find(one => one.name === 'preset').value);
-        return {shown, set, saved: saved.widgets_values};
+        const chosen = again.widgets.find(one => one.name === 'preset');
+        shown.push(chosen.value);
+        const linked = LiteGraph.createNode('NAGPAGCalibrate');
+        window.app.graph.add(linked);
+        linked.connect(0, again, again.inputs.findIndex(input => input.name === 'blocks'));
+        shown.push(chosen.value);
+        return {shown, set, saved: saved.widgets_values, words: [chosen.label, chosen.tooltip]};
     }""",
         list(PRESETS),
     )
-    assert found["shown"] == ["default", "own settings", "gentle"]
+    assert found["shown"] == ["default", OWN, "gentle", OWN]
+    assert found["words"] == [PRESET.name, PRESET.does]
     assert found["set"] == {name: [name, {**ADVANCED.defaults, **values}] for name, values in PRESETS.items()}
     assert found["saved"] == list({**ADVANCED.defaults, **PRESETS["gentle"]}.values())
     screenshot(page, "preset")
