@@ -38,8 +38,7 @@ def browser(chromium_path):
         browser.close()
 
 
-@pytest.fixture
-def page(browser, server):
+def loaded(browser, server):
     """The frontend, loaded, with what it logs as an error in `page.errors`."""
     page = browser.new_page(viewport={"width": 2600, "height": 1200})
     page.errors = []
@@ -47,8 +46,32 @@ def page(browser, server):
     page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
     page.goto(server.url)
     page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+    return page
+
+
+@pytest.fixture(scope="module")
+def frontend(browser, server):
+    """Loaded once, as that takes seconds."""
+    page = loaded(browser, server)
     yield page
     page.close()
+
+
+@pytest.fixture
+def page_of_its_own(browser, server):
+    """For who changes how the frontend draws: it keeps what it knew of a node's widgets for the next of its id."""
+    page = loaded(browser, server)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page(frontend):
+    """The frontend with an empty graph and no dialog. Errors of its start are the first test's."""
+    frontend.keyboard.press("Escape")
+    frontend.evaluate("() => window.app.graph.clear()")
+    yield frontend
+    frontend.errors.clear()
 
 
 def workflow(name):
@@ -67,13 +90,13 @@ def errors_of_ours(page):
 def screenshot(page, name):
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.keyboard.press("Escape")  # the dialog about models that are not installed here
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(300)
     page.evaluate("""() => {
         const canvas = window.app.canvas;
         canvas.ds.fitToBounds(window.app.graph.createBounds?.() ?? [-600, 0, 2800, 950]);
         canvas.setDirty(true, true);
     }""")
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(300)
     page.screenshot(path=ARTEFACTS / f"{name}.png")
 
 
@@ -340,8 +363,9 @@ def test_a_workflow_of_now_stays_as_it_is(page):
         }
 
 
-def test_it_says_so_in_nodes_2_too(page):
+def test_it_says_so_in_nodes_2_too(page_of_its_own):
     """Nodes 2.0 draws widgets by other means; what was chosen there is heard, too."""
+    page = page_of_its_own
     page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     try:
         page.evaluate("""() => {

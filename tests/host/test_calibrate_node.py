@@ -90,15 +90,15 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
     model = Subject("shipped").load()
-    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.questions()[:16]]
-    latents = torch.zeros(1, *sampling.LATENT)
+    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.questions()[:4]]
+    latents = torch.zeros(4, *sampling.LATENT)
     asked = Series(prompts, sampling.conditioning([""]), latents, 16, 6, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
     steps = []
     gentle, strong = search.compare(model, blocks, asked, lambda: steps.append(1))
     assert (gentle.candidate, strong.candidate) == (Candidate("auto", 0.15), Candidate("auto", 1.0))
     assert strong.change.harms and not gentle.change.harms
-    assert len(steps) == search.steps_in_all(asked, 2) == 3 * 16 * 6
+    assert len(steps) == search.steps_in_all(asked, 2) == 3 * 4 * 6
     assert search.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
 
 

@@ -108,7 +108,7 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 
 # --- the quick form ---
 
-COUNT = 64
+COUNT = 32
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
     text = page.page(gathered(quick), [Subject("77")])
-    (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 64 |"))
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| as published | 1.00 | {COUNT} |"))
     assert "| harms | 0 of 1 | 1 of 1 |" in row
     assert "Not trained yet: seed 77." in text and "| the shipped model |" in text and "| real renders |" in text
     assert "### Is a negative prompt obeyed? (the shipped model)\nNot measured yet." in text
