@@ -29,10 +29,12 @@ def main(arguments: list[str]) -> int:
 def table(asked: Round) -> str:
     """What a round found, as far as its pictures are there: the gain on each model, and on all by either judge."""
 
+    models = asked.measured or asked.subjects
+
     def row(contender: Contender) -> list[str]:
-        each = [gains.gain_if_made([subject], contender, asked.prompts, COUNT) for subject in asked.subjects]
-        both = [gains.gain_if_made(asked.subjects, contender, asked.prompts, COUNT, judge) for judge in gains.JUDGES]
+        each = [gains.gain_if_made([subject], contender, asked.prompts, COUNT) for subject in models]
+        both = [gains.gain_if_made(models, contender, asked.prompts, COUNT, judge) for judge in gains.JUDGES]
         return [contender.name, f"{contender.passes:.2f}", *(str(found or "–") for found in (*each, *both))]
 
-    head = ("", "passes", *map(str, asked.subjects), "all, CNN", "all, template fit")
+    head = ("", "passes", *map(str, models), "all, CNN", "all, template fit")
     return markdown.table(head, map(row, asked.contenders()))

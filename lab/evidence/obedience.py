@@ -10,22 +10,23 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, open_prompts, runs, subjects
-from .contenders import Contender, carried, cfg, nag, plain
+from .contenders import EARLY, Contender, cfg, describe, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import KINDS, Verdicts
-from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, PromptSet
+from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
 from .subjects import Subject
 
 COUNT = 128  # pictures of each contender by each model
-STRENGTHS = ((0.5, 1.1), (1.0, 1.25), (2.0, 1.5))  # scale and tau
+STARTS = (0.2, 0.35, 0.45)  # of the sampling; the last is the node's default
+STRENGTHS: tuple[dict, ...] = ({}, {"scale": 6.0, "tau": 2.5})
 
 
 def contenders() -> list[Contender]:
     """Whom the table compares: the branch by strength, renewal and reach, NAGuidance, CFG."""
     return [
-        *(carried(scale=scale, tau=tau) for scale, tau in STRENGTHS),
-        *(carried(reach="output", scale=scale, tau=tau) for scale, tau in STRENGTHS),
-        *(carried(reach="output", renew_every=every) for every in (1, 8)),
+        *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
+        nagpag("NAG-PAG from the first step on, every 4", REPORTED, start_percent=0.0, renew_every=4),
+        *(nagpag(f"NAG-PAG, {describe(EARLY | more)}", REPORTED, **EARLY, **more) for more in STRENGTHS),
         nag(),
         nag(2.0, 0.25, 2.5),
         cfg(2.0),

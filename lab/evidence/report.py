@@ -11,10 +11,10 @@ from typing import Any
 
 from ...nagpag.blocks import published_blocks
 from . import choosing, obedience, page, plots, results, runs
-from .contenders import DOUBLES, Contender, carried, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
+from .contenders import DOUBLES, EARLY, Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
 from .free_methods import momentum, token_perturbation
 from .results import Group
-from .runs import MOST, OPEN_REPORTING, REPORTING
+from .runs import MOST, OPEN_REPORTING, REPORTED, REPORTING
 from .subjects import Subject
 
 COUNT, PEERS = 256, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
@@ -33,17 +33,19 @@ AS_PUBLISHED: dict[str, Any] = {
     "negative": "identity",
     "schedule": "constant",
     "renew_every": 1,
+    "start_percent": 0.0,
+    "negative_prompt": "off",
 }
 
 
 def own() -> list[Contender]:
     """NAG-PAG in its forms, and CFG 2."""
     return [
-        nagpag("NAG-PAG, the node's defaults"),
-        nagpag("NAG-PAG, as published", **AS_PUBLISHED),
-        carried("NAG-PAG, negative prompt, merged after the double blocks"),
-        carried("NAG-PAG, negative prompt, merged two single blocks later", reach_blocks=DOUBLES + 2),
-        carried("NAG-PAG, negative prompt, merged at the output", reach="output"),
+        nagpag("NAG-PAG, the node's defaults", REPORTED),
+        nagpag("NAG-PAG, the defaults without a negative prompt", REPORTED, negative_prompt="off"),
+        nagpag("NAG-PAG, as published", REPORTED, **AS_PUBLISHED),
+        nagpag("NAG-PAG, from the first step, renewed every 4th", REPORTED, start_percent=0.0, renew_every=4),
+        nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **EARLY),
         cfg(2.0),
     ]
 
@@ -53,14 +55,14 @@ def peers() -> list[Contender]:
     return [
         cfg(1.5),
         cfg(3.0),
-        cfg_reused(2.0),
+        cfg_reused(2.0, steps=REPORTED),
         nag(),
         nag(2.0, 0.25, 2.5),
-        skip_layer(DOUBLES - 1),
+        skip_layer(DOUBLES - 1, steps=REPORTED),
         pag(DOUBLES - 1, 0.3),
         momentum(0.5, 0.6),
         token_perturbation(DOUBLES - 1, DOUBLES - 1, 0.3),
-        nagpag("NAG-PAG on top of CFG 2", cfg=2.0),
+        nagpag("NAG-PAG on top of CFG 2", REPORTED, cfg=2.0),
     ]
 
 

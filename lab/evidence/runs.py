@@ -31,6 +31,7 @@ from .subjects import Subject
 PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
 MOST = 1_024  # pictures of one contender by one model
+REPORTED = 20  # steps, as FLUX.1 [dev] is most often sampled; settings are chosen at fewer, and looked at again there
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def _questions(seed: int, of_open: bool) -> list[Question]:
     return (open_prompts.questions if of_open else open_prompts.whole)(MOST // NOISES, seed)
 
 
-CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000)
-OPEN_CHOOSING, OPEN_REPORTING = PromptSet("choosing", 7_000, open=True), PromptSet("reporting", 8_000, open=True)
+CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000, steps=REPORTED)
+OPEN_CHOOSING = PromptSet("choosing", 7_000, open=True, steps=REPORTED)
+OPEN_REPORTING = PromptSet("reporting", 8_000, open=True, steps=REPORTED)
 
 
 @dataclass(frozen=True)

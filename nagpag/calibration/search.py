@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..blocks import check_spec
 from ..inputs.calibration import ALPHAS, CANDIDATES
+from ..inputs.guidance import OFF
 from ..inputs.kinds import shortened
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
@@ -150,7 +151,7 @@ def default_specs(double_blocks: int) -> list[str]:
 
 
 def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Candidate, Any]:
-    """The model under every candidate; what is not named is at the node's defaults.
+    """The model under every candidate; no negative prompt, and what is not named is at the node's defaults.
 
     model: a ComfyUI MODEL without NAG-PAG guidance. Raises ValueError for one that can't be guided or is guided already
     and for candidates that don't fit it.
@@ -160,7 +161,11 @@ def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Cand
         raise ValueError(
             "NAG-PAG Calibrate: this model is guided already; connect the one from before NAG-PAG Guidance"
         )
-    return {one: apply_guidance(model, Settings(blocks=one.blocks, alpha=one.alpha, reach=reach)) for one in found}
+    return {one: apply_guidance(model, _settings(one, reach)) for one in found}
+
+
+def _settings(one: Candidate, reach: str) -> Settings:
+    return Settings(blocks=one.blocks, alpha=one.alpha, reach=reach, negative_prompt=OFF)
 
 
 def compare(model: Any, guided: dict[Candidate, Any], series: Series, step: Callable[[], None]) -> list[Tried]:

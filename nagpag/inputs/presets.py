@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..blocks import PUBLISHED
-from .calibration import ALPHAS
 from .guidance import NEGATIVE_PROMPT, OFF, SAMPLERS
 from .kinds import Choice
 
-_TRIED = [float(alpha) for alpha in ALPHAS.default.split(",")]
 # The first three follow the defaults. The others name all that makes them, whatever the defaults become.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "gentle": {"alpha": min(_TRIED)},
-    "strong": {"alpha": max(_TRIED)},
+    "gentle": {"scale": 1.5},
+    "strong": {"scale": 4.5},
     "as published": {
         "reach": "attention",
         "renew_every": 1,
@@ -23,17 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tau": 2.5,
         "alpha": 0.25,
         "perturbation": 1.0,
+        "start_percent": 0.0,
         NEGATIVE_PROMPT.name: OFF,
-    },
-    "gentle negative prompt": {
-        "reach": "output",
-        "renew_every": 4,
-        "blocks": "auto",
-        "scale": 0.5,
-        "tau": 1.1,
-        "alpha": 1.0,
-        "perturbation": 0.0,
-        NEGATIVE_PROMPT.name: SAMPLERS,
     },
     "NAG with a negative prompt": {
         "reach": "double blocks",
@@ -42,7 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scale": 4.0,
         "tau": 2.5,
         "alpha": 0.25,
-        "perturbation": 0.0,
+        "start_percent": 0.0,
         NEGATIVE_PROMPT.name: SAMPLERS,
     },
 }

@@ -18,7 +18,8 @@ NEGATIVE_PROMPT = Text(
     default=None,
     most=MOST_TEXT,
     does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws "
-    "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: none.",
+    "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: an empty one, but "
+    "none where nag_pag_applied_layers is given, whose blocks are disturbed instead.",
 )
 IMAGE_URL = Text(
     name="image_url",
@@ -108,8 +109,8 @@ LAYERS = Texts(
     least=1,
     most=100,
     longest=MOST_SPEC,
-    does="Which double blocks are guided: names, numbers or ranges, or the one item auto or all. Without it the "
-    f"published ones; the node's own default is auto. {BLOCKS.does}",
+    does="Which double blocks are disturbed where there is no negative_prompt: names, numbers or ranges, or the one "
+    f"item auto or all. Without it the published ones; the node's own default is auto. {BLOCKS.does}",
     target=(ADVANCED.id, BLOCKS.name),
 )
 

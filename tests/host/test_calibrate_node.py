@@ -79,8 +79,7 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
         inputs = {
             "blocks": row["blocks"],
             "alpha": row["alpha"],
-            "tau": defaults.tau,
-            "perturbation": defaults.perturbation,
+            **{name: getattr(defaults, name) for name in ("tau", "perturbation", "start_percent", "renew_every")},
         }
         by_hand = change(losses(guided(flux, **inputs)), losses(flux))
         assert (row["change"], row["error"]) == pytest.approx((by_hand.value, by_hand.error), abs=1e-6)

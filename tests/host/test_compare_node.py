@@ -17,7 +17,7 @@ from nag_pag_flux.nodes.comparison import NAGPAGCompare
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 from sampling import guided, latent, prompt
 
-AXES = "scale: 0, 2\nblocks: 1-3; 2\nalpha: 0.5"  # off and two settings
+AXES = "scale: 0, 2\nblocks: 1-3; 2\nalpha: 0.5\nnegative_prompt: off"  # off and two settings
 INTERRUPTED = comfy.model_management.InterruptProcessingException
 
 
@@ -200,7 +200,7 @@ def test_only_what_is_missing_is_drawn(inputs, monkeypatch):
     asked = [
         ({}, 6),
         ({}, 0),
-        ({"axes": "blocks: 2; 1-3\nscale: 2, 5\nalpha: 0.5", "seeds": 1}, 2),
+        ({"axes": "blocks: 2; 1-3\nscale: 2, 5\nalpha: 0.5\nnegative_prompt: off", "seeds": 1}, 2),
         ({"seeds": 3}, 3),
         ({"seed": 8, "seeds": 1}, 0),
         ({"seeds": 1, "axes": "scale: 0"}, 0),

@@ -52,11 +52,17 @@ def test_pictures_of_one_prompt_are_resampled_together():
         ({"blocks": "1", "reach": "double blocks", "renew_every": 5}, 1 + 3230 / 8588 / 2 * 3 / 12),
         ({"blocks": "s1", "reach": "output", "renew_every": 4}, 1 + 5358 * 3 / 4 / 8588 / 4),
         ({"blocks": "0", "reach_blocks": 1, "renew_every": 1}, 1 + 3230 / 8588),
-        ({"negative_prompt": "sampler's", "renew_every": 4}, 1 + 3230 / 8588 / 4),
+        ({"reach": "double blocks", "negative_prompt": "sampler's", "renew_every": 4}, 1 + 3230 / 8588 / 4),
+        ({"negative_prompt": "sampler's", "start_percent": 0.45, "renew_every": 6}, 1 + 1 / 12),
     ],
 )
 def test_passes_are_counted_at_the_proportions_of_flux_1(inputs, passes):
-    assert contenders.nagpag(**inputs).passes == pytest.approx(passes)
+    base = {"negative_prompt": "off", "start_percent": 0.0}
+    assert contenders.nagpag(**base | inputs).passes == pytest.approx(passes)
+
+
+def test_the_defaults_cost_a_tenth_of_a_pass():
+    assert contenders.nagpag(steps=runs.REPORTED).passes == pytest.approx(1.1)
 
 
 def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
@@ -157,7 +163,7 @@ def test_a_round_without_pictures_is_a_table_of_dashes(quick):
     asked = dataclasses.replace(rounds.ROUNDS["reach"], names=("shipped",))
     rows = choosing.table(asked).splitlines()[2:]
     assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 1 + 2 for row in rows)
-    assert not asked.made() and not dataclasses.replace(asked, names=("77",)).made()
+    assert not asked.measured and not dataclasses.replace(asked, names=("77",)).measured
 
 
 @pytest.mark.parametrize("name", rounds.ROUNDS)

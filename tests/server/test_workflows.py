@@ -30,9 +30,10 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     graph = small(name, server, tmp_path)
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    carried = "by a negative prompt and " if name == graphs.WITH_NEGATIVE else ""
-    blocks = f"double blocks {', '.join(map(str, range(7, 19)))}"
-    assert f"guided {carried}{blocks}: 3 steps, branch merged after double block 18" in server.log.read_text()
+    # Of three steps those behind its start_percent, each with as much of the branch as renew_every leaves.
+    steps = 2 if name == graphs.WITH_NEGATIVE else 1
+    said = f"guided by a negative prompt: {steps} steps, branch merged after single block 3 and computed at 1 of them"
+    assert said in server.log.read_text()
 
 
 def run_pixels(server, graph):
@@ -123,10 +124,10 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
     assert all(simple[name] == inputs[name] for name in simple)
     promised = {
         "scale": (3.0, 0, 10),
-        "tau": (1.5, 1, 10),
-        "alpha": (0.15, 0, 1),
-        "perturbation": (0.3, 0, 1),
-        "start_percent": (0.0, 0, 1),
+        "tau": (1.75, 1, 10),
+        "alpha": (0.33, 0, 1),
+        "perturbation": (0.1, 0, 1),
+        "start_percent": (0.45, 0, 1),
         "end_percent": (1.0, 0, 1),
     }
     assert inputs["schedule"][1]["default"] == "constant"
@@ -138,7 +139,7 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
         if name in promised:
             assert kind == "FLOAT"
             assert (options["default"], options["min"], options["max"]) == promised[name]
-    assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "double blocks")
+    assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "output")
 
 
 def test_no_input_but_the_model_has_to_be_sent(server, tmp_path):
@@ -239,14 +240,16 @@ def saved_graph(server, tmp_path, count):
 
 @pytest.mark.parametrize("count", [6, 12, 14])
 def test_a_graph_saved_with_all_inputs_runs_as_the_sister(server, tmp_path, count):
-    """Every value that was saved counts; what came later takes its default."""
+    """Every value that was saved counts; what came later takes its default, but that none carried a negative prompt."""
     graph = saved_graph(server, tmp_path, count)
     found = run_pixels(server, graph)
     last = requests.get(f"{server.url}/history?max_items=1", timeout=30).json()
     (ran,) = (guidance_of(one["prompt"][2]) for one in last.values())
-    assert ran["class_type"] == ADVANCED.id and ran["inputs"] == guidance_of(graph)["inputs"]
+    assert ran["class_type"] == ADVANCED.id and ran["inputs"] == guidance_of(graph)["inputs"] | {
+        "negative_prompt": "off"
+    }
     node = guidance_of(graph)
-    node["class_type"], node["inputs"] = ADVANCED.id, {**ADVANCED.defaults, **node["inputs"]}
+    node["class_type"], node["inputs"] = ADVANCED.id, {**ADVANCED.defaults, **ran["inputs"]}
     assert (run_pixels(server, graph) == found).all()
     few = graphs.with_guidance(small(graphs.NAMES[0], server, tmp_path), **GUIDANCE.defaults | {"scale": 2.0})
     assert (run_pixels(server, few) != found).any()
@@ -277,7 +280,7 @@ def test_a_graph_saved_with_twelve_inputs_still_runs(server, tmp_path):
     shipped = graphs.load_graph("flux_dev_text_to_image")
     saved_pixels, same_values, defaults = (
         run_pixels(server, graphs.for_small_models(graph, SIZE, SIZE, steps=3))
-        for graph in (saved, graphs.with_guidance(shipped, **values), shipped)
+        for graph in (saved, graphs.with_guidance(shipped, negative_prompt="off", **values), shipped)
     )
     assert (saved_pixels == same_values).all() and (saved_pixels != defaults).any()
 

@@ -79,7 +79,7 @@ def test_a_negative_prompt_from_the_command_line(nagpag, tmp_path):
         json.loads(nagpag("text-to-image", *PROMPT, *more, "--output", tmp_path / f"{i}.png", "--json").stdout)
         for i, more in enumerate(((), ("--negative-prompt", "a dog")))
     ]
-    assert [one["settings"]["negative_prompt"] for one in told] == [None, "a dog"]
+    assert [one["settings"]["negative_prompt"] for one in told] == ["", "a dog"]
     plain, pushed = (pixels((tmp_path / f"{i}.png").read_bytes()) for i in (0, 1))
     assert (plain != pushed).any()
 

@@ -38,7 +38,7 @@ def test_two_axes_and_what_holds_for_all():
             "negative_prompt: off, sampler's",
             ("off", "negative_prompt off", "negative_prompt sampler's"),
             ("",),
-            [[None, Settings(), Settings(negative_prompt="sampler's")]],
+            [[None, Settings(negative_prompt="off"), Settings()]],
         ),
         ("renew_every: 2,2 , 2", ("off", "guided"), ("",), [[None, Settings(renew_every=2)]]),
         (
@@ -53,15 +53,15 @@ def test_two_axes_and_what_holds_for_all():
             ("",),
             [[None, *(Settings(**{**PRESETS[name], "scale": 2}) for name in ("gentle", "strong"))]],
         ),
-        ("perturbation: 0", ("off",), ("",), [[None]]),
+        ("perturbation: 0\nnegative_prompt: off", ("off",), ("",), [[None]]),
         ("tau: 1.2, 2\nscale: 0", ("off",), ("",), [[None]]),
         (  # a cell that is off among others is no column of it
             "negative_prompt: off, sampler's\nperturbation: 0, 0.3",
             ("off", "negative_prompt off", "negative_prompt sampler's"),
             ("perturbation 0", "perturbation 0.3"),
             [
-                [None, None, Settings(negative_prompt="sampler's", perturbation=0)],
-                [None, Settings(perturbation=0.3), Settings(negative_prompt="sampler's", perturbation=0.3)],
+                [None, None, Settings(perturbation=0)],
+                [None, Settings(negative_prompt="off", perturbation=0.3), Settings(perturbation=0.3)],
             ],
         ),
     ],

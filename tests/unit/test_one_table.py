@@ -38,7 +38,7 @@ def test_settings_are_the_inputs_of_the_node():
     sockets = {item.name: None for item in (guidance.CURVE, guidance.NEGATIVE_CONDITIONING)}
     assert fields == guidance.ADVANCED.defaults | sockets
     saved = {item.name: item.default for item in guidance.SAVED_WIDGETS}
-    assert saved | {"negative_prompt": "off"} == guidance.ADVANCED.defaults
+    assert saved | {"negative_prompt": "sampler's"} == guidance.ADVANCED.defaults
 
 
 def test_the_simple_node_has_at_most_six_inputs_and_its_sister_has_them_too():
@@ -82,16 +82,19 @@ def test_a_preset_sets_valid_values_and_something_else_than_the_others(name):
 
 
 def test_gentle_and_strong_lie_on_both_sides_of_the_default():
-    gentle, strong = (presets.PRESETS[name]["alpha"] for name in ("gentle", "strong"))
-    assert gentle < guidance.ALPHA.default < strong
+    gentle, strong = (presets.PRESETS[name]["scale"] for name in ("gentle", "strong"))
+    assert gentle < guidance.SCALE.default < strong
 
 
 def test_other_presets_name_all_that_makes_them():
-    """So that they stay what they are when a default changes."""
-    named = [set(values) for name, values in presets.PRESETS.items() if name not in ("default", "gentle", "strong")]
+    """So that they stay what they are when a default changes; of what disturbs a branch where one is disturbed."""
+    named = [values for name, values in presets.PRESETS.items() if name not in ("default", "gentle", "strong")]
     parts = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, guidance.SCALE, guidance.TAU, guidance.ALPHA)
-    parts = (*parts, guidance.PERTURBATION, guidance.NEGATIVE_PROMPT)
-    assert len(named) == 3 and all(one == {item.name for item in parts} for one in named)
+    parts = {item.name for item in (*parts, guidance.START_PERCENT, guidance.NEGATIVE_PROMPT)}
+    assert len(named) == 2
+    for one in named:
+        carries = one["negative_prompt"] == guidance.SAMPLERS
+        assert one.keys() == (parts if carries else parts | {guidance.PERTURBATION.name})
 
 
 def test_calibrates_reach_is_the_nodes_own():
