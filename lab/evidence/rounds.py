@@ -149,9 +149,11 @@ def heads_round() -> list[Contender]:
 
 
 def zeroed_round() -> list[Contender]:
-    """The branch from a negative of zeros: is that as good as the empty prompt?"""
-    late = carried(reach="output", renew_every=12, start_percent=0.573, **FIRMER)
-    return [carried(), carried(**FIRMER), late, cfg(2.0)]
+    """CFG against zeros, which FLUX workflows often have as negative: is that as good as the empty prompt?
+
+    The node takes zeros for none.
+    """
+    return [cfg(2.0)]
 
 
 def calibrate_round() -> list[Contender]:

@@ -6,8 +6,7 @@ one will do. cfg stays at 1.0.
 
 **What to turn, in this order**
 1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed. Too much: lower it.
-2. The **negative prompt**: name what you don't want. To forbid a thing, a colour or a place, set **start_percent** to
-   0.2: what is there is decided early. `Conditioning Zero Out` in its place counts as none.
+2. The **negative prompt**: name what you don't want. `Conditioning Zero Out` in its place counts as none.
 3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
    its texture.
 
@@ -25,10 +24,10 @@ it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg a
 **What to turn, in this order**
 1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
    prompt. `Conditioning Zero Out` in its place counts as none.
-2. **start_percent**: here 0.2, as what is there is decided early; the node's own default is 0.45.
+2. **start_percent**: here 0.2, where more of what was asked for stayed right than from the node's own 0.45 on.
 3. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
-4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **renew_every** 4 obeys more and costs more;
-   **alpha** and **tau** say how strongly.
+4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **alpha** and **tau** say
+   how strongly, **reach** and **renew_every** for how much of a step.
 
 Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
 
@@ -60,9 +59,10 @@ and with guidance off, and puts the pictures on one sheet. No numbers to note do
 
 **What to turn, in this order**
 1. **axes**: the first line is the columns, the second the rows. Try `preset: gentle, default, strong`,
-   `blocks: auto; 9-18` or `start_percent: 0, 0.2, 0.45`. A line with one value, such as `alpha: 0.3`, holds for all.
+   `start_percent: 0, 0.2, 0.45` or `negative_prompt: off, sampler's`. A line with one value, such as `alpha: 0.3`,
+   holds for all.
 2. **seeds**: more of them show what the settings do, and not what one noise does.
-3. The **negative prompt** counts only in the row `negative_prompt sampler's`.
+3. The **negative prompt** counts everywhere but in the row `negative_prompt off`; **blocks** count there alone.
 
 Interrupt it whenever you like, and queue it again: what is drawn is kept, and only what is missing is drawn. When you
 have chosen, put the values into **NAG-PAG Guidance (Advanced)** in front of a sampler: the same seed gives the same

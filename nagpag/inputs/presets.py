@@ -31,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scale": 4.0,
         "tau": 2.5,
         "alpha": 0.25,
+        "perturbation": 0.0,
         "start_percent": 0.0,
         NEGATIVE_PROMPT.name: SAMPLERS,
     },

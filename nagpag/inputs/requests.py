@@ -19,7 +19,8 @@ NEGATIVE_PROMPT = Text(
     most=MOST_TEXT,
     does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws "
     "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: an empty one, but "
-    "none where nag_pag_applied_layers is given, whose blocks are disturbed instead.",
+    "none where it is said how a branch is disturbed instead: by nag_pag_applied_layers, nag_pag_negative, "
+    "nag_pag_temperature or nag_pag_perturbation.",
 )
 IMAGE_URL = Text(
     name="image_url",
@@ -121,6 +122,9 @@ def _of_guidance(item: Input) -> Input:
 
 # By the node's name for it; what names blocks is LAYERS, and a socket carries no plain value.
 GUIDANCE_FIELDS = {item.name: _of_guidance(item) for item in SAVED_WIDGETS if item is not BLOCKS}
+
+# Fields that say how a branch without a negative prompt is disturbed.
+DISTURBING = {LAYERS.name, *(f"nag_pag_{name}" for name in ("negative", "temperature", "perturbation"))}
 
 # --- on which files ---
 

@@ -63,15 +63,16 @@ def _is_partial(value: Any, whole: float | None) -> bool:
 def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it.
 
-    All zeros, as ConditioningZeroOut makes them, count as none: they are no text, and what a model makes of them is
-    worse to be pushed away from than nothing (docs/evidence.md).
+    All zeros, as ConditioningZeroOut makes them, count as none: they are no text, and to be pushed away from what a
+    model makes of them harmed by one judge of two (docs/evidence.md).
     """
     listed = conds.get(_name(plan)) or []
     found = listed[0].get("model_conds") if listed else None
+    negative = _prompt(found)
     if not run.heard_negative:
         run.heard_negative = True
-        run.zeroed = _say_what_is_odd(plan, _prompt(found), conds)
-    run.negative = None if run.zeroed else found
+        run.zeroed = _say_what_is_odd(plan, negative, conds)
+    run.negative = None if negative is None or run.zeroed else found
     run.carried |= run.negative is not None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..blocks import block_name, blocks_name
-from ..inputs.guidance import DISTURBING, INPUTS
+from ..inputs.guidance import BLOCKS, DISTURBING, INPUTS
 from ..schedule import steps_of
 from ..settings import Settings
 from .fallback import words_of
@@ -79,7 +79,10 @@ def say_if_same(negative: Prompt, prompts: list[Prompt]) -> None:
 
 def say_not_disturbed(settings: Settings) -> None:
     """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
-    values = [(item, getattr(settings, item.name)) for item in DISTURBING]
+    # What places the merge is at work all the same.
+    placed = settings.reach_blocks > 0 or settings.reach == "double blocks"
+    items = [item for item in DISTURBING if item is not BLOCKS or not placed]
+    values = [(item, getattr(settings, item.name)) for item in items]
     if chosen := [_said(item.name, value) for item, value in values if value != item.default]:
         log.info("NAG-PAG: the branch carries a negative prompt and is not disturbed: no %s.", ", ".join(chosen))
 
@@ -124,7 +127,7 @@ def report(plan: Plan, run: Run) -> None:
             run.forwards,
         )
     if not run.guided:
-        log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
+        log.info("NAG-PAG guided nothing: %s.", why_nothing(plan, run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"stopped early, as {run.ended}" if run.ended else f"{_steps(plan, run)}, {_means(run)}"
@@ -138,7 +141,7 @@ def _what(plan: Plan, run: Run) -> str:
     return " and ".join(part for part in ("by a negative prompt" if run.carried else "", blocks) if part)
 
 
-def why_nothing(run: Run | None) -> str:
+def why_nothing(plan: Plan, run: Run | None) -> str:
     """Why a run guided nothing, in words."""
     if run is not None and run.complained:
         return "it failed, as said above"
@@ -146,7 +149,7 @@ def why_nothing(run: Run | None) -> str:
         return "the model was not called" + (f": {run.ended}" if run is not None and run.ended else "")
     if not run.forwards:
         return run.ended or "no forward of the model came to its end"
-    if run.heard_negative and not run.carried and not run.tried:
+    if run.heard_negative and not run.carried and not plan.disturbs:
         return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"

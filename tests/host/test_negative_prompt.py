@@ -68,7 +68,8 @@ def test_a_branch_that_carries_a_prompt_is_not_disturbed_as_well(flux, caplog, r
     found, expected = (sample(model, POSITIVE, negative=prompt(2)) for model in (other, one))
     assert torch.equal(found, expected)
     assert not torch.equal(found, sample(flux, POSITIVE, negative=prompt(2)))
-    said = "no blocks 1, 3[0]:2.0, negative softened, temperature 3, perturbation 0.4."
+    blocks = "blocks 1, 3[0]:2.0, " if reach == "output" else ""  # elsewhere they may place the merge
+    said = f"no {blocks}negative softened, temperature 3, perturbation 0.4."
     assert f"carries a negative prompt and is not disturbed: {said}" in caplog.text
 
 
@@ -163,6 +164,14 @@ def test_off_is_what_it_was_whatever_the_negative(flux):
     inputs = {"reach": "double blocks", "negative_prompt": "off"}
     one, other = (sample(guided(flux, **inputs), POSITIVE, negative=prompt(n)) for n in (2, 3))
     assert torch.equal(one, other)
+
+
+def test_a_part_that_ends_before_guidance_begins_says_that(flux, caplog):
+    """Though there was no negative prompt either: the attention would have been disturbed instead."""
+    caplog.set_level(logging.INFO)
+    asked = {"reach": "output", "negative_prompt": "sampler's", "start_percent": 1.0}
+    basic(guided(flux, **asked))
+    assert "no step of this sampling lay between start_percent and end_percent" in caplog.text
 
 
 @pytest.mark.parametrize("reach", ["double blocks", "output"])

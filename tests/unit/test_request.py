@@ -90,6 +90,23 @@ def test_a_negative_prompt_is_wired_to_the_sampler_and_carried(endpoint, text):
     assert {number: made[number] for number in rest} == {number: plain[number] for number in rest}
 
 
+@pytest.mark.parametrize(
+    "said, negative",
+    [
+        ({}, ""),
+        ({"negative_prompt": None}, ""),
+        ({"nag_pag_scale": 2.0}, ""),
+        ({"nag_pag_applied_layers": ["8"]}, None),
+        ({"nag_pag_negative": "mean"}, None),
+        ({"nag_pag_temperature": 3.0}, None),
+        ({"nag_pag_perturbation": 0.9}, None),
+        ({"nag_pag_perturbation": 0.9, "negative_prompt": "a dog"}, "a dog"),
+    ],
+)
+def test_whoever_says_how_a_branch_is_disturbed_gets_one_that_is(said, negative):
+    assert schema.validate("text-to-image", {"prompt": "a cat", **said}).negative_prompt == negative
+
+
 @pytest.mark.parametrize("reach, blocks, bad", [("attention", 0, True), ("attention", 3, False), ("output", 0, False)])
 def test_a_negative_prompt_and_reach_attention_do_not_go_together(reach, blocks, bad):
     asked = whole("text-to-image", negative_prompt="", nag_pag_reach=reach, nag_pag_reach_blocks=blocks)
