@@ -51,7 +51,7 @@ def _input(item: Input, more: dict[str, Any]) -> io.Input:
     common |= more
     if item.needs:
         needs = [{"name": need.name, "options": list(need.options), "above": need.above} for need in item.needs]
-        common["extra_dict"] = {NEEDS: needs}
+        common["extra_dict"] = {**common.get("extra_dict", {}), NEEDS: needs}
     if isinstance(item, Choice):
         common["options"] = list(item.options)
     if "options" in common:

@@ -27,12 +27,12 @@ PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = SIZES.double_blocks, SIZES.single_blocks
 DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks of both kinds
 
+# A negative prompt that is to decide what is there: from the first step on, and merged early in depth to cost no more.
+EARLY: dict[str, Any] = {"reach": "double blocks", "start_percent": 0.0, "renew_every": 4}
 # The gentle branch that carries the sampler's negative prompt and disturbs nothing else; spelled out, so that it stays
 # what it is when defaults change.
 CARRIED: dict[str, Any] = {
-    "reach": "double blocks",
-    "renew_every": 4,
-    "start_percent": 0.0,
+    **EARLY,
     "blocks": "auto",
     "scale": 0.5,
     "tau": 1.1,
@@ -42,9 +42,6 @@ CARRIED: dict[str, Any] = {
     "negative_prompt": "sampler's",
     "schedule": "constant",
 }
-
-# A negative prompt that is to decide what is there: from the first step on, and merged early in depth to cost no more.
-EARLY: dict[str, Any] = {"reach": "double blocks", "start_percent": 0.0, "renew_every": 4}
 
 Patch = Callable[[Any], Any]
 

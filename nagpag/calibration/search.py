@@ -18,7 +18,7 @@ from ..inputs.guidance import OFF
 from ..inputs.kinds import shortened
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
-from ..patch.plan import PLANS
+from ..patch.families import refuse_guided
 from ..settings import Settings
 from .probe import predict
 from .recovery import Losses, change, loss
@@ -157,10 +157,7 @@ def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Cand
     and for candidates that don't fit it.
     """
     found = read_candidates(candidates, alphas, len(find_flux(model).double_blocks))
-    if model.model_options["transformer_options"].get(PLANS):
-        raise ValueError(
-            "NAG-PAG Calibrate: this model is guided already; connect the one from before NAG-PAG Guidance"
-        )
+    refuse_guided(model, "NAG-PAG Calibrate")
     return {one: apply_guidance(model, _settings(one, reach)) for one in found}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..inputs.comparison import MOST_PICTURES
 from ..patch import apply_guidance
-from ..patch.plan import PLANS
+from ..patch.families import refuse_guided
 from ..settings import Settings
 from .kept import Kept, Source
 
@@ -58,8 +58,7 @@ def models_for(model: Any, different: Sequence[Settings | None]) -> dict[Setting
 
     Raises ValueError for one that can't be guided or is guided already, and for settings that don't fit it.
     """
-    if model.model_options["transformer_options"].get(PLANS):
-        raise ValueError("NAG-PAG Compare: this model is guided already; connect the one from before NAG-PAG Guidance")
+    refuse_guided(model, "NAG-PAG Compare")
     return {one: model if one is None else apply_guidance(model, one) for one in different}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..blocks import PUBLISHED
+from . import guidance
 from .guidance import ADVANCED, BLOCKS, MOST_SPEC, SAVED_WIDGETS
 from .kinds import Choice, Flag, Input, Number, Text, Texts
 
@@ -124,7 +125,7 @@ def _of_guidance(item: Input) -> Input:
 GUIDANCE_FIELDS = {item.name: _of_guidance(item) for item in SAVED_WIDGETS if item is not BLOCKS}
 
 # Fields that say how a branch without a negative prompt is disturbed.
-DISTURBING = {LAYERS.name, *(f"nag_pag_{name}" for name in ("negative", "temperature", "perturbation"))}
+DISTURBING = {LAYERS.name, *(GUIDANCE_FIELDS[item.name].name for item in guidance.DISTURBING if item is not BLOCKS)}
 
 # --- on which files ---
 

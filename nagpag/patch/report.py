@@ -67,7 +67,7 @@ def say_no_negative(settings: Settings, zeroed: bool = False) -> None:
         "NAG-PAG: negative_prompt has nothing to carry, so %s: %s. Wire a negative prompt to the "
         "sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of NAG-PAG Guidance (Advanced).",
         "guidance does without it" if settings.perturbation > 0 else "nothing is guided, as perturbation is 0",
-        "this one is all zeros (ConditioningZeroOut), which is no text" if zeroed else "this sampler has none",
+        "the wired one is all zeros (ConditioningZeroOut), which is no text" if zeroed else "this sampler has none",
     )
 
 
