@@ -13,9 +13,9 @@ from .toy import shapes, small_models
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
-COMPARE = "flux_dev_compare"
+COMPARE, CALIBRATE = "flux_dev_compare", "flux_dev_calibrate"
 NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)  # with a guidance node and a KSampler
-TEMPLATES = (*NAMES, COMPARE)
+TEMPLATES = (*NAMES, COMPARE, CALIBRATE)
 Graph = dict[str, dict]
 
 
@@ -53,7 +53,7 @@ def for_trained_model(graph: Graph, text: str, negative: str = "", **inputs) -> 
     flux = small_models.SHAPES_FILE.partition("/")[2]
     graph = for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
     for node in graph.values():
-        if node["_meta"]["title"] == "Negative prompt":
+        if node["_meta"]["title"] in ("Negative prompt", "Empty prompt"):
             node["inputs"]["text"] = negative
     return graph
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.lab.make import workflows
+from nag_pag_flux.lab.make import blueprint, workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from PIL import Image
@@ -59,6 +59,14 @@ def test_workflow_files_are_what_the_generator_writes():
         assert path.read_text() == text, (
             f"{path.name} is out of date: python3 lab/host.py run -- lab/run.py make_workflows"
         )
+
+
+def test_the_blueprint_is_what_the_generator_writes_and_is_served(server):
+    assert blueprint.PATH.read_text() == blueprint.text(), "python3 lab/host.py run -- lab/run.py make_blueprint"
+    listed = requests.get(f"{server.url}/global_subgraphs", timeout=30).json()
+    (key,) = (key for key, entry in listed.items() if entry["name"] == blueprint.NAME)
+    assert listed[key]["info"]["node_pack"] == "custom_nodes.nag-pag-flux"
+    assert requests.get(f"{server.url}/global_subgraphs/{key}", timeout=30).json()["data"] == blueprint.text()
 
 
 @pytest.mark.parametrize("name", graphs.TEMPLATES)
