@@ -1,4 +1,4 @@
-"""The help in other languages: there for every node, with the names that its inputs have there, and English's numbers."""
+"""The help in other languages: there for every node, with the names that it has there, and the English numbers."""
 
 import json
 import re
