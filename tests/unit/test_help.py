@@ -11,6 +11,7 @@ from nag_pag_flux.nagpag.inputs import guidance
 HELP = host.REPO / "web" / "docs"
 LANGUAGES = sorted({path.name for path in (host.REPO / "locales").iterdir()} - {"en"})
 RIGHT_TO_LEFT = ("ar", "fa", "he")
+ISOLATES = "\u2066\u2069"
 WORDS_OF_COMBOS = {word for node in NODES for item in node.widgets for word in getattr(item, "options", ())}
 WORDS = ("none", "empty", "off")  # of a default, which are translated: the others are typed
 of_each_page = pytest.mark.parametrize(
@@ -26,6 +27,11 @@ def english(node):
 
 def page(node, language):
     return (HELP / node.id / f"{language}.md").read_text()
+
+
+def bare(text):
+    """Without the marks that keep what runs from the left together, within what runs from the right."""
+    return text.translate(dict.fromkeys(map(ord, ISOLATES)))
 
 
 def texts_of(node, language):
@@ -75,12 +81,21 @@ def test_the_title_is_the_nodes_and_the_page_runs_as_its_language_does(node, lan
     assert "{" not in text
 
 
+@pytest.mark.parametrize("language", RIGHT_TO_LEFT)
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_what_runs_from_the_left_is_kept_together(node, language):
+    """Else `8-12` is shown as 12-8 behind an Arabic letter. The marks stand around code, so that none is copied."""
+    for text in (page(node, language), *strings(texts_of(node, language))):
+        outside = re.sub("\u2066[^\u2066\u2069]*\u2069", "", text)
+        assert not re.search(r"[`‖]|\d[-–:]\d|\d ?[×−] ?\w|[\u2066\u2069]", outside), outside
+
+
 @of_each_page
 def test_the_inputs_are_called_as_on_the_node_and_do_what_it_says(node, language):
     texts = texts_of(node, language)["inputs"]
-    lines = [line for line in page(node, language).splitlines() if line.startswith("- **")]
+    lines = [bare(line) for line in page(node, language).splitlines() if line.startswith("- **")]
     for (item, told), line in zip(listed(node), lines, strict=False):
-        name, tooltip = texts[item.name]["name"], texts[item.name]["tooltip"]
+        name, tooltip = texts[item.name]["name"], bare(texts[item.name]["tooltip"])
         default, rule = brackets(told)
         behind = r"\w+" if default in WORDS and default not in getattr(item, "options", ()) else re.escape(default)
         behind = rf" \({behind}{re.escape(rule)}\)" if told else ""

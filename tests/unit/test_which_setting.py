@@ -15,13 +15,6 @@ SECTIONS = dict(part.split("\n", 1) for part in PAGE.split("\n## ")[1:])
 TABLE = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("|")]
 
 
-def read(words):
-    """`scale 1.5` → the input, and the value as it takes it."""
-    name, _, value = words.partition(" ")
-    item = ADVANCED.input(name)
-    return item, float(value) if isinstance(item, Number) and not item.whole else value
-
-
 @pytest.mark.parametrize("words", sorted({words for words in WORDS if ":" not in words}))
 def test_every_setting_is_one_that_the_node_takes(words):
     name, _, value = words.partition(" ")
@@ -84,6 +77,7 @@ def passes(steps, start=START_PERCENT.default, denoise=1.0, every=RENEW_EVERY.de
 def test_the_costs_are_those_that_come_out_when_counted():
     counted = {
         "A negative prompt": (passes(20, start=0.2), "2.00 passes"),
+        "A portrait with broken hands": (passes(20, start=0.2, every=3),),
         "Few steps": ("1.13 passes", passes(4)),
         "Image to image, and upscaling": (passes(20, denoise=0.5), passes(20, start=0.6, denoise=0.5)),
         "Tiles": (passes(20, every=1), passes(20, start=0.7, every=1)),
