@@ -11,7 +11,7 @@ from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
 from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, START_PERCENT
 from ...nagpag.service import models
-from .. import host
+from .. import graphs, host
 from . import notes
 from .formats import Node, api_graph, ui_graph
 
@@ -111,7 +111,7 @@ def image_to_image() -> list[Node]:
 def diagnostics() -> list[Node]:
     """Text to image with everything that shows what guidance does: Inspect, a drawn strength, Record and Plot."""
     nodes = {node.id: node for node in text_to_image()}
-    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 400), ADVANCED.defaults
+    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 440), ADVANCED.defaults
     nodes[8].inputs |= {"model": (15, 0), CURVE.name: (16, 0)}
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
@@ -201,11 +201,10 @@ def _calibrating() -> list[Node]:
     found = ("STRING", "FLOAT", "IMAGE", "STRING", "IMAGE")
     off = {**ADVANCED.defaults, NEGATIVE_PROMPT.name: OFF}
     linked = {"model": (1, 0), "blocks": (30, 0), "alpha": (30, 1)}
-    title = "Size of the trials, and how many at once"
     return [
-        Node(27, "EmptySD3LatentImage", (870, 940), (260, 106), ("LATENT",), {}, small, title=title),
+        Node(27, "EmptySD3LatentImage", (870, 940), (260, 106), ("LATENT",), {}, small, title="Size of the trials"),
         Node(30, CALIBRATE.id, (1190, 80), (400, 460), found, wired, CALIBRATE.defaults),
-        Node(8, ADVANCED.id, (1660, 80), (330, 400), ("MODEL",), linked, off),
+        Node(8, ADVANCED.id, (1660, 80), (330, 440), ("MODEL",), linked, off),
     ]
 
 
@@ -224,7 +223,7 @@ def files() -> dict[Path, str]:
     made = {}
     for name, build in GRAPHS.items():
         nodes = build()
-        made[WORKFLOWS / f"{name}.json"] = json.dumps(ui_graph(nodes), indent=1) + "\n"
+        made[graphs.template(name)] = json.dumps(ui_graph(nodes), indent=1) + "\n"
         made[WORKFLOWS / "api" / f"{name}.json"] = json.dumps(api_graph(nodes), indent=1) + "\n"
     return made
 

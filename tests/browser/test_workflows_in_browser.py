@@ -75,7 +75,7 @@ def page(frontend):
 
 
 def workflow(name):
-    return json.loads((host.REPO / "workflows" / f"{name}.json").read_text())
+    return json.loads(graphs.template(name).read_text())
 
 
 def open_workflow(page, name):

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from nag_pag_flux.lab import host
+from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import locales
 from nag_pag_flux.nagpag.inputs import guidance
 from nag_pag_flux.nagpag.inputs.kinds import Number, plain
@@ -117,6 +117,6 @@ def test_the_first_nodes_help_is_there_in_every_language(language):
         assert said in text
     for node in ("NAGPAGCalibrate", "NAGPAGCompare"):
         assert texts[node]["display_name"] in text
-    assert "flux_dev_negative_prompt" in text
+    assert graphs.TITLES[graphs.WITH_NEGATIVE] in text
     assert not re.search(r"^\s*(\||```)", text, re.MULTILINE)  # cut off at the panel's width
     assert not re.search(r"[)）:：]\*+\w", text)  # which Markdown does not take for the end of emphasis
