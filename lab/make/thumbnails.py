@@ -16,7 +16,7 @@ PROMPTS = (
     demo.PROMPTS[graphs.PICTURES[0]],
     "a green disc top right, on white",
     "a yellow triangle bottom left, a purple square top right, on black",
-    "an orange cross top left, on white",
+    "a cyan cross top left, on white",
 )
 
 
