@@ -187,7 +187,7 @@ def test_a_picture_that_is_not_kept_is_drawn_again(flux, sampled):
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
     model = Subject("shipped").load()
-    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.questions()[:4]]
+    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.rows(0)[0][:: runs.NOISES][:4]]
     latents = torch.zeros(4, *sampling.LATENT)
     asked = Series(prompts, sampling.conditioning([""]), latents, 16, 6, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
