@@ -15,8 +15,22 @@ WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
 COMPARE, CALIBRATE = "flux_dev_compare", "flux_dev_calibrate"
 NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)  # with a guidance node and a KSampler
-TEMPLATES = (*NAMES, COMPARE, CALIBRATE)
+# The frontend shows the name of a template's file as its title.
+TITLES = {
+    "flux_dev_text_to_image": "NAG-PAG text to image",
+    "flux_dev_image_to_image": "NAG-PAG image to image",
+    WITH_NEGATIVE: "NAG-PAG negative prompt",
+    DIAGNOSTICS: "NAG-PAG diagnostics",
+    COMPARE: "NAG-PAG compare",
+    CALIBRATE: "NAG-PAG calibrate",
+}
+TEMPLATES = tuple(TITLES)
 Graph = dict[str, dict]
+
+
+def template(name: str, kind: str = "json") -> Path:
+    """A shipped graph as the frontend opens it; kind jpg: its thumbnail."""
+    return host.REPO / "workflows" / f"{TITLES[name]}.{kind}"
 
 
 def load_graph(name: str) -> Graph:

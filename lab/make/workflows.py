@@ -11,7 +11,7 @@ from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
 from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, START_PERCENT
 from ...nagpag.service import models
-from .. import host
+from .. import graphs, host
 from . import notes
 from .formats import Node, api_graph, ui_graph
 
@@ -111,7 +111,7 @@ def image_to_image() -> list[Node]:
 def diagnostics() -> list[Node]:
     """Text to image with everything that shows what guidance does: Inspect, a drawn strength, Record and Plot."""
     nodes = {node.id: node for node in text_to_image()}
-    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 400), ADVANCED.defaults
+    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 570), ADVANCED.defaults
     nodes[8].inputs |= {"model": (15, 0), CURVE.name: (16, 0)}
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
@@ -163,7 +163,7 @@ def calibrate() -> list[Node]:
     kept[5].size = (380, 130)
     kept[4].pos, kept[4].size, kept[4].title = (440, 940), (380, 106), "Size of the picture"
     kept[9].inputs |= {"positive": (26, 0)}
-    kept[9].pos, kept[10].pos, kept[11].pos = (2040, 80), (2040, 410), (2440, 80)
+    kept[9].pos, kept[10].pos, kept[11].pos = (2150, 80), (2150, 410), (2560, 80)
     kept[12].widgets = {"text": notes.CALIBRATE + FILES}
     return [*kept.values(), *_joined_prompts(), *_calibrating()]
 
@@ -176,21 +176,21 @@ def _joined_prompts() -> list[Node]:
     encoded[-1].id, encoded[-1].title = 7, "Empty prompt"
     pairs = enumerate(zip((5, 23, 24), (20, 21, 22), strict=True))
     both = [(i, {"conditioning_1": (a, 0), "conditioning_2": (b, 0)}) for i, (a, b) in pairs]
-    joined = [Node(23 + i, "ConditioningCombine", (870, 80 + 100 * i), (260, 46), one, pair) for i, pair in both]
+    joined = [Node(23 + i, "ConditioningCombine", (870, 80 + 100 * i), (310, 46), one, pair) for i, pair in both]
     guided = {"guidance": requests.DISTILLED_GUIDANCE.default}
     return [
         *encoded,
         *joined,
-        Node(6, "FluxGuidance", (870, 400), (260, 58), one, {"conditioning": (25, 0)}, guided),
+        Node(6, "FluxGuidance", (870, 400), (310, 58), one, {"conditioning": (25, 0)}, guided),
         Node(
             26,
             "FluxGuidance",
             (870, 520),
-            (260, 58),
+            (310, 58),
             one,
             {"conditioning": (5, 0)},
             guided,
-            title="Of the first prompt",
+            title="FluxGuidance, first prompt",
         ),
     ]
 
@@ -201,11 +201,10 @@ def _calibrating() -> list[Node]:
     found = ("STRING", "FLOAT", "IMAGE", "STRING", "IMAGE")
     off = {**ADVANCED.defaults, NEGATIVE_PROMPT.name: OFF}
     linked = {"model": (1, 0), "blocks": (30, 0), "alpha": (30, 1)}
-    title = "Size of the trials, and how many at once"
     return [
-        Node(27, "EmptySD3LatentImage", (870, 940), (260, 106), ("LATENT",), {}, small, title=title),
-        Node(30, CALIBRATE.id, (1190, 80), (400, 460), found, wired, CALIBRATE.defaults),
-        Node(8, ADVANCED.id, (1660, 80), (330, 400), ("MODEL",), linked, off),
+        Node(27, "EmptySD3LatentImage", (870, 940), (310, 106), ("LATENT",), {}, small, title="Size of the trials"),
+        Node(30, CALIBRATE.id, (1260, 80), (400, 460), found, wired, CALIBRATE.defaults),
+        Node(8, ADVANCED.id, (1740, 80), (330, 570), ("MODEL",), linked, off),
     ]
 
 
@@ -224,7 +223,7 @@ def files() -> dict[Path, str]:
     made = {}
     for name, build in GRAPHS.items():
         nodes = build()
-        made[WORKFLOWS / f"{name}.json"] = json.dumps(ui_graph(nodes), indent=1) + "\n"
+        made[graphs.template(name)] = json.dumps(ui_graph(nodes), indent=1) + "\n"
         made[WORKFLOWS / "api" / f"{name}.json"] = json.dumps(api_graph(nodes), indent=1) + "\n"
     return made
 

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from nag_pag_flux.lab import host
+from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.nagpag.inputs import guidance
 
@@ -131,13 +131,20 @@ def test_other_nodes_are_called_as_they_are_there(node, language):
             assert texts_of(other, language)["display_name"] in text, other.id
 
 
+@of_each_page
+def test_templates_are_called_by_their_titles(node, language):
+    titles = {title for title in graphs.TITLES.values() if f"*{title}*" in english(node)}
+    assert {title for title in titles if f"*{title}*" not in page(node, language)} == set()
+    assert "flux_dev" not in page(node, language)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_newcomer_is_told_what_to_set(language):
     for node in (guidance.GUIDANCE, guidance.ADVANCED):
         text = page(node, language)
         assert "1.0" in text and re.search(r"KSampler\D+8(?!\d)|8\D+KSampler", text)
     simple = page(guidance.GUIDANCE, language)
-    assert f"`{guidance.SAMPLERS}`" in simple and "flux_dev_negative_prompt" in simple
+    assert f"`{guidance.SAMPLERS}`" in simple and graphs.TITLES[graphs.WITH_NEGATIVE] in simple
     assert "docs/which-setting.md" in simple
 
 
