@@ -13,6 +13,8 @@ from ..inputs import requests as table
 from ..inputs.guidance import MOST_SPEC, REACH
 from ..inputs.kinds import Input
 
+# What changes the answer and not the picture.
+OF_THE_ANSWER: tuple[Input, ...] = (table.NUMBERS, table.WAIT, table.CLIENT_ID)
 TEXT_TO_IMAGE: tuple[Input, ...] = (
     table.PROMPT,
     table.NEGATIVE_PROMPT,
@@ -30,8 +32,7 @@ TEXT_TO_IMAGE: tuple[Input, ...] = (
     *table.FILES,
     table.WEIGHT_DTYPE,
     table.CLIP_TYPE,
-    table.WAIT,
-    table.CLIENT_ID,
+    *OF_THE_ANSWER,
 )
 IMAGE_TO_IMAGE: tuple[Input, ...] = (table.PROMPT, table.IMAGE_URL, table.STRENGTH, *TEXT_TO_IMAGE[1:])
 # Path and command: the shipped graph that runs, and the fields.

@@ -27,8 +27,8 @@ def calls(folder, *names):
 
 def test_widgets_options_and_fields_are_made_in_one_place_each():
     assert calls("nodes", "Input", "Output").keys() == {"nodes/schema.py"}
-    # An option, and two arguments without dashes; all of them by the table's names.
-    assert calls("nagpag", "add_argument") == {"nagpag/service/client/cli.py": 3}
+    # An option, and an argument without dashes; all of them by the table's names.
+    assert calls("nagpag", "add_argument") == {"nagpag/service/client/cli.py": 2}
     assert calls("nagpag/service", "Field") == {"nagpag/service/server/schema.py": 1}
 
 

@@ -79,7 +79,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished job. settings: every field as it was used. image: what was kept of the picture that came in."""
+    """A finished job. settings: every field as it was used. image: what was kept of the picture that came in.
+
+    numbers: what guidance did, where it was asked for.
+    """
 
     prompt_id: str
     seed: int
@@ -87,6 +90,7 @@ class Result:
     settings: dict[str, Any]
     seconds: float
     image: dict[str, Any] | None = None
+    numbers: dict[str, Any] | None = None
 
 
 class Client:
@@ -146,7 +150,8 @@ class Client:
         if job["status"] != "done":
             raise JobFailed(f"{ENDED[job['status']]}: {job['reason']}", job)
         images = [Image(**image, client=self) for image in job["images"]]
-        return Result(prompt_id, job["seed"], images, job["settings"], job["seconds"], job.get("image"))
+        kept, numbers = job.get("image"), job.get("numbers")
+        return Result(prompt_id, job["seed"], images, job["settings"], job["seconds"], kept, numbers)
 
     def job(self, prompt_id: str) -> dict:
         """The job as it stands."""

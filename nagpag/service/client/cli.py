@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
+from ...inputs import sweep as sweeps
 from ...inputs.kinds import Flag, Input, Number, Texts
 from .. import checkpoint
 from .. import request as asking
 from . import DEFAULT_SERVER, SERVER_VARIABLE, BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
+from .target import BadInput, Target
 
 BAD_INPUT, NO_SERVER, FAILED, INTERRUPTED = 2, 3, 4, 130
 REPO = Path(__file__).resolve().parents[3]
-
-
-class BadInput(Exception):
-    """What the user gave is not usable, in words."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -84,13 +82,22 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(endpoint=name)
         for item in (*fields, table.OUTPUT, table.COMPARE, table.SERVER):
             _add_option(command, item)
+    sweep = _command(commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many; goes on", _sweep)
+    _add_argument(sweep, sweeps.FILE)
+    for item in sweeps.OPTIONS_OF_COMMAND:
+        _add_option(sweep, item)
     models = _command(commands, "models", "what the server has, and what would be picked", _models)
     _add_option(models, table.SERVER)
     inspect = _command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
-    inspect.add_argument(table.CHECKPOINT.name, type=Path, help=table.CHECKPOINT.does)
+    _add_argument(inspect, table.CHECKPOINT)
     demo = _command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
-    demo.add_argument(table.FOLDER.name, nargs="?", help=table.FOLDER.does)
+    _add_argument(demo, table.FOLDER)
     return whole
+
+
+def _add_argument(command: argparse.ArgumentParser, item: Input) -> None:
+    """Add an input as an argument without dashes: a path."""
+    command.add_argument(item.name, type=Path, nargs=None if item.required else "?", help=item.does)
 
 
 def _command(commands: Any, name: str, about: str, run: Callable) -> argparse.ArgumentParser:
@@ -112,17 +119,19 @@ def _add_option(command: argparse.ArgumentParser, item: Input) -> None:
         common["action"] = argparse.BooleanOptionalAction
     elif isinstance(item, Texts):
         common |= {"nargs": "+", "metavar": "LAYER"}
+    elif item is sweeps.SERVERS:
+        common |= {"action": "append", "metavar": "URL"}
     else:
         kind = (int if item.whole else float) if isinstance(item, Number) else str
         common |= {"type": kind, "metavar": _METAVARS.get(item.name, kind.__name__.upper())}
     command.add_argument(f"--{item.name.replace('_', '-')}", **common)
 
 
-_METAVARS = {table.OUTPUT.name: "PATH", table.SERVER.name: "URL"}
+_METAVARS = {table.OUTPUT.name: "PATH", table.SERVER.name: "URL", sweeps.RAY.name: "ADDRESS"}
 
 
 def _shown(item: Input) -> str:
-    if item is table.SERVER:
+    if item in (table.SERVER, sweeps.SERVERS):
         return f"{SERVER_VARIABLE}, else {DEFAULT_SERVER}"
     default = item.default
     return "null" if default is None else " ".join(default) if isinstance(default, tuple) else str(default)
@@ -244,48 +253,15 @@ def _need_pillow() -> None:
         raise BadInput('--compare needs Pillow: pip install "nag-pag-flux[client]"') from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """Where pictures go: a folder, and a name for them or None for the server's own. No file is ever overwritten."""
-
-    folder: Path
-    name: str | None
-
-    @classmethod
-    def of(cls, output: str) -> Target:
-        """From --output; the folder is made and tried before any work starts."""
-        path = Path(output)
-        folder, name = (path, None) if path.is_dir() or not path.suffix else (path.parent, path.name)
-        if name and path.suffix.lower() != ".png":
-            raise BadInput(f"--output {output}: pictures are PNG files; give a name that ends in .png, or a folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".nagpag-write-test").touch()
-            (folder / ".nagpag-write-test").unlink()
-        except OSError as error:
-            raise BadInput(f"--output {output}: {error.strerror}: {error.filename}") from None
-        return cls(folder, name)
-
-    def write(self, data: bytes, filename: str) -> Path:
-        """Write a picture under its name, or the next free one."""
-
-        def create(path: Path) -> Path:
-            with path.open("xb") as file:
-                file.write(data)
-            return path
-
-        return self.write_with(create, self.name or Path(filename).name)
-
-    def write_with(self, create: Callable[[Path], Path], filename: str) -> Path:
-        """Let `create` make the file under this name, or name_1, name_2, …: the first that is free."""
-        name, number = Path(filename), 0
-        while True:
-            with contextlib.suppress(FileExistsError):
-                return create(self.folder / (f"{name.stem}_{number}{name.suffix}" if number else name.name))
-            number += 1
-
-
 # --- the other commands ---
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .sweep import command
+
+    told = command.sweep(options.file, options.output, options.server, options.ray, quiet=options.json)
+    print(json.dumps(told) if options.json else command.words(told))
+    return FAILED if told["failed"] else 0
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -315,10 +291,8 @@ def _inspect(options: argparse.Namespace) -> int:
         return 0
     print(f"family         {found.family or 'none that this pack knows'}")
     if found.double_blocks:
-        print(
-            f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}\nhidden size    "
-            f"{found.hidden_size}"
-        )
+        print(f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}")
+        print(f"hidden size    {found.hidden_size}")
     print(f"parameters     {found.parameters / 1e9:.3g} billion, {', '.join(found.dtypes)}")
     print(f"auto           {', '.join(map(str, found.auto))}" if found.guided else "guidance       not for this file")
     return 0
@@ -329,4 +303,4 @@ def _demo(options: argparse.Namespace) -> int:
     if not host.is_file():
         raise BadInput("the demo is part of the repository, not of the installed package: clone it, then make demo")
     command = [sys.executable, str(host), "run", "--", str(REPO / "lab" / "run.py"), "demo"]
-    return subprocess.call([*command, *([options.folder] if options.folder else [])])
+    return subprocess.call([*command, *([str(options.folder)] if options.folder else [])])

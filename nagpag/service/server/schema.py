@@ -28,6 +28,7 @@ class Request(BaseModel):
         image_url: str
         negative_prompt: str | None
         num_images: int
+        numbers: bool
         wait: bool
         client_id: str | None
 
@@ -173,7 +174,10 @@ class Accepted(BaseModel):
 
 
 class Answer(BaseModel):
-    """The finished job. settings: every field as it was used. seconds: what the run took, without the queue."""
+    """The finished job. settings: every field as it was used. seconds: what the run took, without the queue.
+
+    numbers: what guidance did, as NAG-PAG Plot tells it.
+    """
 
     prompt_id: str
     seed: int
@@ -181,6 +185,7 @@ class Answer(BaseModel):
     settings: dict[str, Any]
     image: Fit | None = None
     seconds: float
+    numbers: dict[str, Any] | None = None
 
 
 class Job(BaseModel):
@@ -199,6 +204,7 @@ class Job(BaseModel):
     settings: dict[str, Any] | None = None
     image: Fit | None = None
     seconds: float | None = None
+    numbers: dict[str, Any] | None = None
     reason: str | None = None
     error: Failure | None = None
 

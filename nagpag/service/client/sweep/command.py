@@ -1,0 +1,142 @@
+"""nagpag sweep: read, draw what is missing, write the tables and the sheet."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import plan as planning
+from .board import Event, Worker, run
+from .kept import Folder
+from .plan import Plan
+from .ways import BadPlan
+from .workers import OnServer
+
+
+@dataclass
+class Seen:
+    """What has happened so far, for the bar and for the end."""
+
+    folder: Folder
+    total: int
+    there: int
+    workers: int
+    drawn: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)  # of the jobs that are being drawn
+    said: list[str] = field(default_factory=list)
+
+    def see(self, event: Event) -> None:
+        """Keep what is done, note what is not."""
+        name = event.job.name if event.job else ""
+        if event.kind == "progress":
+            self.shares[name] = event.share
+            return
+        self.shares.pop(name, None)
+        if event.kind == "done":
+            assert event.job and event.drawn
+            self.folder.write(event.job, event.drawn)
+            self.drawn += 1
+        elif event.kind == "failed":
+            self.failed[name] = str(event.error)
+            self.said.append(f"failed: {event.error}")
+        elif event.kind == "lost":
+            self.workers -= 1
+            self.said.append(f"lost {event.worker.name}: {event.error}; what it drew is drawn again")
+        elif event.kind == "back":
+            self.workers += 1
+            self.said.append(f"{event.worker.name} is back")
+
+    @property
+    def done(self) -> float:
+        """Jobs that are done, with the shares of those under way."""
+        return self.there + self.drawn + len(self.failed) + sum(self.shares.values())
+
+    @property
+    def words(self) -> str:
+        """Where the sweep stands."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{self.there + self.drawn} of {self.total} pictures{failed}, {self.workers} at work"
+
+
+def sweep(file: Path, output: str | None, servers: Sequence[str], ray: str | None, quiet: bool) -> dict[str, Any]:
+    """Run a sweep; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
+    plan = planning.read(file)
+    with _workers(plan, servers, ray) as workers:
+        plan = plan.with_files(_picked(workers, plan.open_files))
+        folder = Folder(Path(output) if output else file.with_suffix(""))
+        with folder.alone():
+            return _sweep(plan, folder, workers, quiet)
+
+
+def _sweep(plan: Plan, folder: Folder, workers: Sequence[Worker], quiet: bool) -> dict[str, Any]:
+    missing = [job for job in plan.jobs if folder.of(job) is None]
+    seen = Seen(folder, len(plan.jobs), len(plan.jobs) - len(missing), len(workers))
+    try:
+        with _bar(seen, quiet) as show:
+            run(missing, workers, show)
+    finally:
+        files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
+    told = {"folder": str(folder.path), "drawn": seen.drawn, "were_there": seen.there, "failed": len(seen.failed)}
+    return {**told, "files": list(map(str, files))}
+
+
+def words(told: dict[str, Any]) -> str:
+    """What came of a sweep, for people."""
+    counts = f"{told['drawn']} drawn, {told['were_there']} were there already, {told['failed']} failed"
+    return "\n".join([counts, *told["files"]])
+
+
+@contextlib.contextmanager
+def _workers(plan: Plan, servers: Sequence[str], ray: str | None) -> Iterator[Sequence[Worker]]:
+    yield [OnServer(url) for url in dict.fromkeys(servers)] if servers else [OnServer(None)]
+
+
+def _picked(workers: Sequence[Any], fields: set[str]) -> dict[str, str | None]:
+    """The model files that every worker would take where none is named. Raises BadPlan where they differ."""
+    found = {worker.name: worker.client.models() for worker in workers}
+    picked = {name: {server: files[name]["picked"] for server, files in found.items()} for name in sorted(fields)}
+    if differ := [name for name, by_server in picked.items() if len(set(by_server.values())) > 1]:
+        lines = [f"{name}: {', '.join(f'{url} takes {file}' for url, file in picked[name].items())}" for name in differ]
+        raise BadPlan("model files", ["the servers would draw with different files; name them", *lines])
+    return {name: next(iter(by_server.values())) for name, by_server in picked.items()}
+
+
+def _sheet(plan: Plan, folder: Folder) -> list[Path]:
+    try:
+        from . import sheet
+    except ImportError:
+        print('nagpag: no sheet, as Pillow is missing: pip install "nag-pag-flux[client]"', file=sys.stderr)
+        return []
+    return [sheet.write(plan, folder)]
+
+
+@contextlib.contextmanager
+def _bar(seen: Seen, quiet: bool) -> Iterator[Callable[[Event], None]]:
+    """A progress bar over all pictures; what goes wrong is said above it."""
+    if quiet:
+        yield seen.see
+        return
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print("nagpag: no progress bar, as the package tqdm is missing", file=sys.stderr)
+        yield seen.see
+        return
+    shape = "{desc} |{bar}| {percentage:3.0f}% [{elapsed}<{remaining}]"
+    with tqdm(total=seen.total, initial=seen.there, bar_format=shape, desc=seen.words) as bar:
+
+        def show(event: Event) -> None:
+            seen.see(event)
+            for line in seen.said:
+                bar.write(f"nagpag: {line}", file=sys.stderr)
+            seen.said.clear()
+            bar.set_description_str(seen.words, refresh=False)
+            bar.n = seen.done
+            bar.refresh()
+
+        yield show
