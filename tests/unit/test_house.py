@@ -52,6 +52,7 @@ OUTSIDE = {
     SERVICE: (),
     ("nagpag/service/server/host",): HOST,
     ("nagpag/service/server/",): ("aiohttp", "pydantic", "PIL", "yarl"),
+    ("nagpag/service/client/sweep/cluster",): ("ray",),
     ("nagpag/service/client/",): ("tqdm", "PIL"),
     ("nodes/",): ("torch", "typing_extensions", *HOST),
     ("__init__",): (),

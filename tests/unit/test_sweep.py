@@ -176,14 +176,12 @@ class Fake:
         self.drawn.append(job.name)
         return board.Drawn([b"x"], {}, self.name)
 
-    def renew(self, over):
+    def ready(self, over):
         self.lives -= 1
-        return self.lives >= 0 and not over(0.0)
+        return self.lives >= -1 and not over(0.0)
 
     def stop(self):
         pass
-
-    close = stop
 
 
 def jobs(count):
@@ -203,7 +201,7 @@ def test_whoever_is_lost_everything_is_drawn_once_or_told(count, lives, salt):
     try:
         board.run(asked, workers, events.append)
     except NoServer:
-        assert all(worker.lives < 0 for worker in workers)
+        assert all(worker.lives < -1 for worker in workers)
     else:
         failed = [event.job.name for event in events if event.kind == "failed"]
         assert sorted([*done(events), *failed]) == sorted(job.name for job in asked)

@@ -37,14 +37,17 @@ class Worker(Protocol):
     def draw(self, job: Job, progress: Callable[[float], None]) -> Drawn:
         """Draw this job; progress is called with the share that is done. Raises Lost, or ServiceError."""
 
-    def renew(self, over: Callable[[float], bool]) -> bool:
-        """After Lost: come back, as the same or another. False: it is gone. over(seconds) waits that long at most."""
+    def ready(self, over: Callable[[float], bool]) -> bool:
+        """Be there to draw, before the first job and again after each Lost; False: it won't any more.
+
+        over(seconds) waits for the end of the sweep, that long at most. May raise ServiceError, which says why.
+        """
+
+    def models(self) -> dict[str, dict] | None:
+        """The model files that its ComfyUI has, as `Client.models`; None: it is not up yet, but another is."""
 
     def stop(self) -> None:
         """Let what it draws now be cancelled; called from another thread."""
-
-    def close(self) -> None:
-        """No more jobs come."""
 
 
 class Board:
@@ -132,34 +135,34 @@ def run(jobs: Sequence[Job], workers: Sequence[Worker], see: Callable[[Event], N
 
 
 def _watch(board: Board, events: queue.SimpleQueue[Event], working: int, see: Callable[[Event], None]) -> None:
-    done, failed = 0, 0
+    done, failed, reason = 0, 0, ""
     while working:
         event = events.get()
         see(event)
         working -= event.kind == "gone"
         done += event.kind == "done"
         failed += event.kind == "failed"
-        if event.error and failed >= MOST_SAME and not done:
-            raise event.error
+        reason = f": {event.error}" if event.error else reason
+        broken = event.kind == "gone" and event.error and not isinstance(event.error, ServiceError)
+        if broken or (event.error and failed >= MOST_SAME and not done):
+            raise event.error  # type: ignore[misc]
     if not board.over():
-        raise NoServer("no ComfyUI is left to draw on; run this again when there is one, it goes on from here")
+        raise NoServer(f"no ComfyUI is left to draw on{reason}\nRun this again when there is one: it goes on from here")
 
 
 def _work(worker: Worker, board: Board, tell: Callable[[Event], None]) -> None:
     """A worker's thread, until nothing is left to do or it is gone for good."""
+    why: Exception | None = None
     try:
-        while job := board.take():
-            if not _draw(worker, job, board, tell) and not _renewed(worker, board, tell):
-                break
+        there = worker.ready(board.over)
+        while there and (job := board.take()):
+            there = _draw(worker, job, board, tell)
+            if not there and (there := worker.ready(board.over)):
+                tell(Event("back", worker))
+    except Exception as error:
+        why = error
     finally:
-        tell(Event("gone", worker))
-
-
-def _renewed(worker: Worker, board: Board, tell: Callable[[Event], None]) -> bool:
-    back = worker.renew(board.over)
-    if back:
-        tell(Event("back", worker))
-    return back
+        tell(Event("gone", worker, error=why))
 
 
 def _draw(worker: Worker, job: Job, board: Board, tell: Callable[[Event], None]) -> bool:
@@ -174,6 +177,9 @@ def _draw(worker: Worker, job: Job, board: Board, tell: Callable[[Event], None])
     except ServiceError as error:
         if not board.over():  # else it was cancelled as the sweep was stopped
             tell(Event("failed", worker, job, error=error))
+    except BaseException:  # a fault of ours: nobody may wait for this job
+        board.settle(job)
+        raise
     else:
         tell(Event("done", worker, job, drawn=drawn))
     board.settle(job)

@@ -50,6 +50,8 @@ class Seen:
         elif event.kind == "back":
             self.workers += 1
             self.said.append(f"{event.worker.name} is back")
+        elif event.kind == "gone" and event.error:
+            self.said.append(f"gave up {event.worker.name}: {event.error}")
 
     @property
     def done(self) -> float:
@@ -93,16 +95,26 @@ def words(told: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _workers(plan: Plan, servers: Sequence[str], ray: str | None) -> Iterator[Sequence[Worker]]:
-    yield [OnServer(url) for url in dict.fromkeys(servers)] if servers else [OnServer(None)]
+    if ray is None:
+        yield [OnServer(url) for url in dict.fromkeys(servers)] if servers else [OnServer(None)]
+        return
+    if servers:
+        raise BadPlan("--ray", ["with it no --server: each worker starts a ComfyUI of its own"])
+    try:
+        from . import cluster
+    except ImportError:
+        raise BadPlan("--ray", ['it needs Ray: pip install "nag-pag-flux[cluster]"']) from None
+    with cluster.workers(ray, plan.cluster) as found:
+        yield found
 
 
-def _picked(workers: Sequence[Any], fields: set[str]) -> dict[str, str | None]:
+def _picked(workers: Sequence[Worker], fields: set[str]) -> dict[str, str | None]:
     """The model files that every worker would take where none is named. Raises BadPlan where they differ."""
-    found = {worker.name: worker.client.models() for worker in workers}
+    found = {worker.name: files for worker in workers if (files := worker.models())}
     picked = {name: {server: files[name]["picked"] for server, files in found.items()} for name in sorted(fields)}
     if differ := [name for name, by_server in picked.items() if len(set(by_server.values())) > 1]:
-        lines = [f"{name}: {', '.join(f'{url} takes {file}' for url, file in picked[name].items())}" for name in differ]
-        raise BadPlan("model files", ["the servers would draw with different files; name them", *lines])
+        lines = [f"{name}: {', '.join(f'{one} takes {file}' for one, file in picked[name].items())}" for name in differ]
+        raise BadPlan("model files", ["they would draw with different files; name them", *lines])
     return {name: next(iter(by_server.values())) for name, by_server in picked.items()}
 
 

@@ -42,10 +42,15 @@ def _row(jobs: Sequence[Job], folder: Folder, side: int, columns: int) -> Image.
     height = max(picture.height for picture in pictures)
     row = Image.new("RGB", (side * columns, height + LABEL), "white")
     for x, (job, picture) in enumerate(zip(jobs, pictures, strict=True)):
-        words = [f"seed {job.seed}", *(f"{name} {value}" for name, value in job.varied.items())]
+        words = [f"seed {job.seed}", *(_said(name, value) for name, value in job.varied.items())]
         row.paste(picture, (x * side + (side - picture.width) // 2, height - picture.height))
         row.paste(caption(", ".join(words), side), (x * side, height))
     return row
+
+
+def _said(name: str, value: object) -> str:
+    shown = f"{value:g}" if isinstance(value, float) else value
+    return f"{name.removeprefix('nag_pag_')} {shown}"
 
 
 def _picture(job: Job, folder: Folder, side: int) -> Image.Image:

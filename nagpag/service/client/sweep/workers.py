@@ -28,6 +28,10 @@ class OnServer:
         self.prompt_id: str | None = None
         self.stopped = False
 
+    def models(self) -> dict[str, dict]:
+        """The model files that it has."""
+        return self.client.models()
+
     def draw(self, job: Job, progress: Callable[[float], None]) -> Drawn:
         """Draw it and fetch the pictures. Raises Lost, or ServiceError."""
         try:
@@ -39,15 +43,15 @@ class OnServer:
         finally:
             self.prompt_id = None
 
-    def renew(self, over: Callable[[float], bool]) -> bool:
-        """Wait until the server answers again."""
+    def ready(self, over: Callable[[float], bool]) -> bool:
+        """Wait until the server answers, for a while."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            if over(2.0):
-                return False
             with contextlib.suppress(ServiceError):
                 self.client.models()
                 return True
+            if over(2.0):
+                break
         return False
 
     def stop(self) -> None:
@@ -56,9 +60,6 @@ class OnServer:
         if prompt_id := self.prompt_id:
             with contextlib.suppress(ServiceError):
                 self._cancel(prompt_id)
-
-    def close(self) -> None:
-        """Nothing to do: the server is not ours."""
 
     # --- through the service ---
 
