@@ -99,6 +99,7 @@ PAGES = [
     "docs/cost.md",
     "docs/evidence.md",
     "docs/evidence/one_head.md",
+    "docs/sweep.md",
 ]
 
 

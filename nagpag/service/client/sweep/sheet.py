@@ -55,14 +55,16 @@ def _said(name: str, value: object) -> str:
 
 def _picture(job: Job, folder: Folder, side: int) -> Image.Image:
     told = folder.of(job)
-    if told is None:
+    try:
+        with Image.open(folder.path / PICTURES / told["pictures"][0] if told else "") as picture:
+            scale = side / max(picture.size)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            small = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+            return picture.convert("RGB").resize(size, small)
+    except OSError:  # not drawn, or no picture
         grey = Image.new("RGB", (side, side), "#dddddd")
         ImageDraw.Draw(grey).text((4, 4), "missing", "black")
         return grey
-    with Image.open(folder.path / PICTURES / told["pictures"][0]) as picture:
-        scale = side / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST)
 
 
 def write(plan: Plan, folder: Folder) -> Path:
