@@ -125,15 +125,14 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
     if cluster is None:
         raise BadPlan("--ray", ['the sweep has no table [cluster] that says where ComfyUI is: comfyui = "/its/folder"'])
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    where = {} if address == "local" else {"address": address}
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
-            **where,
-            **options,
+            address,
             runtime_env={"py_modules": [str(PACKAGE)]},
             logging_level=logging.ERROR,
             log_to_driver=False,
+            **options,
         )
     except Exception as error:  # what Ray raises here is of many kinds, a bare Exception among them
         raise NoServer(f"no Ray cluster at {address}: {_reason(error)}") from error
