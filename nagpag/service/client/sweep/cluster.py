@@ -124,7 +124,9 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
     """Workers on the cluster at this address, "local" for one on this machine alone; they end with this."""
     if cluster is None:
         raise BadPlan("--ray", ['the sweep has no table [cluster] that says where ComfyUI is: comfyui = "/its/folder"'])
+    # Of a cluster that is started here: nothing is reported to Ray's makers, and ComfyUI is not put behind all others.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
