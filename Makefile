@@ -10,11 +10,12 @@ help: ## this list
 demo: ## a real ComfyUI runs the shipped graphs with and without guidance
 	@$(HOST) lab/run.py demo
 
-# Two processes with one thread each: the models here are too small for a second thread to help.
+# Two processes with one thread each: the models here are too small for a second thread to help. Files in the order of
+# their names: the long ones begin early, and the unit tests, many and short, let both processes end together.
 WORKERS ?= 2
 
 test: check ## all tests, against the pinned ComfyUI
-	@OMP_NUM_THREADS=1 $(HOST) -P -m pytest -n $(WORKERS) --dist loadfile --durations 15
+	@OMP_NUM_THREADS=1 $(HOST) -P -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 check: ## ruff and mypy
 	@$(HOST) -m ruff check .

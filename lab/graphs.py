@@ -13,7 +13,9 @@ from .toy import shapes, small_models
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
-NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)
+COMPARE = "flux_dev_compare"
+NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)  # with a guidance node and a KSampler
+TEMPLATES = (*NAMES, COMPARE)
 Graph = dict[str, dict]
 
 

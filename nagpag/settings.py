@@ -72,7 +72,8 @@ class Settings:
         if not problems and self.carries_negative and self.reach == "attention" and self.reach_blocks == 0:
             problems.append(
                 "a negative prompt needs a branch that runs on, and reach is 'attention'; with it work reach "
-                f"{' and '.join(repr(option) for option in REACH.options[1:])}, and reach_blocks above 0"
+                f"{' and '.join(repr(option) for option in REACH.options[1:])}, and reach_blocks above 0; or switch "
+                "negative_prompt off"
             )
         return problems
 

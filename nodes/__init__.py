@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from . import saved
 from .calibration import NAGPAGCalibrate
+from .comparison import NAGPAGCompare
 from .diagnostics import NAGPAGInspect, NAGPAGPlot, NAGPAGRecord
 from .guidance import NAGPAGGuidance, NAGPAGGuidanceAdvanced
 
@@ -18,5 +19,5 @@ class NagPagExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             *(NAGPAGGuidance, NAGPAGGuidanceAdvanced),
-            *(NAGPAGInspect, NAGPAGRecord, NAGPAGPlot, NAGPAGCalibrate),
+            *(NAGPAGCompare, NAGPAGInspect, NAGPAGRecord, NAGPAGPlot, NAGPAGCalibrate),
         ]

@@ -17,12 +17,15 @@ class NAGPAGCalibrate(io.ComfyNode):
         return schema_of(CALIBRATE, is_output_node=True)
 
     @classmethod
-    def validate_inputs(cls, candidates: str | None = None, alphas: str | None = None) -> bool | str:
-        """Say before any model is loaded what is no spec, no alpha, or not installed. None: it comes over a link."""
+    def validate_inputs(cls, candidates: str | None = None) -> bool | str:
+        """Say before any model is loaded what is no spec, or not installed. None: it comes over a link.
+
+        The host shows one message on every input that is named here, so alphas are read when the node runs.
+        """
         from ..nagpag.calibration.search import read_candidates
 
         try:
-            read_candidates(candidates or "", "1" if alphas is None else alphas)
+            read_candidates(candidates or "", CALIBRATE.defaults["alphas"])
         except ValueError as error:
             return str(error)
         return what_plotting_lacks(CALIBRATE) or True

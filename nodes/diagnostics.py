@@ -55,8 +55,11 @@ class NAGPAGPlot(io.ComfyNode):
         return schema_of(PLOT, is_output_node=True)
 
     @classmethod
-    def validate_inputs(cls) -> bool | str:
-        """Say before any work that the plotting library is missing; the other nodes do without it."""
+    def validate_inputs(cls, latent: None = None) -> bool | str:
+        """Say before any work that the plotting library is missing; the other nodes do without it.
+
+        latent: not looked at; the host shows a message only on an input that is named here.
+        """
         return what_plotting_lacks(PLOT) or True
 
     @classmethod

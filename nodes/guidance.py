@@ -8,8 +8,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..nagpag.blocks import check_spec
-from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE
+from ..nagpag.inputs.guidance import ADVANCED, ALPHA, GUIDANCE
+from ..nagpag.inputs.presets import PRESETS
 from ..nagpag.settings import Settings
+from . import schema
 from .schema import schema_of
 
 log = logging.getLogger("nag_pag_flux")
@@ -21,17 +23,15 @@ class NAGPAGGuidance(io.ComfyNode):
         return schema_of(GUIDANCE)
 
     @classmethod
-    def validate_inputs(
-        cls, blocks: str | None = None, start_percent: float | None = None, end_percent: float | None = None
-    ) -> bool | str:
-        """Refuse what no model can satisfy before any model is loaded. None: the value comes over a link.
+    def validate_inputs(cls, blocks: str | None = None) -> bool | str:
+        """Refuse what no model can satisfy before any model is loaded. None: the spec comes over a link.
 
-        The host leaves the inputs named here to us, their ranges too.
+        The host shows one message on every input that is named here, so no other is; ranges it checks by itself.
         """
-        given = {"blocks": blocks, "start_percent": start_percent, "end_percent": end_percent}
+        if blocks is None:
+            return True
         try:
-            settings = Settings(**{name: value for name, value in given.items() if value is not None})
-            check_spec(settings.blocks)
+            check_spec(Settings(blocks=blocks).blocks)
         except ValueError as error:
             return str(error)
         return True
@@ -54,4 +54,6 @@ class NAGPAGGuidance(io.ComfyNode):
 class NAGPAGGuidanceAdvanced(NAGPAGGuidance):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema_of(ADVANCED)
+        values = {name: {**ADVANCED.defaults, **own} for name, own in PRESETS.items()}
+        # On an input that the simple node has not: it has too few for a preset.
+        return schema_of(ADVANCED, {ALPHA.name: {"extra_dict": {schema.PRESETS: values}}})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE
+from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, OFF
 
 _SIMPLE = {item.name for item in GUIDANCE.inputs}
 _ALL = {item.name for item in ADVANCED.inputs}
@@ -23,11 +23,15 @@ def replace_in_prompts() -> None:
 
 
 def replaced(request: Any) -> Any:
-    """A request to /prompt in which a NAGPAGGuidance with inputs that only its sister has is that sister."""
+    """A request to /prompt in which a NAGPAGGuidance with inputs that only its sister has is that sister.
+
+    It is of a time when the branch carried no negative prompt, if it does not name one.
+    """
     graph = request.get("prompt") if isinstance(request, dict) else None
     for node in graph.values() if isinstance(graph, dict) else ():
         if isinstance(node, dict) and node.get("class_type") == GUIDANCE.id and _has_more(node.get("inputs")):
             node["class_type"] = ADVANCED.id
+            node["inputs"].setdefault(NEGATIVE_PROMPT.name, OFF)
     return request
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import io
@@ -12,39 +13,49 @@ _KNOWN = {
     "MODEL": io.Model,
     "CONDITIONING": io.Conditioning,
     "LATENT": io.Latent,
+    "VAE": io.Vae,
     "IMAGE": io.Image,
     "STRING": io.String,
     "FLOAT": io.Float,
 }
 # Under this key the frontend is told what another input has to be for this one to do anything (web/idle_inputs.js).
 NEEDS = "nag_pag_needs"
+# And here what each preset sets (web/presets.js).
+PRESETS = "nag_pag_presets"
 
 
-def schema_of(node: Node, **extra: Any) -> io.Schema:
-    """The schema of a node; extra: what the host wants to know beside, such as is_output_node."""
+def schema_of(node: Node, more: Mapping[str, dict[str, Any]] | None = None, **extra: Any) -> io.Schema:
+    """The schema of a node.
+
+    more: what else is said of a widget to the host, by its name; with options a text is one of these words, which the
+    host alone knows. extra: what the host wants to know of the node beside, such as is_output_node.
+    """
     return io.Schema(
         node_id=node.id,
         display_name=node.title,
         category="advanced/guidance",
         description=node.description,
         search_aliases=list(node.aliases),
-        inputs=[_input(item) for item in node.inputs],
+        inputs=[_input(item, (more or {}).get(item.name, {})) for item in node.inputs],
         outputs=[_output(item) for item in node.outputs],
         **extra,
     )
 
 
-def _input(item: Input) -> io.Input:
+def _input(item: Input, more: dict[str, Any]) -> io.Input:
     if isinstance(item, Socket):
         return _socket(item)
     # Optional, so that a graph sent through the API need not name what stays at its default.
     common: dict[str, Any] = {"default": item.default, "tooltip": item.does, "optional": True}
     common["advanced"] = item.advanced or None
+    common |= more
     if item.needs:
         needs = [{"name": need.name, "options": list(need.options), "above": need.above} for need in item.needs]
-        common["extra_dict"] = {NEEDS: needs}
+        common["extra_dict"] = {**common.get("extra_dict", {}), NEEDS: needs}
     if isinstance(item, Choice):
-        return io.Combo.Input(item.name, options=list(item.options), **common)
+        common["options"] = list(item.options)
+    if "options" in common:
+        return io.Combo.Input(item.name, **common)
     if isinstance(item, Flag):
         return io.Boolean.Input(item.name, **common)
     if isinstance(item, Number):

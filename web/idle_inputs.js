@@ -1,6 +1,7 @@
 // An input that does nothing beside the other settings says so, behind its name on the node. Which input needs what of
 // which other one comes with the node's definition (nodes/schema.py).
 import { app } from "../../scripts/app.js";
+import { after } from "./after.js";
 
 const NEEDS = "nag_pag_needs";
 const SAID = " (no effect)";
@@ -29,15 +30,6 @@ function say(node, needs) {
     if (said !== (widget.label ?? widget.name)) widget.label = said;
   }
   node.setDirtyCanvas?.(true, true);
-}
-
-function after(object, method, then) {
-  const before = object[method];
-  object[method] = function () {
-    const result = before?.apply(this, arguments);
-    then(this);
-    return result;
-  };
 }
 
 app.registerExtension({

@@ -17,8 +17,10 @@ const titles = {};
 const defaults = {}; // of the simple node
 let widgets = {}; // of the sister, in its order: name → default
 
+// Then the branch carried no negative prompt.
 function byName(values) {
-  return Object.fromEntries(SAVED.slice(0, values.length).map((name, i) => [name, values[i]]));
+  const saved = SAVED.slice(0, values.length).map((name, i) => [name, values[i]]);
+  return { negative_prompt: "off", ...Object.fromEntries(saved) };
 }
 
 function replace(node) {
@@ -34,7 +36,10 @@ function replace(node) {
 function replaceInApiGraph(graph) {
   const more = SAVED.filter((name) => !SIMPLE_HAS.includes(name)).concat("curve", "negative_conditioning");
   for (const node of Object.values(graph ?? {}))
-    if (node?.class_type === SIMPLE && more.some((name) => name in (node.inputs ?? {}))) node.class_type = ADVANCED;
+    if (node?.class_type === SIMPLE && more.some((name) => name in (node.inputs ?? {}))) {
+      node.class_type = ADVANCED;
+      node.inputs.negative_prompt ??= "off";
+    }
 }
 
 // A node that is pasted, or comes with a node template, can't change its kind any more: it takes what it has inputs for.

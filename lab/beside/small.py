@@ -20,10 +20,11 @@ from .packs import Node
 STEPS = 5
 # All double blocks of FLUX.1, as packs count on them, and some of its single ones, in width 128.
 DOUBLES, SINGLES = 19, 10
-# Strong, so that acting is seen; the longer reach with the renewal that it has by default.
+# Strong, so that acting is seen; the longer reach is renewed at every fourth step.
+STRONG = {"scale": 3.0, "alpha": 0.5, "tau": 2.5, "perturbation": 1.0, "negative_prompt": "off", "start_percent": 0.0}
 REACHES = {
-    "attention": {"scale": 3.0, "alpha": 0.5, "tau": 2.5, "perturbation": 1.0, "reach": "attention"},
-    "longer": {"scale": 3.0, "alpha": 0.5, "tau": 2.5, "perturbation": 1.0, "reach": "double blocks"},
+    "attention": {**STRONG, "reach": "attention"},
+    "longer": {**STRONG, "reach": "double blocks", "renew_every": 4},
 }
 
 

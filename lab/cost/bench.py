@@ -21,6 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ...nagpag.blocks import published_blocks
+from ...nagpag.inputs.guidance import NEGATIVE_PROMPT
 from .. import host
 from ..evidence.contenders import host_node
 from ..in_host import enter_host
@@ -33,7 +34,7 @@ CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, 
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
 STEPS, ROUNDS = 8, 8
 RENEWALS = (1, 2, 4, 8)
-NEGATIVE = {"negative_prompt": "sampler's", "perturbation": 0.0}
+NEGATIVE = {"negative_prompt": "sampler's"}
 SKIPPED = (7, 8, 9)  # the layers that SkipLayerGuidanceDiT skips by default, of both kinds
 
 
@@ -43,7 +44,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
     first = str(published_blocks(sizes.doubles)[0])
     return [
         _guided(model, SCALE_0, scale=0.0),
-        _guided(model, DEFAULTS),
+        _guided(model, DEFAULTS, negative_prompt=NEGATIVE_PROMPT.default),
         *(
             _guided(model, f"attention, {negative}", reach="attention", blocks=published, negative=negative)
             for negative in ("identity", "softened", "mean", "identity + text")
@@ -68,7 +69,8 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     from ...nagpag.patch import apply_guidance, find_flux, make_plan
     from ...nagpag.settings import Settings
 
-    settings = Settings(**inputs)
+    # At every step, so that each is like the others; the defaults begin later.
+    settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_flux(model), settings)
     branch = () if plan.merge is None or settings.off else plan.positions
     doubles = sum(position < plan.double_blocks for position in branch)

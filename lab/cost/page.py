@@ -7,7 +7,7 @@ import statistics
 
 import torch
 
-from ...nagpag.blocks import auto_blocks
+from ...nagpag.inputs.guidance import START_PERCENT
 from .. import host
 from ..make.markdown import table
 from .goals import goals
@@ -48,15 +48,11 @@ width {sizes.hidden:,}, random bfloat16 weights,
 {sizes.picture:,} picture and {sizes.text} text tokens, {results.steps} Euler steps, {results.rounds} rounds, \
 ComfyUI {_version()}, torch {torch.__version__}, on
 {_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
-The rows *attention* guide blocks 8, 12 and 16, the
-defaults {blocks_range(sizes.doubles)} by a branch that is renewed every 4th step; the branches of the
-longer reaches start in block 8, those that carry a negative prompt in block 0. \
+The rows *attention* guide blocks 8, 12 and 16; the branches of the
+longer reaches start in block 8, those that carry a negative prompt, as the defaults do, in block 0. \
+All guide every step; the defaults themselves begin at
+{START_PERCENT.default:.0%} of the sampling, so that of 20 steps they run the model a second time at two: 1.10 passes. \
 Random weights cost what trained ones do; they say nothing of pictures."""
-
-
-def blocks_range(doubles: int) -> str:
-    """What `auto` guides."""
-    return f"{auto_blocks(doubles)[0]} to {auto_blocks(doubles)[-1]}"
 
 
 def _machine(device: torch.device) -> str:

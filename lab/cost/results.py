@@ -12,7 +12,8 @@ from ..toy.flux import HEAD_DIM
 from .random_flux import Sizes
 
 # Rows that goals are about.
-DEFAULTS, SCALE_0, IDENTITY, SOFTENED = "the node's defaults", "scale 0", "attention, identity", "attention, softened"
+DEFAULTS, SCALE_0 = "the node's defaults, from the first step on", "scale 0"
+IDENTITY, SOFTENED = "attention, identity", "attention, softened"
 
 
 def negative_row(reach: str, every: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from . import calibration_page, calibration_plot, recovery
-from .subjects import Subject
+from .subjects import Subject, subject_of
 
 MODELS = ("0", "1", "2", "0s")
 
@@ -17,7 +17,11 @@ MODELS = ("0", "1", "2", "0s")
 def main(arguments: list[str]) -> int:
     """Measure recovery on the named models, such as 0 0s, or on all; write the page and its plot."""
     torch.set_num_threads(1)
-    found = [one for name in arguments or MODELS if (one := recovery.look(Subject(name)))]
+    try:
+        asked = [subject_of(word) for word in arguments] or [Subject(name) for name in MODELS]
+    except ValueError as error:
+        raise SystemExit(f"calibrate: {error}") from None
+    found = [one for subject in asked if (one := recovery.look(subject))]
     if not found:
         raise SystemExit("no pictures of the choosing set are kept: lab/run.py choosing makes them")
     text = calibration_page.page(found)

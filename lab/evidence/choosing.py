@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> int:
     if unknown := [name for name in names if name not in ROUNDS]:
         parser.error(f"no round is called {unknown[0]!r}; there are {'; '.join(ROUNDS)}")
     wanted = [ROUNDS[name] for name in names]
-    if missing := {str(subject) for asked in wanted for subject in asked.subjects if not subject.file.exists()}:
-        parser.error(f"not trained yet: {'; '.join(sorted(missing))}; make lab trains them")
+    if not any(asked.subjects for asked in wanted):
+        parser.error(f"none of the models {', '.join(wanted[0].names)} is trained yet; make lab trains them")
     for name, asked in zip(names, wanted, strict=True):
         runs.make_pictures(asked.wanted())
         print(f"{name}\n\n{table(asked)}\n", flush=True)
@@ -29,10 +29,12 @@ def main(arguments: list[str]) -> int:
 def table(asked: Round) -> str:
     """What a round found, as far as its pictures are there: the gain on each model, and on all by either judge."""
 
+    models = asked.measured or asked.subjects
+
     def row(contender: Contender) -> list[str]:
-        each = [gains.gain_if_made([subject], contender, asked.prompts, COUNT) for subject in asked.subjects]
-        both = [gains.gain_if_made(asked.subjects, contender, asked.prompts, COUNT, judge) for judge in gains.JUDGES]
+        each = [gains.gain_if_made([subject], contender, asked.prompts, COUNT) for subject in models]
+        both = [gains.gain_if_made(models, contender, asked.prompts, COUNT, judge) for judge in gains.JUDGES]
         return [contender.name, f"{contender.passes:.2f}", *(str(found or "–") for found in (*each, *both))]
 
-    head = ("", "passes", *map(str, asked.subjects), "all, CNN", "all, template fit")
+    head = ("", "passes", *map(str, models), "all, CNN", "all, template fit")
     return markdown.table(head, map(row, asked.contenders()))

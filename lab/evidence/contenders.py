@@ -27,11 +27,12 @@ PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = SIZES.double_blocks, SIZES.single_blocks
 DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks of both kinds
 
+# A negative prompt that is to decide what is there: from the first step on, and merged early in depth to cost no more.
+EARLY: dict[str, Any] = {"reach": "double blocks", "start_percent": 0.0, "renew_every": 4}
 # The gentle branch that carries the sampler's negative prompt and disturbs nothing else; spelled out, so that it stays
 # what it is when defaults change.
 CARRIED: dict[str, Any] = {
-    "reach": "double blocks",
-    "renew_every": 4,
+    **EARLY,
     "blocks": "auto",
     "scale": 0.5,
     "tau": 1.1,
@@ -146,14 +147,19 @@ def nag(scale: float = 5.0, alpha: float = 0.5, tau: float = 1.5, batch: int = 8
 
 
 def skip_layer(
-    block: int, scale: float = 3.0, start: float = 0.01, end: float = 0.15, depths: tuple[int, int] = DEPTHS
+    block: int,
+    scale: float = 3.0,
+    start: float = 0.01,
+    end: float = 0.15,
+    steps: int = STEPS,
+    depths: tuple[int, int] = DEPTHS,
 ) -> Contender:
     """ComfyUI's own SkipLayerGuidanceDiT, a second pass without one double block from start to end of the sampling."""
     key = f"SkipLayerGuidanceDiT, block {block}, {scale:g}, {start:g} to {end:g}"
     name = f"ComfyUI's SkipLayerGuidanceDiT, block {block}, scale {scale:g}, {start:g} to {end:g}"
     inputs = (scale, start, end, str(block), "")
     patch = partial(host_node, module="nodes_slg", node="SkipLayerGuidanceDiT", inputs=inputs)
-    perturbed = steps_between(start, end) / STEPS
+    perturbed = steps_between(start, end, steps) / steps
     return Contender(name, key, patch, 1.0 + perturbed * (1.0 - share(block, block + 1, depths)))
 
 

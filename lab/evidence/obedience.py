@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,28 +10,23 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, open_prompts, runs, subjects
-from .contenders import Contender, carried, cfg, nag, plain
+from .contenders import EARLY, Contender, cfg, describe, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import KINDS, Verdicts
-from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, PromptSet
+from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
 from .subjects import Subject
 
-COUNT = 512  # pictures of each contender by each model
-STRENGTHS: tuple[dict[str, Any], ...] = (
-    {"scale": 0.5, "tau": 1.1},
-    {"scale": 1.0, "tau": 1.1},
-    {"scale": 1.0, "tau": 1.25},
-    {"scale": 2.0, "tau": 1.5},
-    {"scale": 4.0, "tau": 2.5},
-)
+COUNT = 128  # pictures of each contender by each model
+STARTS = (0.2, 0.35, 0.45)  # of the sampling; the last is the node's default
+STRENGTHS: tuple[dict, ...] = ({}, {"scale": 6.0, "tau": 2.5})
 
 
 def contenders() -> list[Contender]:
     """Whom the table compares: the branch by strength, renewal and reach, NAGuidance, CFG."""
     return [
-        *(carried(**strength) for strength in STRENGTHS),
-        *(carried(renew_every=every) for every in (1, 2, 8)),
-        *(carried(reach="output", renew_every=every) for every in (1, 4)),
+        *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
+        nagpag("NAG-PAG from the first step on, every 4", REPORTED, start_percent=0.0, renew_every=4),
+        *(nagpag(f"NAG-PAG, {describe(EARLY | more)}", REPORTED, **EARLY, **more) for more in STRENGTHS),
         nag(),
         nag(2.0, 0.25, 2.5),
         cfg(2.0),

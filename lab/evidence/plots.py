@@ -17,8 +17,8 @@ FOLDER = host.REPO / "docs" / "evidence"
 def draw(found: list[Results]) -> None:
     """In docs/evidence: gain against cost on each kind of model, and the same prompts for all."""
     FOLDER.mkdir(exist_ok=True)
-    contenders = [contender for contender in found[0].contenders]
-    figures = {"pareto": _pareto(found), "sheet": _sheet(found[0].subjects[0], [plain(), *contenders])}
+    sheet = _sheet(found[0].subjects[0], [plain(), *found[0].contenders])
+    figures = {"pareto": _pareto(found), "sheet": sheet}
     for name, figure in figures.items():
         figure.savefig(FOLDER / f"{name}.png", dpi=90 if name == "sheet" else 110)
 

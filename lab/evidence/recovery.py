@@ -35,7 +35,7 @@ GENTLE = -0.05  # the judges' gain above which a setting is no plain harm
 
 def settings() -> list[Contender]:
     """What is looked at: the node's own candidates, and what was tried in other rounds, of which some harm."""
-    tried = (*rounds.calibrate_round(), *rounds.strength_round(), *rounds.reach_round(), *rounds.steps_round())
+    tried = (*rounds.calibrate_round(), *rounds.strength_round(), *rounds.reach_round(), *rounds.late_round())
     return list({contender.key: contender for contender in tried}.values())
 
 

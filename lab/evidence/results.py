@@ -23,6 +23,11 @@ class Group:
     title: str
     held_out: tuple[Subject, ...]
 
+    @property
+    def trained(self) -> list[Subject]:
+        """Those that are there to be measured."""
+        return [subject for subject in self.held_out if subject.trained]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -68,7 +73,7 @@ class Results:
 
     @property
     def subjects(self) -> list[Subject]:
-        return [*self.group.held_out]
+        return self.group.trained
 
     def rows(self) -> list[Row]:
         """Of the table; the first is without guidance."""
@@ -102,7 +107,7 @@ class Results:
 
 def gather(group: Group, wanted: list[Contender], counts: tuple[int, ...]) -> Results:
     """What there is of all of it."""
-    made = [contender for contender in wanted if count_made([*group.held_out], contender, counts)]
+    made = [contender for contender in wanted if count_made(group.trained, contender, counts)]
     return Results(group, counts, made, [contender for contender in wanted if contender not in made])
 
 

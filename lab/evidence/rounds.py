@@ -11,6 +11,9 @@ from functools import partial
 from typing import Any
 
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
+from ..in_host import enter_host
+from ..toy.flux import HEAD_DIM
+from ..toy.proportioned import SIZES
 from .contenders import (
     CARRIED,
     DEPTHS,
@@ -28,7 +31,8 @@ from .contenders import (
 )
 from .experiments import experiments
 from .free_methods import free_round
-from .runs import CHOOSING, Part, PromptSet, made, parts
+from .renewal_variants import extrapolated, faded, placed
+from .runs import CHOOSING, REPORTED, Part, PromptSet, made, parts
 from .subjects import Subject
 
 # The identity branch as the defaults of before: measured on models with one head, half of whose blocks were double.
@@ -42,8 +46,11 @@ IDENTITY: dict[str, Any] = {
     "perturbation": 0.3,
 }
 STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0, 1.25), (2.0, 1.25), (2.0, 1.5))
-BEHIND = str(DOUBLES - 1)  # the last double block
-RENEWALS, PERCENTS = (1, 2, 4, 8), (0.25, 0.5, 0.75)
+HEADS = SIZES.hidden // HEAD_DIM
+EARLY = ((0.083,), (0.167,), (0.25,), (0.083, 0.25), (0.083, 0.333), (0.083, 0.167, 0.333))  # of the sampling
+RENEWALS = (1, 2, 4, 8)
+FIRMER: dict[str, Any] = {"scale": 1.0, "tau": 1.25}
+DEFAULT: dict[str, Any] = {"scale": 3.0, "tau": 1.75, "alpha": 0.33}  # as strong, at the scale that people are told
 
 
 def identity(**inputs: Any) -> Contender:
@@ -56,9 +63,10 @@ def strength_round() -> list[Contender]:
     return [
         *(carried(scale=scale, tau=tau) for scale, tau in STRENGTHS),
         carried(scale=3.0, tau=1.5, alpha=0.15),
-        *(carried(blocks=BEHIND, perturbation=share) for share in (0.1, 0.3)),
         *(identity(perturbation=share, alpha=alpha) for share, alpha in ((0.3, 0.15), (0.3, 0.3), (0.1, 0.25))),
         identity(reach="attention", renew_every=1),
+        # What is left of such a default where a sampler has no negative prompt.
+        *(identity(scale=0.5, tau=1.1, alpha=1.0, perturbation=share) for share in (0.1, 0.3, 1.0)),
     ]
 
 
@@ -71,12 +79,51 @@ def reach_round() -> list[Contender]:
     ]
 
 
-def steps_round() -> list[Contender]:
-    """In a part of the sampling: the early steps, the late ones (guidance interval, arXiv 2404.07724)."""
+def late_round() -> list[Contender]:
+    """In the later part of the sampling (guidance interval, arXiv 2404.07724), stronger as it is shorter."""
+    held: dict[str, Any] = {"reach": "output", "renew_every": 12}
     return [
-        *(carried(end_percent=percent) for percent in PERCENTS),
-        *(carried(start_percent=percent) for percent in PERCENTS),
-        carried(start_percent=0.15, end_percent=0.75),
+        *(carried(**held, **FIRMER, start_percent=start) for start in (0.24, 0.407, 0.49, 0.573, 0.657)),
+        *(carried(**held, scale=2.0, tau=1.5, start_percent=start) for start in (0.573, 0.657, 0.74)),
+        carried(reach="output", renew_every=1, **FIRMER, start_percent=0.573),
+        carried(reach="output", renew_every=3, **FIRMER, start_percent=0.49),
+        carried(reach_blocks=3, renew_every=3, **FIRMER, start_percent=0.573),
+        carried(renew_every=2, **FIRMER, start_percent=0.573),
+    ]
+
+
+def without_round() -> list[Contender]:
+    """The same without a negative prompt: what may disturb the branch then."""
+    late: dict[str, Any] = {"reach": "output", "renew_every": 12, "start_percent": 0.573}
+    return [
+        *(identity(**late, perturbation=share) for share in (0.3, 1.0)),
+        *(identity(**late, **DEFAULT, perturbation=share) for share in (0.1, 0.3)),
+        *(identity(**late, **DEFAULT, negative="softened", perturbation=share) for share in (0.5, 1.0)),
+        identity(**late, **DEFAULT, negative="identity + text", perturbation=0.2),
+        identity(**late, **DEFAULT, negative="mean", perturbation=0.1),
+    ]
+
+
+def many_steps_round() -> list[Contender]:
+    """At as many steps as are reported: when to begin, and how often to renew, for a tenth of a step."""
+    windows = ((0.35, 7), (0.45, 6), (0.5, 5), (0.6, 4))
+    late = (
+        nagpag(f"from {start:.0%}, renewed every {every}", REPORTED, start_percent=start, renew_every=every, **DEFAULT)
+        for start, every in windows
+    )
+    return [cfg(2.0), *late]
+
+
+def placement_round() -> list[Contender]:
+    """Merged at the output: where in the sampling renewals pay, and what stands in between them."""
+    whole: dict[str, Any] = {"reach": "output"}
+    return [
+        *(carried(**whole, renew_every=every) for every in (6, 12)),
+        *(carried(**whole, end_percent=0.3, renew_every=every) for every in (1, 2, 4)),
+        *(carried(**whole, end_percent=0.55, renew_every=every) for every in (2, 4, 8)),
+        *(placed(shares, depths=DEPTHS, **whole) for shares in EARLY),
+        *(faded(power, depths=DEPTHS, **whole) for power in (0.5, 1.0)),
+        extrapolated(1.0, depths=DEPTHS, **whole),
     ]
 
 
@@ -92,8 +139,26 @@ def peers_round() -> list[Contender]:
     ]
 
 
+def heads_round() -> list[Contender]:
+    """Each head of each double block by itself, in its attention: do heads differ?"""
+    return [
+        identity(reach="attention", renew_every=1, perturbation=1.0, blocks=f"{block}[{head}]")
+        for block in range(DOUBLES)
+        for head in range(HEADS)
+    ]
+
+
+def zeroed_round() -> list[Contender]:
+    """CFG against zeros, which FLUX workflows often have as negative: is that as good as the empty prompt?
+
+    The node takes zeros for none.
+    """
+    return [cfg(2.0)]
+
+
 def calibrate_round() -> list[Contender]:
     """What NAG-PAG Calibrate tries where nobody names candidates."""
+    enter_host()
     from ...nagpag.calibration import search
 
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
@@ -125,15 +190,20 @@ class Round:
 
     @property
     def subjects(self) -> list[Subject]:
-        return [Subject(name) for name in self.names]
+        """Those of the models that are trained."""
+        return [subject for subject in map(Subject, self.names) if subject.trained]
+
+    @property
+    def measured(self) -> list[Subject]:
+        """Those of which all of its pictures are there."""
+        return [subject for subject in self.subjects if made(self._by([subject]))]
 
     def wanted(self) -> list[Part]:
         """All its pictures, and those without guidance."""
-        return parts(self.subjects, [plain(), *self.contenders()], self.prompts, COUNT)
+        return self._by(self.subjects)
 
-    def made(self) -> bool:
-        """Whether all of its pictures are there."""
-        return made(self.wanted())
+    def _by(self, subjects: list[Subject]) -> list[Part]:
+        return parts(subjects, [plain(), *self.contenders()], self.prompts, COUNT)
 
 
 COUNT = 128  # pictures of each contender by each model
@@ -141,13 +211,18 @@ ROUNDS = {
     "strength": Round(strength_round),
     "strength, distilled": Round(strength_round, ("0s",)),
     "reach": Round(reach_round),
-    "steps": Round(steps_round),
+    "late": Round(late_round),
+    "late, without a negative prompt": Round(without_round),
+    f"late, {REPORTED} steps": Round(many_steps_round, ("0", "1", "2", "0s"), replace(CHOOSING, steps=REPORTED)),
+    "placement": Round(placement_round),
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
     "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
+    "heads": Round(heads_round),
+    "zeroed": Round(zeroed_round, prompts=replace(CHOOSING, zeroed=True)),
     "experiments": Round(partial(experiments, DEPTHS)),
     **{
         f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))
-        for steps in (4, 8, 20)
+        for steps in (4, 8)
     },
 }

@@ -26,11 +26,12 @@ from . import judge_cnn, judge_lessons, judge_templates, judges, open_prompts, s
 from .contenders import Contender
 from .open_prompts import Question
 from .sampling import STEPS
-from .subjects import Subject, pictures_folder
+from .subjects import Subject
 
 PART_SIZE = 128  # pictures in one file
 NOISES = 4  # pictures of one prompt
 MOST = 1_024  # pictures of one contender by one model
+REPORTED = 20  # steps, as FLUX.1 [dev] is most often sampled; settings are chosen at fewer, and looked at again there
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,21 @@ class PromptSet:
     """A set of prompts and noise: settings are chosen on one and reported on another.
 
     open: prompts that leave something open, with a negative prompt that names it; otherwise the negative is empty.
-    steps: of the sampling.
+    steps: of the sampling. zeroed: as negative not the empty prompt but zeros, as ConditioningZeroOut gives them, which
+    FLUX workflows often have.
     """
 
     name: str
     seed: int
     open: bool = False
     steps: int = STEPS
+    zeroed: bool = False
 
     @property
     def key(self) -> str:
         """Its part of the names that kept pictures have."""
-        return f"{self.name} {self.seed} {'open ' if self.open else ''}{self.steps} {open_prompts.digest()}"
+        kind = ("open " if self.open else "") + ("zeroed " if self.zeroed else "")
+        return f"{self.name} {self.seed} {kind}{self.steps} {open_prompts.digest()}"
 
     def questions(self) -> list[Question]:
         return _questions(self.seed, self.open)
@@ -65,8 +69,9 @@ def _questions(seed: int, of_open: bool) -> list[Question]:
     return (open_prompts.questions if of_open else open_prompts.whole)(MOST // NOISES, seed)
 
 
-CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000)
-OPEN_CHOOSING, OPEN_REPORTING = PromptSet("choosing", 7_000, open=True), PromptSet("reporting", 8_000, open=True)
+CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000, steps=REPORTED)
+OPEN_CHOOSING = PromptSet("choosing", 7_000, open=True, steps=REPORTED)
+OPEN_REPORTING = PromptSet("reporting", 8_000, open=True, steps=REPORTED)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,11 @@ class Part:
         key = f"{self.subject.key} {self.contender.key} {self.prompts.key} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return pictures_folder() / f"{name}-{self.number}.safetensors"
+
+
+def pictures_folder() -> Path:
+    """Where kept pictures lie."""
+    return host.cache_dir() / "lab-pictures"
 
 
 # Functions there that only say something: of blocks, and of settings that are not valid.
@@ -153,6 +163,8 @@ def draw(model: Any, part: Part, questions: list[Question], seeds: list[int]) ->
     """Pictures of one batch, (questions, 3, 32, 32), as this part's are drawn."""
     prompts, negatives = ([getattr(q, name) for q in questions] for name in ("prompt", "negative"))
     positive, negative = part.subject.conditioning(prompts), part.subject.conditioning(negatives)
+    if part.prompts.zeroed:
+        negative = [[torch.zeros_like(context), extras] for context, extras in negative]
     return sampling.sample(model, positive, negative, seeds, part.contender.cfg, part.prompts.steps)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from .. import host
 from ..toy import models, pictures, small_models, training
 from . import sampling
 
@@ -48,6 +47,10 @@ class Subject:
         told = f" guidance {GUIDANCE:g}" if self.distilled else ""
         return f"{self.file.parent.name}/{self.file.name}{told}"
 
+    @property
+    def trained(self) -> bool:
+        return self.file.exists()
+
     def load(self) -> Any:
         """The model as the host's loader gives it."""
         return sampling.load(self.file)
@@ -62,7 +65,7 @@ class Subject:
 def subject_of(word: str) -> Subject:
     """The trained model that a word names. Raises ValueError where it names none, or one that is not there."""
     subject = Subject(word)
-    if not subject.file.exists():
+    if not subject.trained:
         raise ValueError(f"{subject} is not trained yet; make lab does that, or lab/run.py models {word}")
     return subject
 
@@ -70,9 +73,3 @@ def subject_of(word: str) -> Subject:
 @lru_cache(8)  # one contender after the other asks for the same prompts
 def _features(captions: tuple[str, ...]) -> Tensor:
     return pictures.embed(training.caption_ids(list(captions)), WORDS)
-
-
-@cache
-def pictures_folder() -> Path:
-    """Where kept pictures lie."""
-    return host.cache_dir() / "lab-pictures"

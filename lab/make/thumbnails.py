@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .. import demo, graphs, host
 from ..server import Server, run_graph, running_server
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     with running_server() as server:
         _negative_prompt(server).save(host.REPO / "workflows" / f"{graphs.WITH_NEGATIVE}.jpg", quality=88)
         _diagnostics(server).save(host.REPO / "workflows" / f"{graphs.DIAGNOSTICS}.jpg", quality=88)
+        _compare(server).save(host.REPO / "workflows" / f"{graphs.COMPARE}.jpg", quality=88)
     return 0
 
 
@@ -62,3 +63,13 @@ def _diagnostics(server: Server) -> Image.Image:
     thumbnail = Image.new("RGB", (SIDE, SIDE), "white")
     thumbnail.paste(picture, (0, SIDE // 8))
     return thumbnail
+
+
+def _compare(server: Server) -> Image.Image:
+    """The top of the sheet that the compare graph draws on the small trained FLUX: off and four settings."""
+    prompt = demo.PROMPTS["flux_dev_text_to_image"]
+    graph = graphs.for_trained_model(
+        graphs.load_graph(graphs.COMPARE), prompt, seeds=1, axes="scale: 3, 9\nalpha: 0.3, 0.6"
+    )
+    (sheet,) = run_graph(server, graph)
+    return ImageOps.pad(Image.open(io.BytesIO(sheet)).convert("RGB"), (SIDE, SIDE), color="white")

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...nagpag.inputs import requests
+from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, SAMPLERS
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, START_PERCENT
 from ...nagpag.service import models
 from .. import host
+from . import notes
 
 WORKFLOWS = host.REPO / "workflows"
 FLUX, CLIP_L, T5XXL, VAE = ((file.name, file.url, file.folder) for file in models.FILES)
@@ -27,61 +29,8 @@ FILES = f"""**Files**
 - vae: [{VAE[0]}]({VAE[1]})
 """
 
-NOTE = f"""## NAG-PAG Guidance
-One node between the model loader and the sampler. No negative prompt, cfg stays at 1.0.
-
-**What to turn, in this order**
-1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed. Too much: lower it.
-2. **blocks**: `auto` is 7-18 on FLUX.1, the later ones. Earlier blocks change the layout, later ones the detail.
-3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
-   its texture.
-
-**NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **reach** `attention` costs nothing, `double
-blocks` (the default) about a twentieth of a step; **alpha** and **tau** say how strongly and within which limit.
-
-Press the **?** of the node for its help.
-
-{FILES}"""
-
-
-NOTE_NEGATIVE = f"""## A negative prompt at cfg 1
-FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries
-it: **negative_prompt** is set to `sampler's`, and the second text box is wired to the sampler. It costs about a tenth
-of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
-
-**What to turn, in this order**
-1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
-   prompt. `Conditioning Zero Out` in its place does less.
-2. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
-3. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: with **perturbation** 0 the branch is the
-   negative prompt alone; **reach** `output` pushes further and costs a quarter of a step; **alpha** and **tau** say how
-   strongly.
-
-Press the **?** of the node for its help.
-
-{FILES}"""
-
 # Full strength at first, then let go: a start to draw from.
 DRAWN = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
-
-NOTE_DIAGNOSTICS = f"""## NAG-PAG, seen at work
-The text-to-image graph with four nodes that show what guidance does.
-
-1. **Inspect Model** says what this model has, what a block spec would guide and cost, what else is on the model and
-   what may get in the way. Read it first.
-2. **Drawn strength** is ComfyUI's own Curve Editor on the socket **curve**: left is start_percent, right is
-   end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**.
-3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
-4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the
-   picture.
-
-**How to read it**: a longer reach has one row, where it is merged; with reach `attention` every block has its own, and
-one with little change may be left out. Where nearly all tokens are at the limit, more scale
-does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
-
-Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.
-
-{FILES}"""
 
 
 @dataclass
@@ -107,13 +56,18 @@ def common_nodes(prompt: str, latent: tuple[int, int], denoise: float) -> list[N
         *_loaders(),
         Node(5, "CLIPTextEncode", (440, 80), (380, 200), ("CONDITIONING",), {"clip": (2, 0)}, text, title="Prompt"),
         Node(6, "FluxGuidance", (440, 340), (380, 58), ("CONDITIONING",), {"conditioning": (5, 0)}, guided),
-        Node(7, "ConditioningZeroOut", (440, 460), (380, 26), ("CONDITIONING",), {"conditioning": (5, 0)}),
+        _negative(""),
         Node(8, GUIDANCE.id, (890, 80), (330, 180), ("MODEL",), {"model": (1, 0)}, GUIDANCE.defaults),
         _sampler(latent, denoise),
         Node(10, "VAEDecode", (1290, 410), (330, 46), ("IMAGE",), {"samples": (9, 0), "vae": (3, 0)}),
         Node(11, "SaveImage", (1690, 80), (480, 520), (), {"images": (10, 0)}, {"filename_prefix": "NAG-PAG/flux"}),
-        Node(12, "MarkdownNote", (-560, 80), (530, 560), widgets={"text": NOTE}, title="What to turn"),
+        Node(12, "MarkdownNote", (-560, 80), (530, 560), widgets={"text": notes.GUIDED + FILES}, title="What to turn"),
     ]
+
+
+def _negative(text: str) -> Node:
+    size, title = (380, 140), "Negative prompt"
+    return Node(7, "CLIPTextEncode", (440, 460), size, ("CONDITIONING",), {"clip": (2, 0)}, {"text": text}, title=title)
 
 
 def _loaders() -> list[Node]:
@@ -145,7 +99,7 @@ def text_to_image() -> list[Node]:
     size = {"width": requests.WIDTH.default, "height": requests.HEIGHT.default, "batch_size": 1}
     return [
         *common_nodes(PROMPT, (4, 0), 1.0),
-        Node(4, "EmptySD3LatentImage", (440, 560), (380, 106), ("LATENT",), {}, size),
+        Node(4, "EmptySD3LatentImage", (440, 670), (380, 106), ("LATENT",), {}, size),
     ]
 
 
@@ -160,8 +114,8 @@ def image_to_image() -> list[Node]:
     return [
         *common_nodes(PROMPT_FROM_IMAGE, (4, 0), requests.STRENGTH.default),
         Node(13, "LoadImage", (40, 560), (330, 314), ("IMAGE", "MASK"), {}, image, ui_only=("upload",)),
-        Node(14, "ImageScale", (440, 560), (380, 130), ("IMAGE",), {"image": (13, 0)}, scale),
-        Node(4, "VAEEncode", (440, 760), (380, 46), ("LATENT",), {"pixels": (14, 0), "vae": (3, 0)}),
+        Node(14, "ImageScale", (440, 670), (380, 130), ("IMAGE",), {"image": (13, 0)}, scale),
+        Node(4, "VAEEncode", (440, 870), (380, 46), ("LATENT",), {"pixels": (14, 0), "vae": (3, 0)}),
     ]
 
 
@@ -172,7 +126,7 @@ def diagnostics() -> list[Node]:
     nodes[8].inputs |= {"model": (15, 0), CURVE.name: (16, 0)}
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
-    nodes[12].widgets, nodes[12].size = {"text": NOTE_DIAGNOSTICS}, (530, 700)
+    nodes[12].widgets, nodes[12].size = {"text": notes.DIAGNOSTICS + FILES}, (530, 700)
     nodes[8].pos, nodes[11].pos = (890, 560), (2350, 80)
     recorded = ("MODEL", "NAGPAG_RECORD")
     return [
@@ -194,21 +148,33 @@ def diagnostics() -> list[Node]:
 def negative_prompt() -> list[Node]:
     """Text to image with a second text box, whose prompt the negative branch carries."""
     nodes = {node.id: node for node in text_to_image()}
-    text = {"text": "blurry, low contrast, deformed hands, watermark"}
-    inputs, out = {"clip": (2, 0)}, ("CONDITIONING",)
-    nodes[7] = Node(7, "CLIPTextEncode", (440, 460), (380, 140), out, inputs, text, title="Negative prompt")
-    nodes[4].pos = (440, 670)
-    nodes[8].widgets = {**GUIDANCE.defaults, NEGATIVE_PROMPT.name: SAMPLERS}
-    nodes[12].widgets = {"text": NOTE_NEGATIVE}
+    nodes[7] = _negative("blurry, low contrast, deformed hands, watermark")
+    nodes[8].widgets = {**GUIDANCE.defaults, START_PERCENT.name: 0.2}
+    nodes[12].widgets = {"text": notes.NEGATIVE + FILES}
     return list(nodes.values())
 
 
-TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, INSPECT, RECORD, PLOT)}
+def compare() -> list[Node]:
+    """The prompts of the graph above with one node for guidance, sampler and decoding: settings side by side."""
+    kept = {node.id: node for node in negative_prompt() if node.kind not in (GUIDANCE.id, "KSampler", "VAEDecode")}
+    inputs = {"model": (1, 0), "positive": (6, 0), "negative": (7, 0), "latent_image": (4, 0), "vae": (3, 0)}
+    axes = "scale: 1, 3, 5\nnegative_prompt: off, sampler's"
+    widgets = {**COMPARE.defaults, "axes": axes, "seed": 42}
+    outputs = ("IMAGE", "IMAGE", "STRING")
+    kept[8] = Node(8, COMPARE.id, (890, 80), (440, 440), outputs, inputs, widgets)
+    saved = {"filename_prefix": "NAG-PAG/compare"}
+    kept[11] = Node(11, "SaveImage", (1410, 80), (680, 700), (), {"images": (8, 0)}, saved)
+    kept[12].widgets = {"text": notes.COMPARE + FILES}
+    return list(kept.values())
+
+
+TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, COMPARE, INSPECT, RECORD, PLOT)}
 GRAPHS = {
     "flux_dev_text_to_image": text_to_image,
     "flux_dev_image_to_image": image_to_image,
     "flux_dev_negative_prompt": negative_prompt,
     "flux_dev_diagnostics": diagnostics,
+    "flux_dev_compare": compare,
 }
 GROUPS = {
     "Models": (1, 2, 3, 13, 15),
@@ -250,7 +216,9 @@ def ui_graph(nodes: list[Node]) -> dict:
         "nodes": [_ui_node(node, order, links, ends) for order, node in enumerate(nodes)],
         "links": links,
         "groups": [
-            _group(i, title, [by_id[n] for n in ids if n in by_id]) for i, (title, ids) in enumerate(GROUPS.items())
+            _group(i, title, inside)
+            for i, (title, ids) in enumerate(GROUPS.items())
+            if (inside := [by_id[n] for n in ids if n in by_id])
         ],
         "config": {},
         "extra": {},

@@ -29,7 +29,7 @@ class Recipe:
     """All that decides the weights of one width, beside the pictures, the seed and the weights that it begins with."""
 
     sizes: Sizes = SIZES
-    steps: int = 500
+    steps: int = 1_000
     half_steps: int = 0  # the first of them, on pictures of half the size
     batch: int = 32
     half_batch: int = 64

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..blocks import check_spec
 from ..inputs.calibration import ALPHAS, CANDIDATES
+from ..inputs.guidance import OFF
 from ..inputs.kinds import shortened
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
-from ..patch.plan import PLANS
+from ..patch.families import refuse_guided
 from ..settings import Settings
 from .probe import predict
 from .recovery import Losses, change, loss
@@ -150,17 +151,18 @@ def default_specs(double_blocks: int) -> list[str]:
 
 
 def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Candidate, Any]:
-    """The model under every candidate; what is not named is at the node's defaults.
+    """The model under every candidate; no negative prompt, and what is not named is at the node's defaults.
 
     model: a ComfyUI MODEL without NAG-PAG guidance. Raises ValueError for one that can't be guided or is guided already
     and for candidates that don't fit it.
     """
     found = read_candidates(candidates, alphas, len(find_flux(model).double_blocks))
-    if model.model_options["transformer_options"].get(PLANS):
-        raise ValueError(
-            "NAG-PAG Calibrate: this model is guided already; connect the one from before NAG-PAG Guidance"
-        )
-    return {one: apply_guidance(model, Settings(blocks=one.blocks, alpha=one.alpha, reach=reach)) for one in found}
+    refuse_guided(model, "NAG-PAG Calibrate")
+    return {one: apply_guidance(model, _settings(one, reach)) for one in found}
+
+
+def _settings(one: Candidate, reach: str) -> Settings:
+    return Settings(blocks=one.blocks, alpha=one.alpha, reach=reach, negative_prompt=OFF)
 
 
 def compare(model: Any, guided: dict[Candidate, Any], series: Series, step: Callable[[], None]) -> list[Tried]:

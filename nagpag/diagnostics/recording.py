@@ -133,7 +133,7 @@ def _problem(plan: Plan, run: Run | None) -> str:
     if not plan.acts:
         return "guidance is switched off: every chosen block has scale 0"
     if run is None or not run.guided:
-        return f"guided nothing: {why_nothing(run)}"
+        return f"guided nothing: {why_nothing(plan, run)}"
     missing = [block_name(p, plan.double_blocks) for p in sorted(plan.needed(run.carried) - run.reached)]
     failed = [block_name(p, plan.double_blocks) for p in sorted(run.failed)]
     said = [f"never reached: {', '.join(missing)}"] if missing else []

@@ -89,8 +89,8 @@ CALIBRATE = Node(
         dataclasses.replace(
             REACH,
             needs=(),
-            does="Of all candidates; set the same in NAG-PAG Guidance, and leave its other inputs at their defaults, "
-            "as they are here.",
+            does="Of all candidates; set the same in NAG-PAG Guidance (Advanced), switch its negative_prompt off, and "
+            "leave its other inputs at their defaults, as they are here.",
         ),
         *(PICTURES, STEPS, SEED, SIGMA),
     ),

@@ -25,7 +25,7 @@ SCALE = Number(
 )
 ALPHA = Number(
     name="alpha",
-    default=0.15,
+    default=0.33,
     minimum=0.0,
     maximum=1.0,
     step=0.01,
@@ -34,7 +34,7 @@ ALPHA = Number(
 )
 TAU = Number(
     name="tau",
-    default=1.5,
+    default=1.75,
     minimum=1.0,
     maximum=10.0,
     step=0.05,
@@ -49,18 +49,19 @@ BLOCKS = Text(
     name="blocks",
     default="auto",
     most=MOST_SPEC,
-    does="Which blocks are guided. Earlier blocks change the layout, later ones the detail; more blocks "
-    "make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such as 8, 12-14, s20 (a single "
-    "block), 8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or transformer_blocks.8.attn.",
+    does="Which blocks are guided where the branch carries no negative prompt. Earlier blocks change the layout, later "
+    "ones the detail; more blocks make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such "
+    "as 8, 12-14, s20 (a single block), 8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or "
+    "transformer_blocks.8.attn.",
 )
 REACH = Choice(
     name="reach",
-    default="double blocks",
+    default="output",
     options=("attention", "double blocks", "output"),
     needs=(Need("reach_blocks", (0,)),),
     does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
-    "to the last double block, or to the last block of all (output; costs most). Further: the model itself turns "
-    "the disturbance into a worse picture to avoid, so the change is more meaningful.",
+    "to the last of the double blocks, or to the last block of all (output; costs most). Further: the model itself "
+    "turns the disturbance into a worse picture to avoid, so the change is more meaningful.",
 )
 REACH_BLOCKS = Number(
     name="reach_blocks",
@@ -77,13 +78,13 @@ REACH_BLOCKS = Number(
 OFF, SAMPLERS = "off", "sampler's"  # whose negative prompt
 NEGATIVE_PROMPT = Choice(
     name="negative_prompt",
-    default=OFF,
+    default=SAMPLERS,
     options=(OFF, SAMPLERS),
     needs=(Need("negative_conditioning", (None,)),),
-    does="Whose text the negative branch carries. off: the prompt's own; sampler's: the negative prompt that is wired "
-    "to the sampler, which FLUX ignores at cfg 1. It then starts in the first block and needs a reach beyond the "
-    "attention; merged after the double blocks and renewed every 4th step it costs about a tenth of a step, where "
-    "cfg costs a whole one.",
+    does="Whose text the negative branch carries. sampler's: the negative prompt that is wired to the sampler (an "
+    "empty text will do), which FLUX ignores at cfg 1; the branch then starts in the first block and needs a reach "
+    "beyond the attention. off, or where the sampler has none: the prompt's own, and the attention of the chosen "
+    "blocks is disturbed instead.",
 )
 NEGATIVE_CONDITIONING = Socket(
     name="negative_conditioning",
@@ -113,24 +114,26 @@ TEMPERATURE = Number(
 )
 PERTURBATION = Number(
     name="perturbation",
-    default=0.3,
+    default=0.1,
     minimum=0.0,
     maximum=1.0,
     step=0.05,
-    does="How much of the negative attention goes into the branch; the rest stays the plain attention. Lower: gentler, "
-    "closer to the plain picture. 0: none, which switches guidance off where there is no negative prompt.",
+    does="How much of the negative attention goes into a branch that carries no negative prompt; the rest stays the "
+    "plain attention. Lower: gentler, closer to the plain picture. 0: none, which switches guidance off there.",
 )
+
+DISTURBING = (BLOCKS, NEGATIVE, TEMPERATURE, PERTURBATION)  # what they say holds where no negative prompt is carried
 
 # --- when ---
 
 START_PERCENT = Number(
     name="start_percent",
-    default=0.0,
+    default=0.45,
     minimum=0.0,
     maximum=1.0,
     step=0.001,
     does="Where in the sampling guidance begins. Early steps decide the layout: raise it to keep the plain "
-    "picture's composition and change only its details.",
+    "picture's composition and change only its details; lower it where the negative prompt is to decide what is there.",
 )
 END_PERCENT = Number(
     name="end_percent",
@@ -160,7 +163,7 @@ CURVE = Socket(
 )
 RENEW_EVERY = Number(
     name="renew_every",
-    default=4,
+    default=6,
     minimum=1,
     maximum=20,
     whole=True,
@@ -186,11 +189,16 @@ GUIDE_UNCONDITIONAL = Flag(
 
 GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any sampler.")
 _DESCRIPTION = (
-    "Guides FLUX from within: pushes each picture token away from what it would be with a disturbed "
-    "attention, within a limit. Needs no negative prompt and no second pass of the model. "
+    "Guides FLUX from within, at cfg 1: pushes each picture token away from what it would be under the negative "
+    "prompt, or with a disturbed attention where there is none, within a limit. Costs about a tenth of a step. "
     "NAG (arXiv 2505.21179) with the identity branch of PAG (arXiv 2403.17377)."
 )
-_ALIASES = ("NAG", "PAG", "perturbed attention", "normalized attention guidance", "flux guidance")
+# The host finds a node by what looks like one of these; web/search.js says where it then stands among others.
+_ALIASES = (
+    *("NAG", "PAG", "NAG-PAG", "SLG", "skip layer guidance", "better quality"),
+    *("attention guidance", "perturbed attention", "normalized attention guidance"),
+    *("flux guidance", "negative prompt", "negative prompt at cfg 1"),
+)
 
 GUIDANCE = Node(
     id="NAGPAGGuidance",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from ..blocks import PUBLISHED
+from . import guidance
 from .guidance import ADVANCED, BLOCKS, MOST_SPEC, SAVED_WIDGETS
 from .kinds import Choice, Flag, Input, Number, Text, Texts
 
@@ -18,7 +19,9 @@ NEGATIVE_PROMPT = Text(
     default=None,
     most=MOST_TEXT,
     does="What the picture is pushed away from, at about a tenth of a step; an empty text is what the model draws "
-    "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: none.",
+    "without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: an empty one, but "
+    "none where it is said how a branch is disturbed instead: by nag_pag_applied_layers, nag_pag_negative, "
+    "nag_pag_temperature or nag_pag_perturbation.",
 )
 IMAGE_URL = Text(
     name="image_url",
@@ -108,8 +111,8 @@ LAYERS = Texts(
     least=1,
     most=100,
     longest=MOST_SPEC,
-    does="Which double blocks are guided: names, numbers or ranges, or the one item auto or all. Without it the "
-    f"published ones; the node's own default is auto. {BLOCKS.does}",
+    does="Which double blocks are disturbed where there is no negative_prompt: names, numbers or ranges, or the one "
+    f"item auto or all. Without it the published ones; the node's own default is auto. {BLOCKS.does}",
     target=(ADVANCED.id, BLOCKS.name),
 )
 
@@ -120,6 +123,9 @@ def _of_guidance(item: Input) -> Input:
 
 # By the node's name for it; what names blocks is LAYERS, and a socket carries no plain value.
 GUIDANCE_FIELDS = {item.name: _of_guidance(item) for item in SAVED_WIDGETS if item is not BLOCKS}
+
+# Fields that say how a branch without a negative prompt is disturbed.
+DISTURBING = {LAYERS.name, *(GUIDANCE_FIELDS[item.name].name for item in guidance.DISTURBING if item is not BLOCKS)}
 
 # --- on which files ---
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .attention import guided_attention, with_attention
 from .branch import leave_block, merge_branch, run_double_block, run_single_block
-from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward, say_not_disturbed
+from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward
 from .forward import NEGATIVE_MARK, Forward, Visit
 from .plan import Plan
 
@@ -111,7 +111,7 @@ def _enter(
     own_args = {**args, "transformer_options": options}
     enter(plan, forward, position, own_args, _call_for_stream(earlier, extra))
     if plan.merge is not None:
-        _check_disturbed(plan, forward, position)
+        _check_disturbed(forward, position)
         return args, extra
     own_args = with_attention(own_args, guided_attention(plan, forward, position, options))
     return own_args, _told(own_args, extra)
@@ -140,11 +140,8 @@ def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
         leave_block(forward, out)
 
 
-def _check_disturbed(plan: Plan, forward: Forward, position: int) -> None:
-    """A branch whose attention can't be disturbed is the positive stream, unless it carries another text."""
+def _check_disturbed(forward: Forward, position: int) -> None:
+    """A branch whose attention can't be disturbed is the positive stream."""
     visit = forward.visits[position]
-    if not visit.asked or visit.heard:
-        return
-    if not any(chunk.text is not None for chunk in forward.chunks):
+    if visit.asked and not visit.heard:
         raise Unheard()
-    say_not_disturbed(plan, forward, position)

@@ -163,7 +163,7 @@ def _negative_args(plan: Plan, forward: Forward, position: int, stream: Stream, 
     own_args |= {"img": stream.img, "txt": stream.txt} if "txt" in args else {"img": stream.joined}
     if stream.text is not None:
         _carry(forward, stream, own_args)
-    if position in plan.blocks and plan.perturbation(position) > 0:
+    elif position in plan.blocks and plan.perturbation(position) > 0:
         rows = [stream.rows_in(chunk) for chunk in stream.chunks]
         attention = perturbed_attention(plan, forward, position, options, forward.picture_of(stream), rows)
         return with_attention(own_args, attention)

@@ -74,11 +74,6 @@ def give_up_without_forward(plan: Plan, position: int, error: Exception) -> None
     _say_once(plan.said, plan, position, "goes on without guidance", error)
 
 
-def say_not_disturbed(plan: Plan, forward: Forward, position: int) -> None:
-    """Warn that the branch goes on with its negative prompt alone."""
-    _say_once(forward.run.said, plan, position, "is not disturbed, the negative prompt guides alone", Unheard())
-
-
 def _lost_with(plan: Plan, position: int) -> Iterable[int]:
     """A branch that breaks is lost as a whole; guidance inside the attention is each block's own."""
     return [position] if plan.merge is None else plan.positions

@@ -7,11 +7,19 @@ from typing import Any
 from comfy.ldm.chroma.model import Chroma
 from comfy.ldm.flux.model import Flux
 
+from .plan import PLANS
+
 
 def diffusion_model_of(model: Any) -> Any:
     """The diffusion model inside a MODEL, also under torch.compile."""
     diffusion_model = model.get_model_object("diffusion_model")
     return getattr(diffusion_model, "_orig_mod", diffusion_model)
+
+
+def refuse_guided(model: Any, node: str) -> None:
+    """Raise ValueError for a MODEL that has guidance on it, where a node of this title guides it by itself."""
+    if model.model_options["transformer_options"].get(PLANS):
+        raise ValueError(f"{node}: this model is guided already; connect the one from before NAG-PAG Guidance")
 
 
 def find_flux(model: Any) -> Any:

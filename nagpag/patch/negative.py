@@ -18,7 +18,7 @@ from torch import Tensor
 from .fallback import Refusal, attempt
 from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
 from .plan import Plan
-from .report import Prompt, say_no_negative, say_what_is_odd
+from .report import Prompt, say_if_same, say_no_negative, say_not_disturbed
 from .run import NegativeText, Run
 
 # What makes a condition hold for a part of the picture or of the sampling only, and what it is where it does not.
@@ -61,18 +61,31 @@ def _is_partial(value: Any, whole: float | None) -> bool:
 
 
 def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
-    """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it."""
+    """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it.
+
+    All zeros, as ConditioningZeroOut makes them, count as none: they are no text, and to be pushed away from what a
+    model makes of them harmed by one judge of two (docs/evidence.md).
+    """
     listed = conds.get(_name(plan)) or []
-    run.negative = listed[0].get("model_conds") if listed else None
-    run.carried |= run.negative is not None
+    found = listed[0].get("model_conds") if listed else None
+    negative = _prompt(found)
     if not run.heard_negative:
         run.heard_negative = True
-        negative = _prompt(run.negative)
-        if negative is None:
-            say_no_negative(plan.settings)
-        else:
-            prompts = (_prompt(cond.get("model_conds")) for cond in prompts_in(conds))
-            say_what_is_odd(negative, [prompt for prompt in prompts if prompt is not None])
+        run.zeroed = _say_what_is_odd(plan, negative, conds)
+    run.negative = None if negative is None or run.zeroed else found
+    run.carried |= run.negative is not None
+
+
+def _say_what_is_odd(plan: Plan, negative: Prompt | None, conds: dict[str, list[dict]]) -> bool:
+    """True for a negative prompt of zeros."""
+    zeroed = negative is not None and not negative[0].any()
+    if negative is None or zeroed:
+        say_no_negative(plan.settings, zeroed)
+    else:
+        prompts = (_prompt(cond.get("model_conds")) for cond in prompts_in(conds))
+        say_if_same(negative, [prompt for prompt in prompts if prompt is not None])
+        say_not_disturbed(plan.settings)
+    return zeroed
 
 
 def prompts_in(conds: dict[str, list[dict]]) -> Iterator[dict]:

@@ -112,8 +112,9 @@ class Plan:
 
     def needed(self, carried: bool) -> set[int]:
         """The blocks without which guidance is not what was asked for. carried: whether there was a negative prompt."""
-        needed = set(self.blocks) if self.merge is None else {*self.blocks, self.merge}
-        return needed | {self.start} if carried else needed
+        if self.merge is None:
+            return set(self.blocks)
+        return {self.start, self.merge} if carried else {*self.blocks, self.merge}
 
     @property
     def renews(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..blocks import block_name, blocks_name
-from ..inputs.guidance import INPUTS
+from ..inputs.guidance import BLOCKS, DISTURBING, INPUTS
 from ..schedule import steps_of
 from ..settings import Settings
 from .fallback import words_of
@@ -19,10 +19,12 @@ from .run import Run
 log = logging.getLogger("nag_pag_flux")
 
 
-def summary(settings: Settings) -> str:
-    """The settings in a few words."""
+def summary(settings: Settings, carried: bool = False) -> str:
+    """The settings in a few words. carried: there was a negative prompt, and the branch was not disturbed."""
     part = (settings.start_percent, settings.end_percent)
-    words = [f"scale {settings.scale:g}", f"tau {settings.tau:g}", f"alpha {settings.alpha:g}", _branch(settings)]
+    words = [f"scale {settings.scale:g}", f"tau {settings.tau:g}", f"alpha {settings.alpha:g}"]
+    if not carried:
+        words.append(_branch(settings))
     if part != (0.0, 1.0):
         words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
     if settings.varies:
@@ -41,7 +43,7 @@ def _branch(settings: Settings) -> str:
 def plan_summary(plan: Plan) -> str:
     """What is guided and how, in a few words."""
     merged = "" if plan.merge is None else f", merged after {block_name(plan.merge, plan.double_blocks)}"
-    carried = "a negative prompt and " if plan.settings.carries_negative else ""
+    carried = "a negative prompt, or without one " if plan.settings.carries_negative else ""
     return f"{carried}{blocks_name(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
 
 
@@ -59,27 +61,30 @@ def idle(settings: Settings) -> list[str]:
 Prompt = tuple[Tensor, Tensor | None]  # a prompt's text, (rows, tokens, features), and its pooled vector
 
 
-def say_no_negative(settings: Settings) -> None:
-    """Warn that a negative prompt was asked for and there is none."""
+def say_no_negative(settings: Settings, zeroed: bool = False) -> None:
+    """Warn that a negative prompt was asked for and there is none. zeroed: there is one of zeros, which is no text."""
     log.warning(
-        "NAG-PAG: negative_prompt has nothing to carry, so %s: this sampler has none. Wire a negative prompt to the "
+        "NAG-PAG: negative_prompt has nothing to carry, so %s: %s. Wire a negative prompt to the "
         "sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of NAG-PAG Guidance (Advanced).",
         "guidance does without it" if settings.perturbation > 0 else "nothing is guided, as perturbation is 0",
+        "the wired one is all zeros (ConditioningZeroOut), which is no text" if zeroed else "this sampler has none",
     )
 
 
-def say_what_is_odd(negative: Prompt, prompts: list[Prompt]) -> None:
-    """Warn where a negative prompt can't do what was asked of it."""
-    if not negative[0].any():
-        log.warning(
-            "NAG-PAG: the negative prompt is all zeros (ConditioningZeroOut): an empty prompt (CLIP Text Encode "
-            "without text) does more."
-        )
-    elif any(all(map(_same, negative, prompt)) for prompt in prompts):
-        log.warning(
-            "NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away but what else disturbs the "
-            "branch."
-        )
+def say_if_same(negative: Prompt, prompts: list[Prompt]) -> None:
+    """Warn where a negative prompt can't do anything, as it is a prompt itself."""
+    if any(all(map(_same, negative, prompt)) for prompt in prompts):
+        log.warning("NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away.")
+
+
+def say_not_disturbed(settings: Settings) -> None:
+    """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
+    # What places the merge is at work all the same.
+    placed = settings.reach_blocks > 0 or settings.reach == "double blocks"
+    items = [item for item in DISTURBING if item is not BLOCKS or not placed]
+    values = [(item, getattr(settings, item.name)) for item in items]
+    if chosen := [_said(item.name, value) for item, value in values if value != item.default]:
+        log.info("NAG-PAG: the branch carries a negative prompt and is not disturbed: no %s.", ", ".join(chosen))
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
@@ -122,12 +127,12 @@ def report(plan: Plan, run: Run) -> None:
             run.forwards,
         )
     if not run.guided:
-        log.info("NAG-PAG guided nothing: %s.", why_nothing(run))
+        log.info("NAG-PAG guided nothing: %s.", why_nothing(plan, run))
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"stopped early, as {run.ended}" if run.ended else f"{_steps(plan, run)}, {_means(run)}"
     failed = f" {_names(plan, sorted(run.failed))} failed, as said above." if run.failed else ""
-    log.info("NAG-PAG guided %s: %s (%s).%s", _what(plan, run), detail, summary(plan.settings), failed)
+    log.info("NAG-PAG guided %s: %s (%s).%s", _what(plan, run), detail, summary(plan.settings, run.carried), failed)
 
 
 def _what(plan: Plan, run: Run) -> str:
@@ -136,7 +141,7 @@ def _what(plan: Plan, run: Run) -> str:
     return " and ".join(part for part in ("by a negative prompt" if run.carried else "", blocks) if part)
 
 
-def why_nothing(run: Run | None) -> str:
+def why_nothing(plan: Plan, run: Run | None) -> str:
     """Why a run guided nothing, in words."""
     if run is not None and run.complained:
         return "it failed, as said above"
@@ -144,7 +149,7 @@ def why_nothing(run: Run | None) -> str:
         return "the model was not called" + (f": {run.ended}" if run is not None and run.ended else "")
     if not run.forwards:
         return run.ended or "no forward of the model came to its end"
-    if run.heard_negative and not run.carried and not run.tried:
+    if run.heard_negative and not run.carried and not plan.disturbs:
         return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"

@@ -48,7 +48,7 @@ class Run:
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
     rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
     what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was
-    said; carried: there was one.
+    said; zeroed: it is all zeros, and counts as none; carried: there was one.
     schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
     needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
     in the evaluation going on; untold: forwards that had to compute their branch as nobody said which of several they
@@ -68,6 +68,7 @@ class Run:
     complained: bool = False
     negative: dict | None = None
     heard_negative: bool = False
+    zeroed: bool = False
     carried: bool = False
     text: NegativeText | None = None
     text_of: Tensor | None = None
@@ -124,5 +125,5 @@ class Run:
         """The chosen blocks in which guidance worked, by position; of a longer reach, those that its branch passed."""
         if plan.merge is None:
             return sorted(self.guided & set(plan.blocks))
-        passed = self.reached if plan.settings.perturbation > 0 else set()
-        return sorted(passed & set(plan.blocks)) if plan.merge in self.guided else []
+        disturbed = plan.settings.perturbation > 0 and not self.carried and plan.merge in self.guided
+        return sorted(self.reached & set(plan.blocks)) if disturbed else []

@@ -79,7 +79,8 @@ def _reach_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     reach, reach_blocks = (table.GUIDANCE_FIELDS[name].name for name in ("reach", "reach_blocks"))
     to_attention = (values.get(reach), values.get(reach_blocks)) == (REACH.options[0], 0)
     if to_attention and values.get(table.NEGATIVE_PROMPT.name) is not None:
-        return [(reach, f"with {table.NEGATIVE_PROMPT.name} one of {_LONGER}")]
+        negative, layers = table.NEGATIVE_PROMPT.name, table.LAYERS.name
+        return [(reach, f"with {negative} one of {_LONGER}; without one it needs {layers}")]
     return []
 
 

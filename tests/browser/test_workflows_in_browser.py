@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
+from nag_pag_flux.nagpag.inputs.presets import OWN, PRESET, PRESETS
 from playwright.sync_api import sync_playwright
 
 FLAGS = [
@@ -37,8 +38,7 @@ def browser(chromium_path):
         browser.close()
 
 
-@pytest.fixture
-def page(browser, server):
+def loaded(browser, server):
     """The frontend, loaded, with what it logs as an error in `page.errors`."""
     page = browser.new_page(viewport={"width": 2600, "height": 1200})
     page.errors = []
@@ -46,8 +46,32 @@ def page(browser, server):
     page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
     page.goto(server.url)
     page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+    return page
+
+
+@pytest.fixture(scope="module")
+def frontend(browser, server):
+    """Loaded once, as that takes seconds."""
+    page = loaded(browser, server)
     yield page
     page.close()
+
+
+@pytest.fixture
+def page_of_its_own(browser, server):
+    """For who needs new nodes, or changes how the frontend draws: it keeps a node's values for the next of its id."""
+    page = loaded(browser, server)
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def page(frontend):
+    """The frontend with an empty graph and no dialog. Errors of its start are the first test's."""
+    frontend.keyboard.press("Escape")
+    frontend.evaluate("() => window.app.graph.clear()")
+    yield frontend
+    frontend.errors.clear()
 
 
 def workflow(name):
@@ -66,17 +90,17 @@ def errors_of_ours(page):
 def screenshot(page, name):
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.keyboard.press("Escape")  # the dialog about models that are not installed here
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(300)
     page.evaluate("""() => {
         const canvas = window.app.canvas;
         canvas.ds.fitToBounds(window.app.graph.createBounds?.() ?? [-600, 0, 2800, 950]);
         canvas.setDirty(true, true);
     }""")
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(300)
     page.screenshot(path=ARTEFACTS / f"{name}.png")
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_it_opens_whole_and_without_an_error(page, name):
     open_workflow(page, name)
     nodes = page.evaluate("""() => window.app.graph._nodes.map(node => ({
@@ -91,7 +115,7 @@ def test_it_opens_whole_and_without_an_error(page, name):
     assert not errors_of_ours(page)
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_what_the_frontend_queues_is_the_shipped_api_graph(page, name):
     open_workflow(page, name)
     queued = page.evaluate("async () => (await window.app.graphToPrompt()).output")
@@ -102,7 +126,7 @@ def test_what_the_frontend_queues_is_the_shipped_api_graph(page, name):
         assert queued[node_id]["inputs"] == node["inputs"]
 
 
-@pytest.mark.parametrize("name", graphs.NAMES)
+@pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_nothing_overlaps_and_groups_hold_their_nodes(page, name):
     """By the sizes that the frontend really draws."""
     open_workflow(page, name)
@@ -132,8 +156,9 @@ def test_the_node_is_dragged_in_between(page, node):
         const slot = (node, name) => node.inputs.findIndex(input => input.name === name);
         loader.connect(0, ours, slot(ours, 'model'));
         ours.connect(0, sampler, slot(sampler, 'model'));
-        return {title: ours.title, names: ours.widgets.map(w => w.name),
-                widgets: Object.fromEntries(ours.widgets.map(w => [w.name, w.value])),
+        const saved = ours.widgets.filter(w => w.serialize !== false);
+        return {title: ours.title, names: saved.map(w => w.name),
+                widgets: Object.fromEntries(saved.map(w => [w.name, w.value])),
                 links: [ours.inputs[slot(ours, 'model')].link, sampler.inputs[slot(sampler, 'model')].link]};
     }""",
         node.id,
@@ -143,6 +168,66 @@ def test_the_node_is_dragged_in_between(page, node):
     assert connected["widgets"] == node.defaults and connected["names"] == list(node.defaults)
     assert None not in connected["links"]
     assert not errors_of_ours(page)
+
+
+# --- finding the node ---
+
+# What it is typed for; beside core's own NAGuidance, PerturbedAttentionGuidance, FluxGuidance and CLIPTextEncode.
+SEARCHED = [
+    *("nag", "pag", "nag-pag", "slg", "better quality", "negative prompt"),
+    *("attention guidance", "perturbed attention", "flux guidance"),
+]
+
+
+def found_by(page, words):
+    """The titles that the frontend's own search box lists for these words, in its order."""
+    page.locator("input[aria-controls=results-list]").fill(words)
+    page.wait_for_timeout(400)
+    return [shown.partition("\n")[0] for shown in page.locator("[data-testid=result-item]").all_inner_texts()]
+
+
+def test_whoever_types_what_it_is_for_finds_guidance_first(page):
+    page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    found = {words: found_by(page, words)[:2] for words in SEARCHED}
+    assert found == dict.fromkeys(SEARCHED, [GUIDANCE.title, ADVANCED.title])
+    # Whose title was typed stays first.
+    assert {found_by(page, words)[0] for words in ("fluxguidance", "guidance")} == {"FluxGuidance"}
+    assert not errors_of_ours(page)
+
+
+# --- languages ---
+
+
+def test_the_page_offers_no_language_that_the_pack_lacks(page, server):
+    offered = page.evaluate(
+        "() => window.app.extensionManager.setting.settings['Comfy.Locale'].options.map(o => o.value)"
+    )
+    assert len(offered) > 12
+    ours = page.evaluate("async () => await (await fetch('/i18n')).json()")
+    assert [language for language in offered if GUIDANCE.id not in ours.get(language, {}).get("nodeDefs", {})] == []
+
+
+def set_language(page, language):
+    page.evaluate("async one => await window.app.extensionManager.setting.set('Comfy.Locale', one)", language)
+
+
+def test_compare_and_the_presets_speak_the_pages_language(page_of_its_own):
+    """A page that is loaded anew goes on to open what was open, later: no test but this one is to meet that."""
+    page = page_of_its_own
+    texts = {name: json.loads((host.REPO / f"locales/ko/{name}.json").read_text()) for name in ("nodeDefs", "main")}
+    set_language(page, "ko")
+    try:
+        page.reload()
+        page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+        found = page.evaluate("""() => {
+            const [compare, ours] = ['NAGPAGCompare', 'NAGPAGGuidanceAdvanced'].map(type => LiteGraph.createNode(type));
+            const preset = ours.widgets.find(one => one.name === 'preset');
+            return [compare.title, preset.label, preset.tooltip, preset.options.values.at(-1)];
+        }""")
+    finally:
+        set_language(page, "en")
+    words = texts["main"]["nagPag"]["preset"]
+    assert found == [texts["nodeDefs"]["NAGPAGCompare"]["display_name"], words["name"], words["tooltip"], words["own"]]
 
 
 # --- workflows saved before the node had a sister ---
@@ -173,9 +258,12 @@ def opened(page, saved):
     return page.evaluate("async () => (await window.app.graphToPrompt()).output")
 
 
+BEFORE = {**ADVANCED.defaults, "negative_prompt": "off"}  # a node of before carried none
+
+
 def expected_of(count):
     names = [item.name for item in SAVED_WIDGETS]
-    return ADVANCED.defaults | dict(zip(names[:count], VALUES[:count], strict=True))
+    return BEFORE | dict(zip(names[:count], VALUES[:count], strict=True))
 
 
 @pytest.mark.parametrize("count", [6, 12, 14])
@@ -246,7 +334,7 @@ def test_an_api_graph_of_before_opens_with_it_too(page):
     page.wait_for_function("window.app.graph._nodes.length === 3")
     found = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert [found[number]["class_type"] for number in "123"] == ["UNETLoader", ADVANCED.id, GUIDANCE.id]
-    assert found["2"]["inputs"] == {**ADVANCED.defaults, **values, "model": ["1", 0]}
+    assert found["2"]["inputs"] == {**BEFORE, **values, "model": ["1", 0]}
 
 
 def test_one_that_is_pasted_takes_what_it_has_inputs_for_and_says_what_it_has_not(page):
@@ -263,7 +351,7 @@ def test_one_that_is_pasted_takes_what_it_has_inputs_for_and_says_what_it_has_no
     )
     kept = dict(zip([item.name for item in SAVED_WIDGETS], VALUES[:12], strict=False))
     assert {name: found[name] for name in GUIDANCE.defaults} == {
-        name: kept.get(name, default) for name, default in GUIDANCE.defaults.items()
+        name: kept.get(name, BEFORE[name]) for name in GUIDANCE.defaults
     }
     toast = page.locator(".p-toast-message", has_text="was copied from an earlier version")
     toast.wait_for(timeout=10_000)
@@ -280,8 +368,9 @@ def test_a_workflow_of_now_stays_as_it_is(page):
         }
 
 
-def test_it_says_so_in_nodes_2_too(page):
+def test_it_says_so_in_nodes_2_too(page_of_its_own):
     """Nodes 2.0 draws widgets by other means; what was chosen there is heard, too."""
+    page = page_of_its_own
     page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     try:
         page.evaluate("""() => {
@@ -314,6 +403,7 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         const idle = one => (one.label ?? one.name).endsWith('(no effect)');
         const shown = () => node.widgets.filter(idle).map(one => one.name);
         const found = [shown()];
+        widget('negative_prompt').value = 'off';
         const choose = (name, value) => {
             widget(name).value = value;
             widget(name).callback?.(value, window.app.canvas, node);
@@ -337,7 +427,7 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         return found;
     }""")
     assert labels == [
-        ["temperature"],
+        ["temperature", "guide_unconditional"],
         ["temperature", "renew_every"],
         ["renew_every"],
         ["reach"],
@@ -348,6 +438,48 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         ["renew_every", "guide_unconditional"],
     ]
     screenshot(page, "idle_inputs")
+    assert not errors_of_ours(page)
+
+
+def test_a_preset_sets_what_it_says_and_is_told_by_the_inputs(page_of_its_own):
+    """Chosen, it sets all inputs; turned by hand, they are the user's own; saved and queued are the inputs alone."""
+    page = page_of_its_own
+    found = page.evaluate(
+        """names => {
+        window.app.graph.clear();
+        const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        window.app.graph.add(node);
+        const widget = name => node.widgets.find(one => one.name === name);
+        const choose = (name, value) => { widget(name).value = value; widget(name).callback?.(value); };
+        const values = () => Object.fromEntries(
+            node.widgets.filter(one => one.name !== 'preset').map(one => [one.name, one.value]));
+        const shown = [widget('preset').value];
+        const set = Object.fromEntries(names.map(name => {
+            choose('preset', name);
+            return [name, [widget('preset').value, values()]];
+        }));
+        choose('alpha', 0.07);
+        shown.push(widget('preset').value);
+        choose('preset', 'gentle');
+        const saved = node.serialize();
+        const again = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        window.app.graph.add(again);
+        again.configure({...saved, id: again.id});
+        const chosen = again.widgets.find(one => one.name === 'preset');
+        shown.push(chosen.value);
+        const linked = LiteGraph.createNode('NAGPAGCalibrate');
+        window.app.graph.add(linked);
+        linked.connect(0, again, again.inputs.findIndex(input => input.name === 'blocks'));
+        shown.push(chosen.value);
+        return {shown, set, saved: saved.widgets_values, words: [chosen.label, chosen.tooltip]};
+    }""",
+        list(PRESETS),
+    )
+    assert found["shown"] == ["default", OWN, "gentle", OWN]
+    assert found["words"] == [PRESET.name, PRESET.does]
+    assert found["set"] == {name: [name, {**ADVANCED.defaults, **values}] for name, values in PRESETS.items()}
+    assert found["saved"] == list({**ADVANCED.defaults, **PRESETS["gentle"]}.values())
+    screenshot(page, "preset")
     assert not errors_of_ours(page)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from functools import cache
 from pathlib import Path
 
 import comfy_extras
@@ -70,6 +71,7 @@ def runs_here(name):
     return name not in OTHERS
 
 
+@cache  # asked for at every use of a node, and a reading takes a second
 def found():
     """The classes, by name → the module that has them, read from the source: importing all would take long."""
     folder = Path(comfy_extras.__path__[0])

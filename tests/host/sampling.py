@@ -9,7 +9,16 @@ import torch
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 
 CONTEXT_DIM, VEC_DIM = 64, 32
-STRONG = {"scale": 3.0, "blocks": "1-3", "tau": 2.5, "alpha": 0.25, "reach": "attention", "perturbation": 1.0}
+STRONG = {
+    "scale": 3.0,
+    "blocks": "1-3",
+    "tau": 2.5,
+    "alpha": 0.25,
+    "reach": "attention",
+    "perturbation": 1.0,
+    "negative_prompt": "off",
+    "start_percent": 0.0,
+}
 
 
 def load_flux(path, dtype=torch.float32):
@@ -18,8 +27,11 @@ def load_flux(path, dtype=torch.float32):
 
 
 def guided(model, **inputs):
-    """The node, run as the host runs it; strong and in the attention, unless something else is asked for."""
-    return NAGPAGGuidanceAdvanced.execute(model=model, **{**STRONG, **inputs}).args[0]
+    """The node, run as the host runs it; strong, in the attention, at all steps, unless something else is asked."""
+    inputs = {**STRONG, **inputs}
+    if inputs["reach"] != "attention" or inputs.get("reach_blocks"):
+        inputs.setdefault("renew_every", 4)
+    return NAGPAGGuidanceAdvanced.execute(model=model, **inputs).args[0]
 
 
 def prompt(seed, tokens=9, **extra):

@@ -24,6 +24,12 @@ def flux2():
     return load(Flux, FLUX2)
 
 
+@pytest.fixture(scope="module")
+def cached(flux2):
+    """What the cache draws by itself, by cfg."""
+    return {cfg: sample(with_cache(flux2), cfg=cfg) for cfg in (1.0, 3.0)}
+
+
 def with_cache(model):
     return FluxKVCache.execute(model).args[0]
 
@@ -80,16 +86,16 @@ def test_the_references_of_a_negative_prompt_are_its_own(flux2, reach, merge, ev
 @pytest.mark.parametrize("reach, merge", REACHES)
 def test_the_references_of_a_disturbed_branch_are_its_own(flux2, reach, merge):
     branch = Branch((1, 2), merge, TOKENS)
-    wanted = expected(flux2, prompt(1, **REFERENCE), merge, 1, branch)
+    wanted, plain = expected(flux2, prompt(1, **REFERENCE), merge, 1, branch), sample(with_cache(flux2))
     for model in orders(flux2, **BLEND, blocks="1, 2", reach=reach, renew_every=1):
-        assert_is(sample(model), wanted, sample(with_cache(flux2)))
+        assert_is(sample(model), wanted, plain)
 
 
 @pytest.mark.parametrize("reach", ["attention", "double blocks", "output"])
 @pytest.mark.parametrize("part", [{}, {"start_percent": 0.3}])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
-def test_the_cache_alone_is_left_where_nothing_is_disturbed(flux2, reach, part, cfg):
-    plain = sample(with_cache(flux2), cfg=cfg)
+def test_the_cache_alone_is_left_where_nothing_is_disturbed(flux2, cached, reach, part, cfg):
+    plain = cached[cfg]
     for model in orders(flux2, blocks="1", reach=reach, renew_every=2, **VANISHING, **part):
         assert (sample(model, cfg=cfg) - plain).abs().max() <= 1e-4 * plain.abs().max()
 

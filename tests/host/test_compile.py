@@ -78,7 +78,6 @@ def test_a_negative_prompt_costs_no_graph_more(flux, every, graphs):
     assert graphs_and_breaks() == (graphs, {})
 
 
-@pytest.mark.parametrize("steps", [4, 8])
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -87,9 +86,9 @@ def test_a_negative_prompt_costs_no_graph_more(flux, every, graphs):
     ],
     ids=["attention", "output"],
 )
-def test_a_strength_that_changes_at_each_step_is_one_graph(flux, inputs, steps):
-    expected = sample(guided(flux, **inputs), POSITIVE, steps=steps)
-    ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=steps)
+def test_a_strength_that_changes_at_each_step_is_one_graph(flux, inputs):
+    expected = sample(guided(flux, **inputs), POSITIVE, steps=8)
+    ours = sample(compiled(guided(flux, **inputs)), POSITIVE, steps=8)
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     assert graphs_and_breaks() == (1, {})
 

@@ -19,8 +19,8 @@ def test_a_plain_model(flux):
         "weights: fp32 100%",
         "auto is: double blocks 1, 2, 3",
         '"auto" guides: double blocks 1, 2, 3',
-        "double blocks: 3 of 6 (50%; renewed every 4th step 12%)",
-        "output: 5 of 6 (83%; renewed every 4th step 21%)",
+        "double blocks: 3 of 6 (50%; renewed every 6th step 8%)",
+        "output: 5 of 6 (83%; renewed every 6th step 14%)",
         "On this model\n  nothing",
         "In the way\n  nothing that is known.",
     ):

@@ -9,9 +9,9 @@ import comfy.samplers
 import pytest
 import torch
 from comparing import DOUBLES, LAST, LAST_DOUBLE, POSITIVE, residuals
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from own_forward import OwnForward
 from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
-from two_streams import Branch
 
 DEFAULTS = {"scale": 3.0, "tau": 1.5, "alpha": 0.15, "perturbation": 0.0, "blocks": "1-3"}
 NEGATIVES = {"equal": prompt(2), "shorter": prompt(2, tokens=4), "longer": prompt(2, tokens=14)}
@@ -47,24 +47,30 @@ def test_every_reach_and_length(flux64, inputs, merge, length):
     check(flux64, inputs, merge, NEGATIVES[length])
 
 
+def test_the_nodes_defaults(flux64):
+    """As the table of inputs has them, but from the first step on."""
+    oracle = check(flux64, {**ADVANCED.defaults, "start_percent": 0.0}, LAST, NEGATIVES["longer"], steps=7)
+    assert oracle.computed == 2
+
+
 @pytest.mark.parametrize("strengths", [{"tau": 10.0, "alpha": 1.0, "scale": 1.0}, {"tau": 1.0, "alpha": 1.0}])
 def test_with_and_without_the_limit(flux64, strengths):
     check(flux64, {"reach": "double blocks", **strengths}, LAST_DOUBLE, NEGATIVES["longer"])
 
 
-@pytest.mark.parametrize("kind", ["identity", "softened", "mean", "identity + text"])
-@pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
-def test_a_disturbed_attention_on_top_of_it(flux64, kind, reach, merge):
-    branch = Branch((1, 3), merge, picture_tokens(), kind, 3.0, 0.4)
-    inputs = {"blocks": "1, 3", "negative": kind, "temperature": 3.0, "perturbation": 0.4, "reach": reach}
-    check(flux64, inputs, merge, NEGATIVES["longer"], branch=branch)
-
-
-def test_single_blocks_may_be_disturbed_too(flux64):
-    branch = Branch((1, DOUBLES), LAST, picture_tokens(), "identity", 2.0, 1.0)
-    check(
-        flux64, {"blocks": "1, s0", "perturbation": 1.0, "reach": "output"}, LAST, NEGATIVES["shorter"], branch=branch
-    )
+@pytest.mark.parametrize("reach", ["double blocks", "output"])
+def test_a_branch_that_carries_a_prompt_is_not_disturbed_as_well(flux, caplog, reach):
+    """Whatever would disturb it where there is none: the blocks, their heads and scales, the kind, how much."""
+    caplog.set_level(logging.INFO)
+    carried = {**DEFAULTS, "reach": reach, "negative_prompt": "sampler's"}
+    disturbed = {"blocks": "1, 3[0]:2.0", "negative": "softened", "temperature": 3.0, "perturbation": 0.4}
+    one, other = (guided(flux, **inputs) for inputs in (carried, {**carried, **disturbed}))
+    found, expected = (sample(model, POSITIVE, negative=prompt(2)) for model in (other, one))
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, sample(flux, POSITIVE, negative=prompt(2)))
+    blocks = "blocks 1, 3[0]:2.0, " if reach == "output" else ""  # elsewhere they may place the merge
+    said = f"no {blocks}negative softened, temperature 3, perturbation 0.4."
+    assert f"carries a negative prompt and is not disturbed: {said}" in caplog.text
 
 
 @pytest.mark.parametrize("reach, merge", [("double blocks", LAST_DOUBLE), ("output", LAST)])
@@ -160,6 +166,14 @@ def test_off_is_what_it_was_whatever_the_negative(flux):
     assert torch.equal(one, other)
 
 
+def test_a_part_that_ends_before_guidance_begins_says_that(flux, caplog):
+    """Though there was no negative prompt either: the attention would have been disturbed instead."""
+    caplog.set_level(logging.INFO)
+    asked = {"reach": "output", "negative_prompt": "sampler's", "start_percent": 1.0}
+    basic(guided(flux, **asked))
+    assert "no step of this sampling lay between start_percent and end_percent" in caplog.text
+
+
 @pytest.mark.parametrize("reach", ["double blocks", "output"])
 def test_another_negative_prompt_is_another_picture(flux, reach):
     inputs = {**DEFAULTS, "reach": reach, "negative_prompt": "sampler's"}
@@ -221,11 +235,15 @@ def test_without_any_and_without_a_disturbance_nothing_is_guided_and_that_is_sai
     assert "there was no negative prompt" in caplog.text and " 0 %" not in caplog.text
 
 
-def test_zeros_are_said_to_be_weak(flux, caplog):
+@pytest.mark.parametrize("perturbation", [0.0, 1.0])
+def test_zeros_count_as_none(flux, caplog, perturbation):
     zeros = [[torch.zeros(1, 9, 64), {"pooled_output": torch.zeros(1, 32), "guidance": 3.5}]]
-    sample(guided(flux, **{**DEFAULTS, "reach": "output", "negative_prompt": "sampler's"}), POSITIVE, negative=zeros)
-    (said,) = warnings(caplog)
-    assert "all zeros (ConditioningZeroOut)" in said
+    inputs = {**DEFAULTS, "reach": "output", "perturbation": perturbation}
+    found = sample(guided(flux, **inputs, negative_prompt="sampler's"), POSITIVE, negative=zeros)
+    (said, *_) = warnings(caplog)
+    assert "all zeros (ConditioningZeroOut)" in said and "CLIP Text Encode" in said
+    assert torch.equal(found, sample(guided(flux, **inputs), POSITIVE, negative=zeros))
+    assert torch.equal(found, sample(flux, POSITIVE, negative=zeros)) is (perturbation == 0)
 
 
 @pytest.mark.parametrize(
@@ -430,7 +448,7 @@ def test_nothing_is_left_after_runs_that_were_interrupted_or_failed(flux):
 
 @pytest.mark.parametrize("inputs, said", [
     ({}, "guided by a negative prompt: 3 steps, branch merged after double block 3 and computed at 1 of them"),
-    ({"perturbation": 0.5}, "guided by a negative prompt and double blocks 1, 2, 3: 3 steps"),
+    ({"perturbation": 0.5}, "guided by a negative prompt: 3 steps"),
     ({"blocks": "1:0"}, "guided by a negative prompt: 3 steps"),
 ])  # fmt: skip
 def test_the_log_says_what_guided(flux, caplog, inputs, said):

@@ -1,6 +1,7 @@
 """The plot of real and of made recordings: a picture in every case, and what it needs is said before any work."""
 
 import importlib.util
+import inspect
 import math
 import warnings
 
@@ -13,7 +14,9 @@ from nag_pag_flux.nagpag.diagnostics.plot import BLUE, ORANGE, draw, draw_measur
 from nag_pag_flux.nagpag.diagnostics.record import Guidance, Record, Recording, Row
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.measure import Measured
+from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
 from nag_pag_flux.nodes.diagnostics import NAGPAGPlot
+from nag_pag_flux.nodes.guidance import NAGPAGGuidance, NAGPAGGuidanceAdvanced
 from sampling import guided, prompt, sample
 
 
@@ -78,6 +81,13 @@ def test_without_matplotlib_the_prompt_is_refused_and_says_how_to_install_it(mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     said = NAGPAGPlot.validate_inputs()
     assert "needs matplotlib" in said and "-m pip install matplotlib" in said
+
+
+@pytest.mark.parametrize("node", [NAGPAGPlot, NAGPAGCalibrate, NAGPAGGuidance, NAGPAGGuidanceAdvanced])
+def test_what_is_refused_is_said_on_one_input(node):
+    """The host says it on every input that validate_inputs names, and drops it where none is named."""
+    _, *named = inspect.getfullargspec(node.validate_inputs).args
+    assert len(named) == 1 and named[0] in [item.id for item in node.define_schema().inputs]
 
 
 def test_an_interrupted_run_is_drawn(flux):

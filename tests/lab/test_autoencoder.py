@@ -26,7 +26,7 @@ def vae():
 
 @pytest.fixture(scope="module")
 def pictures():
-    return shapes.render(shapes.random_scenes(24, torch.Generator().manual_seed(5)))
+    return shapes.render(shapes.random_scenes(8, torch.Generator().manual_seed(5)))
 
 
 def flux_latents(vae, pictures):
@@ -69,7 +69,7 @@ def test_decoded_renders_are_sharp(vae, pictures):
 
 def test_a_noisy_latent_decodes_as_well(vae, pictures):
     """Sampled latents are never clean."""
-    noise = 0.1 * torch.randn(24, 16, 16, 16, generator=torch.Generator().manual_seed(2))
+    noise = 0.1 * torch.randn(len(pictures), 16, 16, 16, generator=torch.Generator().manual_seed(2))
     assert psnr(decoded(vae, shapes.to_latent(pictures) + noise), pictures) > 29.0
 
 

@@ -49,11 +49,17 @@ def test_two_settings_are_too_few():
 # --- the page ---
 
 
+@pytest.mark.parametrize("word, said", [("x", "'x' is not a model"), ("99", "seed 99 is not trained yet")])
+def test_a_model_that_is_not_there_is_named(word, said):
+    with pytest.raises(SystemExit, match=said):
+        calibration.main([word])
+
+
 def test_without_any_kept_picture_nothing_is_written(monkeypatch, tmp_path):
     monkeypatch.setattr(recovery, "look", lambda subject: None)
     monkeypatch.setattr(calibration_page, "PAGE", tmp_path / "page.md")
     with pytest.raises(SystemExit, match="choosing makes them"):
-        calibration.main(["0"])
+        calibration.main([])
     assert not list(tmp_path.iterdir())
 
 

@@ -52,11 +52,17 @@ def test_pictures_of_one_prompt_are_resampled_together():
         ({"blocks": "1", "reach": "double blocks", "renew_every": 5}, 1 + 3230 / 8588 / 2 * 3 / 12),
         ({"blocks": "s1", "reach": "output", "renew_every": 4}, 1 + 5358 * 3 / 4 / 8588 / 4),
         ({"blocks": "0", "reach_blocks": 1, "renew_every": 1}, 1 + 3230 / 8588),
-        ({"negative_prompt": "sampler's", "renew_every": 4}, 1 + 3230 / 8588 / 4),
+        ({"reach": "double blocks", "negative_prompt": "sampler's", "renew_every": 4}, 1 + 3230 / 8588 / 4),
+        ({"negative_prompt": "sampler's", "start_percent": 0.45, "renew_every": 6}, 1 + 1 / 12),
     ],
 )
 def test_passes_are_counted_at_the_proportions_of_flux_1(inputs, passes):
-    assert contenders.nagpag(**inputs).passes == pytest.approx(passes)
+    base = {"negative_prompt": "off", "start_percent": 0.0}
+    assert contenders.nagpag(**base | inputs).passes == pytest.approx(passes)
+
+
+def test_the_defaults_cost_a_tenth_of_a_pass():
+    assert contenders.nagpag(steps=runs.REPORTED).passes == pytest.approx(1.1)
 
 
 def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
@@ -108,7 +114,7 @@ def test_cfg_with_a_difference_of_every_step_is_cfg(model):
 
 # --- the quick form ---
 
-COUNT = runs.PART_SIZE
+COUNT = 32
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +123,14 @@ def quick(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         pictures = tmp_path_factory.mktemp("pictures")
         patch.setattr(runs, "pictures_folder", lambda: pictures)
+        patch.setattr(runs, "PART_SIZE", COUNT)
         runs.scores.cache_clear()
         yield from _quick()
         runs.scores.cache_clear()
 
 
 def _quick():
-    compared = [contenders.nagpag("as published", **{**report.AS_PUBLISHED, "blocks": "3, 5, 6"})]
+    compared = [contenders.nagpag("as published", depths=(8, 4), **{**report.AS_PUBLISHED, "blocks": "3, 5, 6"})]
     wanted = runs.parts([SHIPPED], [contenders.plain(), *compared], REPORTING, COUNT)
     runs.make_pictures(wanted)
     yield compared
@@ -145,17 +152,18 @@ def test_the_published_form_harms_it_by_both_judges(quick):
 
 
 def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
-    text = page.page(gathered(quick))
-    (row,) = (line for line in text.splitlines() if line.startswith("| as published | 1.00 | 128 |"))
+    text = page.page(gathered(quick), [Subject("77")])
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| as published | 1.00 | {COUNT} |"))
     assert "| harms | 0 of 1 | 1 of 1 |" in row
-    assert "| the shipped model |" in text and "| real renders |" in text
+    assert "Not trained yet: seed 77." in text and "| the shipped model |" in text and "| real renders |" in text
     assert "### Is a negative prompt obeyed? (the shipped model)\nNot measured yet." in text
 
 
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):
-    asked = rounds.ROUNDS["reach"]
+    asked = dataclasses.replace(rounds.ROUNDS["reach"], names=("shipped",))
     rows = choosing.table(asked).splitlines()[2:]
-    assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 3 + 2 for row in rows)
+    assert len(rows) == len(asked.contenders()) and all(row.count("| – ") == 1 + 2 for row in rows)
+    assert not asked.measured and not dataclasses.replace(asked, names=("77",)).measured
 
 
 @pytest.mark.parametrize("name", rounds.ROUNDS)
@@ -167,21 +175,21 @@ def test_every_round_asks_each_contender_once_and_can_be_asked(name):
 
 def test_a_round_that_is_none_and_models_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NAGPAG_CACHE", str(tmp_path))
-    for arguments, said in ((["reach", "peer"], "'peer'"), (["reach"], "not trained yet: seed 0; seed 1; seed 2")):
+    for arguments, said in ((["reach", "peer"], "'peer'"), (["reach"], "none of the models 0, 1, 2 is trained yet")):
         with pytest.raises(SystemExit):
             choosing.main(arguments)
         assert said in capsys.readouterr().err
 
 
 def test_what_was_not_made_is_named_not_guessed(quick):
-    text = page.page(gathered(quick, contenders.cfg(7.0)))
+    text = page.page(gathered(quick, contenders.cfg(7.0)), [])
     assert "Not measured yet: CFG 7." in text and "| CFG 7 |" not in text
 
 
 def test_every_plot_of_the_page_is_drawn(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "FOLDER", tmp_path)
     plots.draw(gathered(quick, contenders.cfg(7.0)))
-    text = page.page(gathered(quick))
+    text = page.page(gathered(quick), [Subject("77")])
     assert {path.name for path in tmp_path.iterdir()} == set(re.findall(r"\(evidence/(\w+\.png)\)", text))
 
 

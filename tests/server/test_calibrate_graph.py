@@ -64,5 +64,8 @@ def test_what_is_found_guides(server):
 def test_a_bad_candidate_is_refused_before_anything_runs(server):
     with pytest.raises(ServerError, match='"x" is not a block'):
         run_graph(server, calibrated(candidates="8\nx"))
+
+
+def test_a_bad_alpha_is_refused_before_the_first_picture(server):
     with pytest.raises(ServerError, match="'-1' in alphas"):
         run_graph(server, calibrated(alphas="-1"))

@@ -18,7 +18,7 @@ from asking import SMALL, command, pixels, png
 from nag_pag_flux.lab import host
 from nag_pag_flux.nagpag.inputs import requests as inputs
 from nag_pag_flux.nagpag.service import request as table
-from nag_pag_flux.nagpag.service.client import BadRequest, Client, JobFailed, NoServer, as_url, compare
+from nag_pag_flux.nagpag.service.client import BadRequest, Client, JobFailed, NoServer, as_url, cli, compare
 from PIL import Image
 
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -64,7 +64,7 @@ def test_a_negative_prompt_from_the_command_line(nagpag, tmp_path):
         json.loads(nagpag("text-to-image", *PROMPT, *more, "--output", tmp_path / f"{i}.png", "--json").stdout)
         for i, more in enumerate(((), ("--negative-prompt", "a dog")))
     ]
-    assert [one["settings"]["negative_prompt"] for one in told] == [None, "a dog"]
+    assert [one["settings"]["negative_prompt"] for one in told] == ["", "a dog"]
     plain, pushed = (pixels((tmp_path / f"{i}.png").read_bytes()) for i in (0, 1))
     assert (plain != pushed).any()
 
@@ -101,7 +101,7 @@ def test_models(nagpag):
     [
         (["text-to-image"], "--prompt"),
         (["text-to-image", "--prompt", "a", "--width", "100"], "width: 100 is not valid; valid is a whole number"),
-        (["text-to-image", "--prompt", "a", "--width", "wide"], "--width"),
+        (["text-to-image", "--prompt", "a", "--width", "wide"], "--width: 'wide' is not a whole number from 64"),
         (["text-to-image", *PROMPT, "--nag-pag-applied-layers", "8", "x"], '"x" is not a block'),
         (["text-to-image", *PROMPT, "--sampler-name", "nope"], "nope"),
         (["text-to-image", *PROMPT, "--output", "a.jpg"], "PNG"),
@@ -117,6 +117,36 @@ def test_bad_input_is_2(nagpag, words, said):
     done = nagpag(*words)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--steps", "4"], "--steps is no option; did you mean --num-inference-steps?"),
+        (["--blocks", "8"], "--blocks is no option; did you mean --nag-pag-applied-layers?"),
+        (["--scale=2"], "--scale is no option; did you mean --nag-pag-scale?"),
+        (["--denoise", "1"], "--denoise is no option; did you mean --strength?"),
+        (["--layers", "8"], "--layers is no option; did you mean --nag-pag-applied-layers?"),
+        (["--hieght", "8"], "--hieght is no option; did you mean --height?"),
+        (["--qqq"], "--qqq is no option"),
+        (["a cat"], "a cat is no option"),
+        ([], "--prompt, --image-url is missing"),
+    ],
+)
+def test_what_is_no_option_is_said_first_with_what_was_meant(capsys, words, said):
+    """Also where a required one is missing, which may be the one that was mistyped; and no page of usage before it."""
+    assert cli.main(["image-to-image", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"nagpag: {said}", "  nagpag image-to-image --help lists what there is"]
+
+
+def test_a_choice_shows_its_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        cli.main(["text-to-image", "--help"])
+    text = capsys.readouterr().out
+    assert "--nag-pag-reach attention|double blocks|output" in text and "STR" not in text
+    assert text.startswith("usage: nagpag text-to-image --prompt TEXT [options]\n")
 
 
 def test_no_server_is_3_in_one_line(nagpag):

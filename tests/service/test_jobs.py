@@ -106,7 +106,7 @@ def test_history_that_is_cleared_while_someone_waits(service):
 
     def clear():
         session = requests.Session()
-        while not stop.is_set():
+        while not stop.wait(0.005):  # without a pause it would slow the server that it waits for
             session.post(f"{service.url}/history", json={"clear": True}, timeout=30)
 
     cleaner = threading.Thread(target=clear)
@@ -136,7 +136,7 @@ def test_a_client_that_goes_away_cancels_nothing(service):
     with pytest.raises(requests.ReadTimeout):
         requests.post(
             f"{service.url}/nagpag/text-to-image",
-            json={"prompt": "left alone", **SMALL, "num_inference_steps": 100, "seed": 6},
+            json={"prompt": "left alone", **SMALL, "num_inference_steps": 40, "seed": 6},
             timeout=(10, 0.3),
         )
     (prompt_id,) = until(service.queued, lambda ids: len(ids) == 1)

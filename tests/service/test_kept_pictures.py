@@ -97,13 +97,14 @@ def test_pictures_of_others_stay(tmp_path):
 def test_many_that_come_and_go_at_once_never_miss_their_file(tmp_path):
     """One content, used and released by several threads: while one uses it, it is there."""
     store, missing = Store(tmp_path), []
-    name, part = store.name("0" * 64), Image.new("RGB", (8, 8))
+    name = store.name("0" * 64)
 
     def use():
+        picture = Image.new("RGB", (8, 8))  # each its own: Pillow's save keeps its options on the picture itself
         for _ in range(100):
             with store.using(name):
                 if not (tmp_path / name).is_file():
-                    pictures._write(part, store, tmp_path / name)
+                    pictures._write(picture, store, tmp_path / name)
                 missing.extend([] if (tmp_path / name).is_file() else [1])
             store.release(name)
 

@@ -19,6 +19,7 @@ PUBLISHED = {"blocks": "8, 12, 16"}
 def by_hand(service, name, node=None, **inputs):
     """The shipped graph, run without the service, with these inputs of the guidance node; its pictures' pixels."""
     graph = graphs.for_small_models(graphs.load_graph(name), 64, 64, steps=2, text="a cat", **inputs)
+    graph["7"]["inputs"]["text"] = ""  # of the negative prompt
     return [pixels(data) for data in run_graph(service.server, graphs.with_guidance(graph, **node or {}))]
 
 
@@ -53,7 +54,9 @@ def test_every_setting_reaches_its_node(service):
     sampler = {"seed": 8, "steps": 2, "sampler_name": "heun", "scheduler": "beta", "cfg": 1.0, "denoise": 1.0}
     assert {name: by_kind["KSampler"][name] for name in sampler} == sampler
     assert by_kind["FluxGuidance"]["guidance"] == 2.0
-    hand = by_hand(service, TEXT, node, seed=8, guidance=2.0, sampler_name="heun", scheduler="beta")
+    hand = by_hand(
+        service, TEXT, node | {"negative_prompt": "off"}, seed=8, guidance=2.0, sampler_name="heun", scheduler="beta"
+    )
     assert np.array_equal(pictures(answer), hand)
 
 
@@ -69,6 +72,7 @@ def test_a_negative_prompt_is_carried(service, endpoint, start):
 
     dog, nothing, none = drawn(negative_prompt="a dog"), drawn(negative_prompt=""), drawn()
     assert (dog != nothing).any() and (nothing != none).any()
+    assert np.array_equal(none, drawn(negative_prompt=None))  # as blocks are named, which are disturbed instead
     off = drawn(nag_pag_scale=0.0)
     assert np.array_equal(drawn(negative_prompt="a dog", nag_pag_scale=0.0), off) and (off != none).any()
 
@@ -77,7 +81,8 @@ def test_a_negative_prompt_within_the_attention_is_refused_by_name(service):
     body = service.post(negative_prompt="a dog", nag_pag_reach="attention").json()
     (error,) = body["errors"]
     assert (error["pointer"], error["value"]) == ("#/nag_pag_reach", "attention")
-    assert error["rule"] == "with negative_prompt one of 'double blocks', 'output'"
+    rule = "with negative_prompt one of 'double blocks', 'output'; without one it needs nag_pag_applied_layers"
+    assert error["rule"] == rule
 
 
 def image_file(answer):

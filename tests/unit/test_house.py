@@ -23,12 +23,12 @@ MAY_KNOW = {
     ASKED: (),
     ("nagpag/patch/",): (*METHOD, *ASKED),
     ("nagpag/diagnostics/",): (*METHOD, *ASKED, "nagpag/patch/"),
-    ("nagpag/calibration/",): (*METHOD, *ASKED, "nagpag/patch/"),
+    ("nagpag/calibration/", "nagpag/comparison/"): (*METHOD, *ASKED, "nagpag/patch/"),
     SERVICE: ASKED,
     ("nagpag/service/server/",): (*ASKED, *SERVICE),
     ("nagpag/service/client/",): (*ASKED, *SERVICE),
     ("nagpag/client", "nagpag/__main__", "nagpag/__init__"): ("nagpag/service/client/",),
-    ("nodes/",): (*METHOD, *ASKED, "nagpag/patch/", "nagpag/diagnostics/", "nagpag/calibration/"),
+    ("nodes/",): (*METHOD, *ASKED, "nagpag/patch/", "nagpag/diagnostics/", "nagpag/calibration/", "nagpag/comparison/"),
     ("__init__",): ("nodes/", "nagpag/service/server/"),
     LAB: (*PACK, "lab/toy/"),
     ("lab/toy/",): (*PACK, *LAB),
@@ -39,7 +39,10 @@ MAY_KNOW = {
     ("lab/fuzz/",): (*PACK, *LAB, "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.
-HOST = ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version", "folder_paths", "server", "nodes")
+HOST = (
+    *("comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version"),
+    *("folder_paths", "latent_preview", "nodes", "server"),
+)
 OUTSIDE = {
     METHOD: ("torch",),
     ASKED: (),
@@ -49,6 +52,10 @@ OUTSIDE = {
     ("nagpag/diagnostics/__init__", "nagpag/client", "nagpag/__main__", "nagpag/__init__"): (),
     ("nagpag/diagnostics/recording", "nagpag/diagnostics/inspect", "nagpag/diagnostics/neighbours"): ("torch", *HOST),
     ("nagpag/calibration/",): ("torch", *HOST),
+    ("nagpag/comparison/axes", "nagpag/comparison/told", "nagpag/comparison/__init__"): (),
+    ("nagpag/comparison/drawing",): ("torch", *HOST),
+    ("nagpag/comparison/kept",): ("torch",),
+    ("nagpag/comparison/sheet",): ("torch", "numpy", "PIL"),
     SERVICE: (),
     ("nagpag/service/server/host",): HOST,
     ("nagpag/service/server/",): ("aiohttp", "pydantic", "PIL", "yarl"),

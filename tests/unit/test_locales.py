@@ -1,20 +1,28 @@
 """The translations name exactly what the nodes have, and English says what the table says."""
 
 import json
+import re
 
 import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.make import locales
+from nag_pag_flux.nagpag.inputs import guidance
+from nag_pag_flux.nagpag.inputs.kinds import Number, plain
+from nag_pag_flux.nagpag.inputs.presets import PRESETS
 
 LANGUAGES = sorted(path.name for path in (host.REPO / "locales").iterdir())
+# Those of the frontend's setting Comfy.Locale; tests/browser holds the list to it.
+FRONTENDS = ("en", "zh", "zh-TW", "ru", "ja", "ko", "fr", "es", "ar", "tr", "pt-BR", "fa", "he")
 
 
-def translated(language):
-    return json.loads((host.REPO / "locales" / language / "nodeDefs.json").read_text())
+def translated(language, file="nodeDefs.json"):
+    return json.loads((host.REPO / "locales" / language / file).read_text())
 
 
 def test_english_is_the_table():
-    assert locales.PATH.read_text() == locales.english(), "python3 lab/host.py run -- lab/run.py make_locales"
+    made = {locales.PATH: locales.english(), locales.OTHER_WORDS: locales.other_english()}
+    for path, text in made.items():
+        assert path.read_text() == text, "python3 lab/host.py run -- lab/run.py make_locales"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -32,6 +40,52 @@ def test_every_language_has_every_text(language, node):
         assert texts["description"] != english["description"]
 
 
+def test_every_language_of_the_frontend_is_here():
+    assert set(FRONTENDS) <= set(LANGUAGES)
+
+
+def test_no_two_languages_say_the_same():
+    """A file that was copied and not translated would."""
+    said = [json.dumps(translated(language), sort_keys=True) for language in LANGUAGES]
+    tooltips = [{tooltip for _, tooltip in tooltips_of(translated(language))} for language in LANGUAGES]
+    assert len(set(said)) == len(said)
+    for i, one in enumerate(tooltips):
+        assert all(not one & other for other in tooltips[i + 1 :]), LANGUAGES[i]
+
+
+def test_the_presets_words_are_there_in_every_language():
+    """A preset's own name is typed into NAG-PAG Compare's axes, and is the same in all."""
+    words = [translated(language, "main.json")["nagPag"]["preset"] for language in LANGUAGES]
+    assert all(one.keys() == {"name", "tooltip", "own"} for one in words)
+    for kind in ("tooltip", "own"):
+        assert len({one[kind] for one in words}) == len(LANGUAGES)
+    assert all(
+        one["name"] and one["own"] not in PRESETS and not re.search(r"[{}@|]", str([*one.values()])) for one in words
+    )
+
+
+def tooltips_of(texts):
+    """Every description and tooltip of a locale with its place."""
+    for node, entry in texts.items():
+        yield node, entry["description"]
+        for kind in ("inputs", "outputs"):
+            yield from ((f"{node} {kind} {name}", text["tooltip"]) for name, text in entry[kind].items())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_typed_is_not_translated(language):
+    """Words of a combo, block specs, ranges and papers stand as they are; none is there that English has not."""
+    texts, english = dict(tooltips_of(translated(language))), dict(tooltips_of(translated("en")))
+    for place, text in texts.items():
+        typed = r"arXiv \d+\.\d+|\d+[-:.]\d+|[a-z]+_[a-z_]+(?:\.[a-z\d]+)*"
+        assert set(re.findall(typed, text)) <= set(re.findall(typed, english[place])), place
+        # They mean something to the frontend's translation.
+        assert not re.search(r"[{}@|]", text), place
+    for item in (guidance.REACH, guidance.NEGATIVE_PROMPT, guidance.NEGATIVE):
+        said = texts[f"{guidance.ADVANCED.id} inputs {item.name}"]
+        assert [option for option in item.options if option not in said] == []
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_two_guidance_nodes_say_the_same_of_the_same(language):
     simple, advanced = (translated(language)[node.id] for node in locales.NODES[:2])
@@ -43,3 +97,26 @@ def test_the_two_guidance_nodes_say_the_same_of_the_same(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_text_is_of_a_node_that_is_gone(language):
     assert list(translated(language)) == [node.id for node in locales.NODES]
+
+
+# --- the help of the node that most people take ---
+
+
+@pytest.mark.parametrize("language", sorted({*LANGUAGES} - {"en"}))
+def test_the_first_nodes_help_is_there_in_every_language(language):
+    """With the names that its inputs have there, their defaults, and what a newcomer has to set."""
+    text = (host.REPO / "web" / "docs" / guidance.GUIDANCE.id / f"{language}.md").read_text()
+    texts = translated(language)
+    # The frontend's panel runs from the left in every language.
+    begins = '<div dir="rtl">\n\n' if language in ("ar", "fa", "he") else ""
+    assert text.startswith(f"{begins}# {texts[guidance.GUIDANCE.id]['display_name']}\n")
+    defaults = [plain(item.default) if isinstance(item, Number) else item.default for item in guidance.GUIDANCE.widgets]
+    names = [texts[guidance.GUIDANCE.id]["inputs"][item.name]["name"] for item in guidance.GUIDANCE.widgets]
+    assert re.findall(r"^- \*\*(.+?)\*\* \((.+?)\)", text, re.MULTILINE) == list(zip(names, defaults, strict=True))
+    for said in ("cfg", "1.0", "8", f"`{guidance.SAMPLERS}`", "FLUX.1", texts[guidance.ADVANCED.id]["display_name"]):
+        assert said in text
+    for node in ("NAGPAGCalibrate", "NAGPAGCompare"):
+        assert texts[node]["display_name"] in text
+    assert "flux_dev_negative_prompt" in text
+    assert not re.search(r"^\s*(\||```)", text, re.MULTILINE)  # cut off at the panel's width
+    assert not re.search(r"[)）:：]\*+\w", text)  # which Markdown does not take for the end of emphasis

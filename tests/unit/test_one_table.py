@@ -7,7 +7,7 @@ import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.nagpag import blocks
-from nag_pag_flux.nagpag.inputs import calibration, guidance, requests
+from nag_pag_flux.nagpag.inputs import calibration, guidance, presets, requests
 from nag_pag_flux.nagpag.inputs.kinds import REQUIRED, Choice, Flag, Need, Number, Socket, Text, Texts, plain
 from nag_pag_flux.nagpag.service import request
 from nag_pag_flux.nagpag.settings import Settings
@@ -27,8 +27,9 @@ def calls(folder, *names):
 
 def test_widgets_options_and_fields_are_made_in_one_place_each():
     assert calls("nodes", "Input", "Output").keys() == {"nodes/schema.py"}
-    # An option, and an argument without dashes; all of them by the table's names.
-    assert calls("nagpag", "add_argument") == {"nagpag/service/client/cli.py": 2}
+    # An argument without dashes, and an option; all of them by the table's names.
+    client = "nagpag/service/client"
+    assert calls("nagpag", "add_argument") == {f"{client}/options.py": 2}
     assert calls("nagpag/service", "Field") == {"nagpag/service/server/schema.py": 1}
 
 
@@ -37,7 +38,7 @@ def test_settings_are_the_inputs_of_the_node():
     sockets = {item.name: None for item in (guidance.CURVE, guidance.NEGATIVE_CONDITIONING)}
     assert fields == guidance.ADVANCED.defaults | sockets
     saved = {item.name: item.default for item in guidance.SAVED_WIDGETS}
-    assert saved | {"negative_prompt": "off"} == guidance.ADVANCED.defaults
+    assert saved | {"negative_prompt": "sampler's"} == guidance.ADVANCED.defaults
 
 
 def test_the_simple_node_has_at_most_six_inputs_and_its_sister_has_them_too():
@@ -71,6 +72,26 @@ def test_the_published_blocks_are_one_constant():
     for depth in range(1, 60):
         found = blocks.published_blocks(depth)
         assert list(found) == sorted(set(found)) and found[0] >= 0 and found[-1] < depth
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_a_preset_sets_valid_values_and_something_else_than_the_others(name):
+    whole = {one: Settings(**values) for one, values in presets.PRESETS.items()}
+    assert [one for one in whole if whole[one] == whole[name]] == [name]
+    assert (whole[name] == Settings()) == (name == presets.PRESET.default)
+
+
+def test_gentle_and_strong_lie_on_both_sides_of_the_default():
+    gentle, strong = (presets.PRESETS[name]["scale"] for name in ("gentle", "strong"))
+    assert gentle < guidance.SCALE.default < strong
+
+
+def test_other_presets_name_all_that_makes_them():
+    """So that they stay what they are when a default changes."""
+    named = [set(values) for name, values in presets.PRESETS.items() if name not in ("default", "gentle", "strong")]
+    parts = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, guidance.SCALE, guidance.TAU, guidance.ALPHA)
+    parts = (*parts, guidance.PERTURBATION, guidance.START_PERCENT, guidance.NEGATIVE_PROMPT)
+    assert len(named) == 2 and all(one == {item.name for item in parts} for one in named)
 
 
 def test_calibrates_reach_is_the_nodes_own():

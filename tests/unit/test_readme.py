@@ -7,9 +7,10 @@ import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import report
 from nag_pag_flux.lab.evidence.contenders import DOUBLES
+from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.nagpag import blocks
-from nag_pag_flux.nagpag.inputs import guidance
-from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number
+from nag_pag_flux.nagpag.inputs import guidance, presets
+from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number, Socket, plain
 
 HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
 SIMPLE_HELP = "web/docs/NAGPAGGuidance.md"
@@ -40,32 +41,91 @@ def test_every_input_has_its_row():
 
 def cells(page):
     """The rows of a page's tables, as lists of cells."""
-    lines = (host.REPO / page).read_text().splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return cells_of((host.REPO / page).read_text())
 
 
-@pytest.mark.parametrize("page, node", [(SIMPLE_HELP, guidance.GUIDANCE), (HELP, guidance.ADVANCED)])
-def test_the_help_page_has_every_input_in_its_order_and_every_numbers_default(page, node):
-    said = {}
-    for names, defaults, *_ in (row for row in cells(page) if len(row) == 3):
-        if names != "input" and not names.startswith("-"):
-            said |= dict(zip(names.split(", "), defaults.split(", "), strict=True))
-    assert list(said) == [item.name for item in node.inputs if item is not guidance.MODEL]
-    numbers = {item.name: item.default for item in node.widgets if isinstance(item, Number)}
-    assert {name: float(said[name]) for name in numbers} == numbers
+def cells_of(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
-@pytest.mark.parametrize("page", ["README.md", HELP])
-def test_the_documented_settings_are_those_that_run(page):
-    settings = {row[0]: row[1:8] for row in cells(page) if len(row) == 9}
-    strength = (guidance.SCALE, guidance.TAU, guidance.ALPHA, guidance.PERTURBATION)
-    ours = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, *strength)
-    assert settings["default"] == [str(item.default) for item in ours]
+def shown(item):
+    """An input's default, as people are told."""
+    if isinstance(item, Flag):
+        return "on" if item.default else "off"
+    if isinstance(item, Number):
+        return plain(item.default)
+    return item.default or ("none" if isinstance(item, Socket) else "empty")
+
+
+def told(page):
+    """The inputs that a help page lists: name → what stands behind it in brackets."""
+    return dict(re.findall(r"^- \*\*(\w+)\*\*(?: \((.*?)\))?: ", (host.REPO / page).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_the_help_page_has_every_input_in_its_order_with_its_default(node):
+    said = told(f"web/docs/{node.id}.md")
+    inputs = [item for item in node.inputs if item is not guidance.MODEL and item.name in said]
+    assert [name for name in said if name in [item.name for item in inputs]] == [item.name for item in inputs]
+    for item in node.widgets:
+        default, _, rule = said[item.name].partition("; ")
+        assert default == shown(item), item.name
+        assert not rule[:1].isdigit() or f"number from {rule.removesuffix('; advanced')}" in item.rule(), item.name
+    if node in (guidance.GUIDANCE, guidance.ADVANCED):
+        assert len(inputs) == len(node.inputs) - 1
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.id)
+def test_help_is_not_cut_off_at_the_panels_width(node):
+    """It is 272 pixels wide: tables and drawings are cut off there, lists and paragraphs are not."""
+    text = (host.REPO / f"web/docs/{node.id}.md").read_text()
+    assert not re.search(r"^\s*(\||```)", text, re.MULTILINE)
+    assert f"# {node.title}\n" in text
+
+
+STRENGTH = (guidance.SCALE, guidance.TAU, guidance.ALPHA, guidance.PERTURBATION)
+OURS = (guidance.REACH, guidance.START_PERCENT, guidance.RENEW_EVERY, guidance.BLOCKS, *STRENGTH)
+
+
+def documented():
+    """The settings that README and help name, name → values in the order of OURS; both say the same."""
+    table = {row[0]: row[1:9] for row in cells("README.md") if len(row) == 10 and row[0] not in ("", "---")}
+    assert [*table] == [name for name in presets.PRESETS if name not in ("gentle", "strong")]
+    for name, values in table.items():
+        words = ", ".join(f"{item.name} {value}" for item, value in zip(OURS, values, strict=True))
+        said = f"- **{name}**: {words}. ".replace(f"blocks {values[3]}, scale", f"blocks `{values[3]}`, scale")
+        assert said in (host.REPO / HELP).read_text()
+    return table
+
+
+def test_the_documented_settings_are_those_that_run():
+    for name, said in documented().items():
+        values = {**guidance.ADVANCED.defaults, **presets.PRESETS[name]}
+        assert said == [str(values[item.name]) for item in OURS]
+
+
+def test_what_is_published_is_what_the_evidence_measured():
     published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, blocks.PUBLISHED))}
-    assert settings["as published"] == [str(published[item.name]) for item in ours]
+    assert {**published, **presets.PRESETS["as published"]} == published
     assert list(blocks.published_blocks(DOUBLES)) == [
         block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], DOUBLES)
     ]
+
+
+def words_of(values):
+    """What a preset sets, as people are told."""
+    return ", ".join(
+        f"{name} {plain(value) if isinstance(value, (int, float)) else value}" for name, value in values.items()
+    )
+
+
+def test_what_each_preset_sets_is_said():
+    compare = (host.REPO / "web/docs/NAGPAGCompare.md").read_text()
+    for name, values in presets.PRESETS.items():
+        assert f"- `{name}`: {words_of(values) or 'nothing beside the defaults'}." in compare
+    gentle, strong = (words_of(presets.PRESETS[name]) for name in ("gentle", "strong"))
+    for page in ("README.md", HELP):
+        assert f"**gentle** is the default with {gentle}, **strong** with {strong}: " in (host.REPO / page).read_text()
 
 
 def span(depth):
@@ -83,11 +143,15 @@ def test_what_auto_means_is_said_everywhere():
 
 
 def test_the_measured_table_is_that_of_the_evidence():
-    """Rows of the README are the first columns of rows that `make evidence` writes."""
-    pages = ("docs/evidence.md", "docs/evidence/one_head.md")
-    measured = [row for page in pages for row in cells(page) if len(row) in (12, 13)]
-    shown = [row for row in cells("README.md") if len(row) == 8 and "±" in row[3]]
-    assert len(shown) > 8 and [row for row in shown if row not in [one[:8] for one in measured]] == []
+    """At most six rows: the passes, and what either judge says of plain and of distilled models."""
+    text = (host.REPO / "docs/evidence.md").read_text()
+    plain_models, distilled = (
+        {row[0]: row for row in cells_of(part) if len(row) in (12, 13)} for part in text.split("\n## ")[1:3]
+    )
+    shown = [row for row in cells("README.md") if len(row) == 6 and "±" in row[2]]
+    assert 3 < len(shown) <= 6
+    for name, passes, *gains in shown:
+        assert [passes, *gains] == [plain_models[name][1], *plain_models[name][3:5], *distilled[name][3:5]], name
 
 
 PAGES = [

@@ -20,8 +20,8 @@ PROMISED = {
     "num_inference_steps": (20, 1, 200),
     "guidance_scale": (3.5, 0, 100),
     "nag_pag_scale": (3.0, 0, 10),
-    "nag_pag_tau": (1.5, 1, 10),
-    "nag_pag_alpha": (0.15, 0, 1),
+    "nag_pag_tau": (1.75, 1, 10),
+    "nag_pag_alpha": (0.33, 0, 1),
     "strength": (0.8, 0, 1),
     "num_images": (1, 1, 8),
 }
@@ -63,7 +63,7 @@ def test_every_plain_input_of_the_node_has_its_field(item):
 def test_the_defaults_make_the_shipped_graph(endpoint, name):
     """But for the prompt, the picture, the files' names, and the blocks: the published ones, not `auto`."""
     files = {file.field: file.name for file in models.FILES}
-    made, shipped = graph.build(endpoint, whole(endpoint, **files)), graphs.load_graph(name)
+    made, shipped = graph.build(endpoint, whole(endpoint, negative_prompt="", **files)), graphs.load_graph(name)
     shipped["5"]["inputs"]["text"] = "a cat"
     # The shipped graph has the simple node; its sister, which has all inputs, stands in its place.
     shipped["8"] |= {"class_type": ADVANCED.id, "_meta": {"title": ADVANCED.title}}
@@ -86,8 +86,26 @@ def test_a_negative_prompt_is_wired_to_the_sampler_and_carried(endpoint, text):
     }
     assert api_graphs.node_of(made, ADVANCED.id)["inputs"]["negative_prompt"] == "sampler's"
     assert api_graphs.node_of(plain, ADVANCED.id)["inputs"]["negative_prompt"] == "off"
+    assert plain[node]["inputs"]["text"] == ""
     rest = [number for number in plain if number != node and plain[number]["class_type"] != ADVANCED.id]
     assert {number: made[number] for number in rest} == {number: plain[number] for number in rest}
+
+
+@pytest.mark.parametrize(
+    "said, negative",
+    [
+        ({}, ""),
+        ({"negative_prompt": None}, ""),
+        ({"nag_pag_scale": 2.0}, ""),
+        ({"nag_pag_applied_layers": ["8"]}, None),
+        ({"nag_pag_negative": "mean"}, None),
+        ({"nag_pag_temperature": 3.0}, None),
+        ({"nag_pag_perturbation": 0.9}, None),
+        ({"nag_pag_perturbation": 0.9, "negative_prompt": "a dog"}, "a dog"),
+    ],
+)
+def test_whoever_says_how_a_branch_is_disturbed_gets_one_that_is(said, negative):
+    assert schema.validate("text-to-image", {"prompt": "a cat", **said}).negative_prompt == negative
 
 
 @pytest.mark.parametrize("reach, blocks, bad", [("attention", 0, True), ("attention", 3, False), ("output", 0, False)])

@@ -13,15 +13,10 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    strength = {"scale": 3.0, "blocks": "auto", "tau": 1.5, "alpha": 0.15, "perturbation": 0.3, "negative": "identity"}
-    steps = {
-        "start_percent": 0.0,
-        "end_percent": 1.0,
-        "reach": "double blocks",
-        "renew_every": 4,
-        "schedule": "constant",
-    }
-    assert Settings() == Settings(**strength, **steps)
+    strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.33, "negative_prompt": "sampler's", "reach": "output"}
+    steps = {"start_percent": 0.45, "end_percent": 1.0, "renew_every": 6, "schedule": "constant"}
+    without_one = {"blocks": "auto", "perturbation": 0.1, "negative": "identity"}
+    assert Settings() == Settings(**strength, **steps, **without_one)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
@@ -78,7 +73,7 @@ def test_window_includes_both_ends():
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
 def test_choices_are_listed(choice):
     for option in choice.options:
-        Settings(**{choice.name: option})
+        Settings(**{"negative_prompt": "off", choice.name: option})  # whose branch needs a reach beyond the attention
     with pytest.raises(ValueError) as caught:
         Settings(**{choice.name: "sideways"})
     assert "'sideways'" in str(caught.value)
@@ -102,7 +97,7 @@ def test_whole_numbers_only_where_they_count_something():
 
 
 def test_it_is_never_off_for_its_perturbation_alone():
-    assert Settings(perturbation=0).off
+    assert Settings(perturbation=0, negative_prompt="off").off
     assert not Settings(perturbation=0, negative_prompt="sampler's").off
     assert not Settings(perturbation=0, negative_conditioning=[]).off
     assert Settings(scale=0, negative_prompt="sampler's").off and Settings(alpha=0, negative_conditioning=[]).off

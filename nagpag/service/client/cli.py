@@ -18,20 +18,22 @@ from typing import Any
 
 from ...inputs import requests as table
 from ...inputs import sweep as sweeps
-from ...inputs.kinds import Flag, Input, Number, Texts
 from .. import checkpoint
 from .. import request as asking
-from . import DEFAULT_SERVER, SERVER_VARIABLE, BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
-from .target import BadInput, Target
+from . import BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
+from .options import BAD_INPUT, BadInput, Parser, add_command, add_path, refuse_unknown
+from .target import Target
 
-BAD_INPUT, NO_SERVER, FAILED, INTERRUPTED = 2, 3, 4, 130
+NO_SERVER, FAILED, INTERRUPTED = 3, 4, 130
 REPO = Path(__file__).resolve().parents[3]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
-    options = parser().parse_args([_dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)])
+    words = [_dashed(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    options, unknown = parser().parse_known_args(words)
     try:
+        refuse_unknown(options, unknown)
         return options.run(options)
     except BadInput as error:
         return _failed(options, BAD_INPUT, str(error))
@@ -73,68 +75,22 @@ def _quoted(error: dict) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options; those of the pictures are the request's fields."""
-    whole = argparse.ArgumentParser(
-        prog="nagpag", description="NAG-PAG guidance for FLUX, on a ComfyUI with this pack."
-    )
+    whole = Parser(prog="nagpag", description="NAG-PAG guidance for FLUX, on a ComfyUI with this pack.")
     commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (_, fields) in asking.ENDPOINTS.items():
-        command = _command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make)
+        items = (*fields, table.OUTPUT, table.COMPARE, table.SERVER)
+        command = add_command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make, *items)
         command.set_defaults(endpoint=name)
-        for item in (*fields, table.OUTPUT, table.COMPARE, table.SERVER):
-            _add_option(command, item)
-    sweep = _command(commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many; goes on", _sweep)
-    _add_argument(sweep, sweeps.FILE)
-    for item in sweeps.OPTIONS_OF_COMMAND:
-        _add_option(sweep, item)
-    models = _command(commands, "models", "what the server has, and what would be picked", _models)
-    _add_option(models, table.SERVER)
-    inspect = _command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
-    _add_argument(inspect, table.CHECKPOINT)
-    demo = _command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
-    _add_argument(demo, table.FOLDER)
+    sweep = add_command(
+        commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many", _sweep, *sweeps.OPTIONS_OF_COMMAND
+    )
+    add_path(sweep, sweeps.FILE)
+    add_command(commands, "models", "what the server has, and what would be picked", _models, table.SERVER)
+    inspect = add_command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
+    add_path(inspect, table.CHECKPOINT)
+    demo = add_command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
+    add_path(demo, table.FOLDER)
     return whole
-
-
-def _add_argument(command: argparse.ArgumentParser, item: Input) -> None:
-    """Add an input as an argument without dashes: a path."""
-    command.add_argument(item.name, type=Path, nargs=None if item.required else "?", help=item.does)
-
-
-def _command(commands: Any, name: str, about: str, run: Callable) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=about, description=about)
-    command.set_defaults(run=run)
-    _add_option(command, table.JSON)
-    return command
-
-
-def _add_option(command: argparse.ArgumentParser, item: Input) -> None:
-    """Add an input as an option; one that was not given is not sent, so that the server's own default holds."""
-    about = f"A picture's file on this machine, or: {item.does}" if item is table.IMAGE_URL else item.does
-    default = "required" if item.required else f"default: {_shown(item)}"
-    common: dict[str, Any] = {"default": None, "required": item.required}
-    common["help"] = f"{about} {item.rule()}; {default}".replace("%", "%%")
-    if item in (table.COMPARE, table.JSON):
-        common |= {"action": "store_true", "default": item.default}
-    elif isinstance(item, Flag):
-        common["action"] = argparse.BooleanOptionalAction
-    elif isinstance(item, Texts):
-        common |= {"nargs": "+", "metavar": "LAYER"}
-    elif item is sweeps.SERVERS:
-        common |= {"action": "append", "metavar": "URL"}
-    else:
-        kind = (int if item.whole else float) if isinstance(item, Number) else str
-        common |= {"type": kind, "metavar": _METAVARS.get(item.name, kind.__name__.upper())}
-    command.add_argument(f"--{item.name.replace('_', '-')}", **common)
-
-
-_METAVARS = {table.OUTPUT.name: "PATH", table.SERVER.name: "URL", sweeps.RAY.name: "ADDRESS"}
-
-
-def _shown(item: Input) -> str:
-    if item in (table.SERVER, sweeps.SERVERS):
-        return f"{SERVER_VARIABLE}, else {DEFAULT_SERVER}"
-    default = item.default
-    return "null" if default is None else " ".join(default) if isinstance(default, tuple) else str(default)
 
 
 # --- pictures ---

@@ -7,9 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-
-class BadInput(Exception):
-    """What the user gave is not usable, in words."""
+from .options import BadInput
 
 
 @dataclasses.dataclass(frozen=True)

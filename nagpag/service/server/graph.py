@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, SAMPLERS
+from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, OFF, SAMPLERS
 from ...inputs.kinds import Input
 from .. import request
 from ..graphs import Graph, node_of, recorded
@@ -57,13 +57,10 @@ def _set(graph: Graph, kind: str, name: str, value: object) -> None:
 
 
 def _with_negative(graph: Graph, text: str | None) -> Graph:
-    """The same graph with this negative prompt, for the negative branch to carry; None: without any."""
-    if text is not None:
-        clip = node_of(graph, "CLIPTextEncode")["inputs"]["clip"]
-        node = node_of(graph, "ConditioningZeroOut")
-        node |= {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": clip}}
-        node["_meta"] = {"title": "Negative prompt"}
-        node_of(graph, ADVANCED.id)["inputs"][NEGATIVE_PROMPT.name] = SAMPLERS
+    """The same graph with this negative prompt, for the negative branch to carry; None: it carries none."""
+    number = node_of(graph, "KSampler")["inputs"]["negative"][0]
+    graph[number]["inputs"]["text"] = text or ""
+    node_of(graph, ADVANCED.id)["inputs"][NEGATIVE_PROMPT.name] = OFF if text is None else SAMPLERS
     return graph
 
 

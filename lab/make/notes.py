@@ -1,0 +1,71 @@
+"""What the notes in the shipped workflows say, before the list of files."""
+
+GUIDED = """## NAG-PAG Guidance
+One node between the model loader and the sampler; the second text box is wired to the sampler's negative. An empty
+one will do. cfg stays at 1.0.
+
+**What to turn, in this order**
+1. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed. Too much: lower it.
+2. The **negative prompt**: name what you don't want. `Conditioning Zero Out` in its place counts as none.
+3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
+   its texture.
+
+It costs about a tenth of a step at 20 steps, where cfg 2 costs a whole one. With **negative_prompt** `off` the
+attention of the **blocks** is disturbed instead. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs.
+
+Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
+
+"""
+
+NEGATIVE = """## A negative prompt at cfg 1
+FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries
+it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
+
+**What to turn, in this order**
+1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
+   prompt. `Conditioning Zero Out` in its place counts as none.
+2. **start_percent**: here 0.2, where more of what was asked for stayed right than from the node's own 0.45 on.
+3. **scale**: 0 is off (the plain model, bit for bit). Compare 0 and 3 with the same seed.
+4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **alpha** and **tau** say
+   how strongly, **reach** and **renew_every** for how much of a step.
+
+Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
+
+"""
+
+DIAGNOSTICS = """## NAG-PAG, seen at work
+The text-to-image graph with four nodes that show what guidance does.
+
+1. **Inspect Model** says what this model has, what a block spec would guide and cost, what else is on the model and
+   what may get in the way. Read it first.
+2. **Drawn strength** is ComfyUI's own Curve Editor on the socket **curve**: left is start_percent, right is
+   end_percent, the top is all of the scale. Drag the points; unplug it to follow **schedule**. The classic canvas
+   shows no curve ("Node 2.0 only"), yet this one is at work there, too; ComfyUI's menu switches **Nodes 2.0** on.
+3. **Record** notes what guidance does; it may stand before or after NAG-PAG Guidance.
+4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the
+   picture.
+
+**How to read it**: a longer reach has one row, where it is merged; with reach `attention` every block has its own, and
+one with little change may be left out. Where nearly all tokens are at the limit, more scale
+does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
+
+Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.
+
+"""
+
+COMPARE = """## Settings side by side
+**NAG-PAG Compare** stands in the place of guidance, sampler and VAE decode. It draws the prompt under every setting,
+and with guidance off, and puts the pictures on one sheet. No numbers to note down: the sheet is labelled.
+
+**What to turn, in this order**
+1. **axes**: the first line is the columns, the second the rows. Try `preset: gentle, default, strong`,
+   `start_percent: 0, 0.2, 0.45` or `negative_prompt: off, sampler's`. A line with one value, such as `alpha: 0.3`,
+   holds for all.
+2. **seeds**: more of them show what the settings do, and not what one noise does.
+3. The **negative prompt** counts everywhere but in the row `negative_prompt off`; **blocks** count there alone.
+
+Interrupt it whenever you like, and queue it again: what is drawn is kept, and only what is missing is drawn. When you
+have chosen, put the values into **NAG-PAG Guidance (Advanced)** in front of a sampler: the same seed gives the same
+picture.
+
+"""
