@@ -20,6 +20,17 @@ def node_of(graph: Graph, kind: str) -> dict:
     return node
 
 
+def with_all_inputs(graph: Graph) -> Graph:
+    """The same graph with, in place of each simple guidance node, its sister that has all inputs."""
+    return {number: _with_all_inputs(node) for number, node in graph.items()}
+
+
+def _with_all_inputs(node: dict) -> dict:
+    if node["class_type"] != GUIDANCE.id:
+        return {**node, "inputs": dict(node["inputs"])}
+    return _node(ADVANCED.id, ADVANCED.title, **{**ADVANCED.defaults, **node["inputs"]})
+
+
 def saved_anew(graph: Graph) -> Graph:
     """The same graph with a name of its own for its files.
 

@@ -52,6 +52,16 @@ def layers_as_spec(layers: Iterable[str]) -> str:
     return ", ".join(layers)
 
 
+def with_negative(named: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are named, with an empty negative prompt where neither one is nor a way to disturb the branch.
+
+    Whoever says how a branch is disturbed wants that, and one that carries a negative prompt is not.
+    """
+    if table.DISTURBING & named.keys() or named.get(table.NEGATIVE_PROMPT.name) is not None:
+        return named
+    return {**named, table.NEGATIVE_PROMPT.name: ""}
+
+
 def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(field, rule) where fields that are valid by themselves don't go together, or a layer's name means nothing.
 

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nag_pag_flux.lab import graphs
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
+from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
 from nag_pag_flux.nagpag.service.client.sweep import board, plan
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
-from nag_pag_flux.nagpag.service.graphs import recorded
+from nag_pag_flux.nagpag.service.graphs import node_of, recorded, with_all_inputs
+from nag_pag_flux.nagpag.settings import Settings
 
 BEGIN = 'prompts = ["a cat", "a dog"]\nseeds = [1, 2]\n'
 
@@ -51,7 +54,8 @@ def names(found):
 
 @pytest.mark.parametrize(
     "same",
-    ["[settings]\nnag_pag_scale = 3.0", "[axes]\nnag_pag_scale = [3, 3.0]", "[settings]\nnegative_prompt = false",
+    ["[settings]\nnag_pag_scale = 3.0", "[axes]\nnag_pag_scale = [3, 3.0]", "[settings]\nnegative_prompt = ''",
+     "[settings]\npreset = 'default'",
      "numbers = false", "[settings]\nwidth = 1024\nnum_inference_steps = 20", "[cluster]\ncomfyui = '/opt/ComfyUI'"],
 )  # fmt: skip
 def test_what_draws_the_same_picture_is_the_same_job(read, same):
@@ -60,12 +64,45 @@ def test_what_draws_the_same_picture_is_the_same_job(read, same):
 
 @pytest.mark.parametrize(
     "other",
-    ["[settings]\nnag_pag_scale = 3.1", "[settings]\nnegative_prompt = ''", "[settings]\nvae = 'taef1'",
+    ["[settings]\nnag_pag_scale = 3.1", "[settings]\nnegative_prompt = false", "[settings]\nvae = 'taef1'",
      "graph = 'graph.json'", "[settings]\nimage_url = 'graph.json'"],
 )  # fmt: skip
 def test_whatever_decides_the_picture_makes_another_job(read, other):
     found = [*names(read(BEGIN)), *names(read(BEGIN + other))]
     assert len(set(found)) == 8
+
+
+@pytest.mark.parametrize(
+    "texts, presets", [(["false"], PRESETS), (["''", "'blurry'"], PRESETS.keys() - {"as published"})]
+)
+def test_negative_prompts_and_presets_are_axes_that_ask_for_what_compare_draws(read, texts, presets):
+    """What a request makes of it is what the node has under these settings; what is named wins over the preset."""
+    from nag_pag_flux.nagpag.service.server import graph, schema
+
+    axes = f"[axes]\nnegative_prompt = [{', '.join(texts)}]\npreset = {sorted(presets)}"
+    found = read(f"prompts = ['a cat']\nseeds = [1]\n[settings]\nnag_pag_tau = 2.25\n{axes}")
+    assert len(found.jobs) == len(texts) * len(presets) and found.axes == ("negative_prompt", "preset")
+    for job in found.jobs:
+        made = graph.build(job.way, schema.validate(job.way, dict(job.body)))
+        node = node_of(made, "NAGPAGGuidanceAdvanced")["inputs"]
+        text, preset = job.varied["negative_prompt"], job.varied["preset"]
+        expected = Settings(
+            **{**PRESETS[preset], "tau": 2.25, "negative_prompt": "off" if text is None else "sampler's"}
+        )
+        blocks = {"blocks"} if "blocks" not in PRESETS[preset] else set()  # over HTTP the published ones
+        assert [name for name in ADVANCED.defaults if node[name] != getattr(expected, name)] == [*blocks]
+        negative = node_of(made, "KSampler")["inputs"]["negative"][0]
+        assert made[negative]["inputs"]["text"] == (text or "")
+
+
+@pytest.mark.parametrize(
+    "said, carried",
+    [("", ""), ("nag_pag_applied_layers = '9-18'", None), ("nag_pag_perturbation = 0.3\nnegative_prompt = 'x'", "x"),
+     ("negative_prompt = false", None), ("preset = 'as published'", None),
+     ("preset = 'as published'\nnag_pag_reach = 'output'\nnegative_prompt = 'x'", "x")],
+)  # fmt: skip
+def test_what_carries_a_negative_prompt_is_as_over_http(read, said, carried):
+    assert {job.body["negative_prompt"] for job in read(f"{BEGIN}[settings]\n{said}").jobs} == {carried}
 
 
 def test_a_picture_beside_the_file_counts_by_its_bytes(read, tmp_path):
@@ -93,11 +130,18 @@ def test_a_graph_gets_the_values_where_they_were_meant(read):
     found, shipped = read(text), graphs.load_graph("flux_dev_text_to_image")
     for job in found.jobs:
         scale = job.varied["NAG-PAG Guidance.scale"]
-        expected = graphs.with_guidance(shipped, scale=scale)
+        expected = with_all_inputs(graphs.with_guidance(shipped, scale=scale))
         expected["5"]["inputs"]["text"], expected["6"]["inputs"]["guidance"] = job.prompt, 2.0
         expected["9"]["inputs"] |= {"seed": job.seed, "steps": 4}
         assert job.body == expected
     assert len(found.jobs) == 8 and found.jobs[0].varied == {"NAG-PAG Guidance.scale": 0, "6.guidance": 2}
+
+
+def test_a_preset_sets_all_inputs_of_a_graphs_guidance(read):
+    found = read(f'{GRAPH}[settings."NAG-PAG Guidance"]\ntau = 3\npreset = "strong"\n')
+    node = found.jobs[0].body["8"]
+    expected = {**ADVANCED.defaults, "scale": 4.5, "tau": 3.0, "model": ["1", 0]}
+    assert node["class_type"] == ADVANCED.id and node["inputs"] == expected
 
 
 # Text, and words that the message must have: the culprit, and what is valid.
@@ -131,6 +175,9 @@ BAD = [
     (f"{GRAPH}[settings.KSampler]\nstep = 3", ["KSampler.step is unknown", "did you mean steps?"]),
     (f"{GRAPH}[settings.KSampler]\nmodel = 3", ["KSampler.model comes over a link", "steps"]),
     (f"{GRAPH}[settings.KSampler]\nsteps = 'many'", ["KSampler.steps 'many' is not like", "20"]),
+    (f"{BEGIN}[axes]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
+    (f"{BEGIN}[settings]\npreset = 'as published'\nnegative_prompt = 'x'", ["nag_pag_reach 'attention'"]),
+    (f"{GRAPH}[axes.8]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
     (f"{GRAPH}[axes.8]\nscale = [3, 11]", ["scale 11 is not a number from 0 to 10"]),
     (f"{GRAPH}[axes.8]\nblocks = ['auto', '8;12']", ['"8;12" is not a block']),
     (f"{GRAPH}prompt_into = '4.width'\nseed_into = '9.sed'", ["9.sed is unknown", "did you mean seed?"]),
@@ -151,7 +198,7 @@ def test_a_canvas_graph_and_a_text_that_is_not_unique_are_told_apart(read, tmp_p
     graph = graphs.load_graph("flux_dev_text_to_image")
     graph["5"]["_meta"]["title"], graph["50"] = "One", {**copy.deepcopy(graph["5"]), "_meta": {"title": "Other"}}
     (tmp_path / "graph.json").write_text(json.dumps(graph))
-    with pytest.raises(BadPlan, match=r'prompt_into is missing.*"5.text" \(One\), "50.text" \(Other\)'):
+    with pytest.raises(BadPlan, match=r'prompt_into is missing.*"5.text" \(One\), .*"50.text" \(Other\)'):
         read(GRAPH)
     assert read(f"prompt_into = '50.text'\n{GRAPH}").jobs[0].body["50"]["inputs"]["text"] == "a cat"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, OFF, SAMPLERS
+from ...inputs.guidance import ADVANCED, NEGATIVE_PROMPT, OFF, SAMPLERS
 from ...inputs.kinds import Input
 from .. import request
-from ..graphs import Graph, node_of, recorded
+from ..graphs import Graph, node_of, recorded, with_all_inputs
 from .schema import Request
 
 SHIPPED = Path(__file__).resolve().parents[3] / "workflows" / "api"
@@ -36,11 +36,7 @@ def build(endpoint: str, asked: Request) -> Graph:
 
 @functools.cache
 def _shipped(name: str) -> Graph:
-    graph = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
-    guidance = node_of(graph, GUIDANCE.id)
-    guidance["class_type"], guidance["_meta"] = ADVANCED.id, {"title": ADVANCED.title}
-    guidance["inputs"] = {**ADVANCED.defaults, **guidance["inputs"]}
-    return graph
+    return with_all_inputs(json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def _for_the_node(item: Input, value: Any) -> Any:

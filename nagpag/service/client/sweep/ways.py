@@ -11,16 +11,18 @@ from typing import Any
 
 from .... import blocks
 from ....inputs import requests as table
-from ....inputs.guidance import ADVANCED, BLOCKS, GUIDANCE
+from ....inputs.guidance import ADVANCED, BLOCKS, GUIDANCE, NEGATIVE_PROMPT, OFF
 from ....inputs.kinds import Flag, Input, Number, Texts, shortened
+from ....inputs.presets import PRESET, PRESETS
 from ....settings import Settings
 from ... import request as asking
-from ...graphs import Graph
+from ...graphs import Graph, with_all_inputs
 from .. import BadRequest, as_url
 
 GRAPH = "graph"
 MOST_PROBLEMS = 20
-_OURS = {node.id: node for node in (GUIDANCE, ADVANCED)}
+_OURS = (GUIDANCE.id, ADVANCED.id)
+_INPUTS = {item.name: item for item in (*ADVANCED.widgets, PRESET)}
 Values = dict[str, Any]
 
 
@@ -56,9 +58,9 @@ def _split(path: Path, settings: Values, axes: Values) -> None:
 
 
 class AsRequest:
-    """Fields of the service's request, on the shipped graph. The file's folder is where a picture's name is looked up.
+    """Fields of the service's request, on the shipped graph, and `preset`, which sets several of them.
 
-    TOML has no null: false stands for it.
+    The file's folder is where a picture's name is looked up. TOML has no null: false stands for it.
     """
 
     def __init__(self, path: Path, told: Values):
@@ -67,7 +69,7 @@ class AsRequest:
         image = table.IMAGE_URL.name in settings or table.IMAGE_URL.name in axes
         self.folder, self.name = path.parent, "image-to-image" if image else "text-to-image"
         self.pictures: dict[str, str] = {}
-        self.fields = {item.name: item for item in asking.ENDPOINTS[self.name][1]}
+        self.fields = {item.name: item for item in (*asking.ENDPOINTS[self.name][1], PRESET)}
         valid = [item.name for item in self.fields.values() if item not in _NOT_VARIED]
         found = [f"{name}: {_ELSEWHERE[name]}" for name in (*settings, *axes) if name in _ELSEWHERE]
         found += unknown((name for name in settings if name not in _ELSEWHERE), valid, "settings.")
@@ -98,9 +100,12 @@ class AsRequest:
         return body
 
     def _whole(self, point: Values) -> Values:
+        named = {**self.settings, **point}
+        named = {**_of_preset(named.get(PRESET.name, PRESET.default)), **named}
+        if table.NEGATIVE_PROMPT.name not in named:  # a negative prompt of false is none, whatever else is named
+            named = asking.with_negative(named)
         defaults = {item.name: _plain(item, item.default) for item in self.fields.values() if not item.required}
-        whole = {**defaults, **self.settings, **point}
-        return {name: value for name, value in whole.items() if name in self.fields and name not in _LEFT_OUT}
+        return {name: value for name, value in {**defaults, **named}.items() if name not in _LEFT_OUT}
 
     def _picture(self, name: str) -> str:
         """The picture's bytes where it is a file beside the sweep's, else what was said."""
@@ -114,8 +119,20 @@ class AsRequest:
 
 
 _NOT_VARIED = (table.PROMPT, table.SEED, *asking.OF_THE_ANSWER)
-_LEFT_OUT = {item.name for item in asking.OF_THE_ANSWER}
+_LEFT_OUT = {item.name for item in (*asking.OF_THE_ANSWER, PRESET)}
 _ELSEWHERE = {table.PROMPT.name: "write prompts = […] above the tables", table.SEED.name: "write seeds = […] there"}
+
+
+def _of_preset(name: str) -> Values:
+    """The fields that a preset sets."""
+    values = {
+        table.GUIDANCE_FIELDS[one].name: value for one, value in PRESETS[name].items() if one in table.GUIDANCE_FIELDS
+    }
+    if BLOCKS.name in PRESETS[name]:
+        values[table.LAYERS.name] = [PRESETS[name][BLOCKS.name]]
+    if NEGATIVE_PROMPT.name in PRESETS[name]:
+        values[table.NEGATIVE_PROMPT.name] = None if PRESETS[name][NEGATIVE_PROMPT.name] == OFF else ""
+    return values
 
 
 def _plain(item: Input, value: Any) -> Any:
@@ -179,8 +196,8 @@ class AsGraph:
         number = self._number(word)
         node = self.graph[number]
         valid = [one for one, value in node["inputs"].items() if not isinstance(value, list)]
-        if ours := _OURS.get(node["class_type"]):
-            valid = list(dict.fromkeys([*valid, *(item.name for item in ours.widgets)]))
+        if node["class_type"] in _OURS:
+            valid = [*_INPUTS]
         if isinstance(node["inputs"].get(name_of_input), list):
             raise BadPlan(self.path, [f"{name} comes over a link; of this node one can set {', '.join(valid)}"])
         if found := [*unknown([name_of_input], valid, f"{word}.")]:
@@ -228,8 +245,8 @@ class AsGraph:
 
     def _problem(self, number: str, name: str, value: Any) -> str | None:
         node = self.graph[number]
-        if ours := _OURS.get(node["class_type"]):
-            return ours.input(name).problem(value)
+        if node["class_type"] in _OURS:
+            return _INPUTS[name].problem(value)
         before = node["inputs"][name]
         kinds = (int, float) if isinstance(before, int | float) and not isinstance(before, bool) else type(before)
         finite = not isinstance(value, float) or math.isfinite(value)
@@ -256,11 +273,19 @@ class AsGraph:
 
     def body(self, prompt: str, seed: int, point: Values) -> Graph:
         """The graph with all of it set."""
-        graph = {number: {**node, "inputs": dict(node["inputs"])} for number, node in self.graph.items()}
-        values = [*(self.settings | point).items()]
-        places = [*((self.places[name], value) for name, value in values)]
-        places += [(place, prompt) for place in self.prompt] + [(place, seed) for place in self.seed]
-        for (number, name), value in places:
+        graph = with_all_inputs(self.graph)
+        given = {self.places[name]: value for name, value in (self.settings | point).items()}
+        presets = {place: given.pop(place) for place in list(given) if place[1] == PRESET.name}
+        for (number, _), preset in presets.items():
+            _set_all(graph[number], preset)
+        given |= dict.fromkeys(self.prompt, prompt) | dict.fromkeys(self.seed, seed)
+        for (number, name), value in given.items():
             before = graph[number]["inputs"].get(name)
             graph[number]["inputs"][name] = float(value) if isinstance(before, float) else value
         return graph
+
+
+def _set_all(guidance: dict, preset: str) -> None:
+    """Set all inputs of the guidance node as the preset has them; what comes over a link stays."""
+    linked = {name: value for name, value in guidance["inputs"].items() if isinstance(value, list)}
+    guidance["inputs"] = {**ADVANCED.defaults, **PRESETS[preset], **linked}
