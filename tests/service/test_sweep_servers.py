@@ -1,5 +1,6 @@
 """nagpag sweep on real servers and on a real Ray, stopped and killed on the way: the pictures of one server alone."""
 
+import contextlib
 import csv
 import functools
 import json
@@ -15,11 +16,11 @@ import pytest
 import requests
 from asking import SMALL, command, pixels
 from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.lab.server import run_graph, running_server
+from nag_pag_flux.lab.server import furnish, run_graph, running_server
 from PIL import Image
 
 STEPS = 6
-SET = {**SMALL, "num_inference_steps": STEPS}
+SET = {**SMALL, "num_inference_steps": STEPS, "nag_pag_start_percent": 0.0}
 SETTINGS = "\n".join(f"{name} = {json.dumps(value)}" for name, value in SET.items())
 SWEEP = f"""
 prompts = ["a red cat", "a dog"]
@@ -30,6 +31,7 @@ seeds = [11, 12]
 nag_pag_scale = [0, 3.0]
 """
 ALL = 8
+PATIENCE = 400  # seconds, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,9 @@ def quick(file, tmp_path):
 
 def sweep(*words, **env):
     words = command("sweep", *words)
-    return subprocess.run(words, cwd=host.REPO, env={**os.environ, **env}, capture_output=True, text=True, timeout=280)
+    return subprocess.run(
+        words, cwd=host.REPO, env={**os.environ, **env}, capture_output=True, text=True, timeout=PATIENCE
+    )
 
 
 def begin(*words, python=None):
@@ -68,8 +72,17 @@ def begin(*words, python=None):
     return subprocess.Popen(words, cwd=host.REPO, stderr=subprocess.PIPE, text=True, preexec_fn=hearing)
 
 
+def end(process, held):
+    """Leave nothing behind, whatever happened."""
+    for one in held:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGCONT)
+    if process.poll() is None:
+        process.kill()
+
+
 def wait_until(found, process):
-    deadline = time.monotonic() + 250
+    deadline = time.monotonic() + PATIENCE
     while not (value := found()):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.02)
@@ -138,7 +151,7 @@ def test_stopped_and_then_with_a_server_killed_it_ends_as_on_one_server(alone, q
     process = begin(quick, "--server", service.url, "--output", many)
     wait_until(lambda: drawn(many) and service.queued(), process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     kept = {path: path.read_bytes() for path in (many / "pictures").iterdir()}
     assert process.returncode == 130 and "Traceback" not in said and 0 < len(kept) < 2 * ALL
     assert sum(row["failed"] == "not drawn yet" for row in table(many)) == ALL - len(drawn(many))
@@ -147,7 +160,7 @@ def test_stopped_and_then_with_a_server_killed_it_ends_as_on_one_server(alone, q
         running = functools.partial(requests.get, f"{second.url}/queue", timeout=30)
         wait_until(lambda: running().json()["queue_running"], process)
         os.killpg(second.process.pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=250)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert f"lost {second.url}" in said and "Traceback" not in said
     assert_same_pictures(alone, many)
@@ -160,11 +173,12 @@ def test_a_graph_of_ones_own(service, tmp_path):
     graph = graphs.for_small_models(shipped, 64, 64, steps=2)
     (tmp_path / "graph.json").write_text(json.dumps(graph))
     text = "prompts = ['a hat']\nseeds = [5]\ngraph = 'graph.json'\n[axes.'NAG-PAG Guidance']\nscale = [0, 2]"
+    text += "\n[settings.'NAG-PAG Guidance']\nstart_percent = 0"
     (tmp_path / "own.toml").write_text(text)
     done = sweep(tmp_path / "own.toml", NAGPAG_SERVER=service.url)
     assert done.returncode == 0, done.stderr
     for row, scale in zip(table(tmp_path / "own"), (0.0, 2.0), strict=True):
-        expected = graphs.with_guidance(graph, scale=scale)
+        expected = graphs.with_guidance(graph, scale=scale, start_percent=0.0)
         expected["5"]["inputs"]["text"], expected["9"]["inputs"]["seed"] = "a hat", 5
         (data,) = run_graph(service.server, expected)
         assert (pixels(data) == pixels((tmp_path / "own" / row["pictures"][0]).read_bytes())).all()
@@ -203,10 +217,8 @@ def test_bad_input_and_no_server_have_their_codes(file, words, code, said):
 @pytest.fixture
 def base(tmp_path):
     """The folder from which the workers' ComfyUIs take what the live server has."""
-    from nag_pag_flux.lab import server as lab_server
-
     (tmp_path / "base").mkdir()
-    lab_server._furnish(tmp_path / "base", host.find_host().path)
+    furnish(tmp_path / "base", host.find_host().path)
     return tmp_path / "base"
 
 
@@ -231,18 +243,36 @@ def processes(word):
     return found
 
 
-def test_on_ray_with_a_worker_killed_it_ends_as_on_one_server(alone, on_ray, base, tmp_path):
+def workers(folder):
+    """Those who have drawn something, number and process, in the order in which they were seen."""
+    rows = sorted(drawn(folder).values(), key=lambda row: row["worker"])
+    return {tuple(map(int, re.search(r"worker (\d) .*process (\d+)", row["worker"]).groups())) for row in rows}
+
+
+@pytest.mark.timeout(900)
+def test_on_ray_with_a_worker_killed_another_comes_and_it_ends_as_on_one_server(alone, on_ray, base, tmp_path):
+    """Workers are held where they stand, so that something is left for the one that comes anew."""
     many = tmp_path / "many"
     process = begin(on_ray, "--ray", "local", "--output", many, python=host.cluster_python())
-    wait_until(lambda: drawn(many), process)
-    before = drawn(many)
-    number, victim = re.search(r"worker (\d) .*process (\d+)", next(iter(before.values()))["worker"]).groups()
-    os.kill(int(victim), signal.SIGKILL)
-    _, said = process.communicate(timeout=280)
-    assert process.returncode == 0 and f"lost worker {number}" in said and "Traceback" not in said, said
+    held = []
+    try:
+        for count in (1, 2):
+            held += wait_until(lambda: workers(many) - {*held}, process)  # noqa: B023
+            os.kill(held[-1][1], signal.SIGSTOP)
+            assert len(held) == count
+        (number, victim), (_, other) = held
+        before = drawn(many)
+        os.kill(victim, signal.SIGKILL)
+        ((came, _),) = wait_until(lambda: workers(many) - {*held}, process)
+        os.kill(other, signal.SIGCONT)
+        _, said = process.communicate(timeout=PATIENCE)
+    finally:
+        end(process, [one for _, one in held])
+    assert process.returncode == 0 and came == number and "Traceback" not in said, said
+    assert f"lost worker {number}" in said and f"worker {number} " in said.partition(" is back")[0]
     assert_same_pictures(alone, many)
     assert {name: drawn(many)[name] for name in before} == before
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while processes(str(base)):  # neither the killed worker's ComfyUI nor the others' is left
         assert time.monotonic() < deadline
         time.sleep(0.2)

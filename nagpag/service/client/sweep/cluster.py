@@ -124,20 +124,7 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
     """Workers on the cluster at this address, "local" for one on this machine alone; they end with this."""
     if cluster is None:
         raise BadPlan("--ray", ['the sweep has no table [cluster] that says where ComfyUI is: comfyui = "/its/folder"'])
-    # Of a cluster that is started here: nothing is reported to Ray's makers, and ComfyUI is not put behind all others.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(
-            address,
-            runtime_env={"py_modules": [str(PACKAGE)]},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **options,
-        )
-    except Exception as error:  # what Ray raises here is of many kinds, a bare Exception among them
-        raise NoServer(f"no Ray cluster at {address}: {_reason(error)}") from error
+    _connect(address)
     made: list[OnRay] = []
     try:
         made += [OnRay(number, cluster) for number in range(1, _count(cluster) + 1)]
@@ -148,6 +135,29 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
         for worker in made:
             worker.stop()
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    if address != "local":
+        return _init(address)
+    # Nothing is reported to Ray's makers, and ComfyUI is not put behind all other processes.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray gives up where one of its own processes takes more than 15 s to start (ray-project/ray, issue 65983), as on a
+    # busy machine; by the next time its files have been read.
+    for _ in range(MOST_STARTS - 1):
+        with contextlib.suppress(NoServer):
+            return _init(address, include_dashboard=False)
+        ray.shutdown()
+    return _init(address, include_dashboard=False)
+
+
+def _init(address: str, **options: Any) -> None:
+    env = {"py_modules": [str(PACKAGE)]}
+    try:
+        ray.init(address, runtime_env=env, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # what Ray raises here is of many kinds, a bare Exception among them
+        raise NoServer(f"no Ray cluster at {address}: {_reason(error)}") from error
 
 
 def _count(cluster: dict[str, Any]) -> int:
