@@ -53,6 +53,7 @@ CLUSTER = (COMFYUI, PYTHON, WORKERS, GPUS, OPTIONS)
 # --- on the command line ---
 
 FILE = Text(name="file", does="The sweep: a TOML file with prompts, seeds, settings and axes (docs/sweep.md).")
+SEARCH_FILE = Text(name="file", does="The search: a TOML file with prompts, search and settings (docs/sweep.md).")
 OUTPUT = Text(name="output", default=None, does="The folder of what comes out; what is in it already is not redone.")
 SERVERS = Text(name="server", default=None, does="A ComfyUI to draw on; name several to draw on all of them.")
 RAY = Text(

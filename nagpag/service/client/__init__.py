@@ -201,12 +201,22 @@ class Client:
 
     def _refusal(self, error: urllib.error.HTTPError) -> ServiceError:
         if error.headers.get_content_type() != "application/problem+json":
-            return NoServer(
+            return _of_comfyui(error) or NoServer(
                 f"{self.server} answered with status {error.code}: it has no NAG-PAG pack, or is no ComfyUI"
             )
         problem = json.loads(error.read())
         message = f"{problem['title']}: {problem['detail']}"
         return (BadRequest if 400 <= error.code < 500 and error.code not in (409, 410) else JobFailed)(message, problem)
+
+
+def _of_comfyui(error: urllib.error.HTTPError) -> JobFailed | None:
+    """What ComfyUI itself says of a graph that it does not take."""
+    if error.code != 400 or error.headers.get_content_type() != "application/json":
+        return None
+    said = json.loads(error.read())
+    nodes = (said.get("node_errors") or {}).values()
+    lines = [f"{node['class_type']}: {one['details'] or one['message']}" for node in nodes for one in node["errors"]]
+    return JobFailed(f"ComfyUI refuses the graph: {'; '.join(lines) or said['error']['message']}")
 
 
 def as_url(image: str | os.PathLike | bytes) -> str:

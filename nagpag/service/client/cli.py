@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
         commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many", _sweep, *sweeps.OPTIONS_OF_COMMAND
     )
     add_path(sweep, sweeps.FILE)
+    about = "look for the blocks and the alpha that suit a model, on one ComfyUI or many"
+    add_path(add_command(commands, "calibrate", about, _calibrate, *sweeps.OPTIONS_OF_COMMAND), sweeps.SEARCH_FILE)
     add_command(commands, "models", "what the server has, and what would be picked", _models, table.SERVER)
     inspect = add_command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
     add_path(inspect, table.CHECKPOINT)
@@ -215,8 +217,17 @@ def _need_pillow() -> None:
 def _sweep(options: argparse.Namespace) -> int:
     from .sweep import command
 
-    told = command.sweep(options.file, options.output, options.server, options.ray, quiet=options.json)
+    told = command.sweep(options.file, command.Where(options.output, options.server or [], options.ray, options.json))
     print(json.dumps(told) if options.json else command.words(told))
+    return FAILED if told["failed"] else 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from .sweep import calibration, command
+
+    where = command.Where(options.output, options.server or [], options.ray, options.json)
+    told = command.calibrate(options.file, where)
+    print(json.dumps(told) if options.json else calibration.words(told))
     return FAILED if told["failed"] else 0
 
 

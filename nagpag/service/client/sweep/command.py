@@ -1,4 +1,4 @@
-"""nagpag sweep: read, draw what is missing, write the tables and the sheet."""
+"""nagpag sweep and nagpag calibrate: read, draw what is missing, write what came of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import calibration
 from . import plan as planning
 from .board import Event, Worker, run
 from .kept import Folder
@@ -53,6 +54,18 @@ class Seen:
         elif event.kind == "gone" and event.error:
             self.said.append(f"gave up {event.worker.name}: {event.error}")
 
+    @classmethod
+    def of(cls, plan: Plan, folder: Folder, workers: int) -> Seen:
+        """At the beginning."""
+        there = sum(folder.of(job) is not None for job in plan.jobs)
+        return cls(folder, len(plan.jobs), there, workers)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What came of it, in numbers."""
+        counts = {"drawn": self.drawn, "were_there": self.there, "failed": len(self.failed)}
+        return {"folder": str(self.folder.path), **counts}
+
     @property
     def done(self) -> float:
         """Jobs that are done, with the shares of those under way."""
@@ -65,26 +78,52 @@ class Seen:
         return f"{self.there + self.drawn} of {self.total} pictures{failed}, {self.workers} at work"
 
 
-def sweep(file: Path, output: str | None, servers: Sequence[str], ray: str | None, quiet: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Where:
+    """What the command line says beside the file. quiet: without a bar."""
+
+    output: str | None
+    servers: Sequence[str]
+    ray: str | None
+    quiet: bool
+
+
+def sweep(file: Path, where: Where) -> dict[str, Any]:
     """Run a sweep; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     plan = planning.read(file)
-    with _workers(plan, servers, ray) as workers:
+    with _workers(plan.cluster, where) as workers, _folder(file, where) as folder:
         plan = plan.with_files(_picked(workers, plan.open_files))
-        folder = Folder(Path(output) if output else file.with_suffix(""))
-        with folder.alone():
-            return _sweep(plan, folder, workers, quiet)
+        seen = Seen.of(plan, folder, len(workers))
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
+    return {**seen.told, "files": list(map(str, files))}
 
 
-def _sweep(plan: Plan, folder: Folder, workers: Sequence[Worker], quiet: bool) -> dict[str, Any]:
-    missing = [job for job in plan.jobs if folder.of(job) is None]
-    seen = Seen(folder, len(plan.jobs), len(plan.jobs) - len(missing), len(workers))
-    try:
-        with _bar(seen, quiet) as show:
-            run(missing, workers, show)
-    finally:
-        files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
-    told = {"folder": str(folder.path), "drawn": seen.drawn, "were_there": seen.there, "failed": len(seen.failed)}
-    return {**told, "files": list(map(str, files))}
+def calibrate(file: Path, where: Where) -> dict[str, Any]:
+    """Run Calibrate's search; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
+    search = calibration.read(file)
+    with _workers(search.cluster, where) as workers, _folder(file, where) as folder:
+        plan = search.plan(_picked(workers, search.open_files))
+        seen = Seen.of(plan, folder, len(workers))
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            found = calibration.write(plan, folder)
+    return {**seen.told, **found}
+
+
+@contextlib.contextmanager
+def _folder(file: Path, where: Where) -> Iterator[Folder]:
+    folder = Folder(Path(where.output) if where.output else file.with_suffix(""))
+    with folder.alone():
+        yield folder
+
+
+def _draw(plan: Plan, seen: Seen, workers: Sequence[Worker], quiet: bool) -> None:
+    with _bar(seen, quiet) as show:
+        run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show)
 
 
 def words(told: dict[str, Any]) -> str:
@@ -94,17 +133,17 @@ def words(told: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _workers(plan: Plan, servers: Sequence[str], ray: str | None) -> Iterator[Sequence[Worker]]:
-    if ray is None:
-        yield [OnServer(url) for url in dict.fromkeys(servers)] if servers else [OnServer(None)]
+def _workers(cluster_table: dict[str, Any] | None, where: Where) -> Iterator[Sequence[Worker]]:
+    if where.ray is None:
+        yield [OnServer(url) for url in dict.fromkeys(where.servers)] if where.servers else [OnServer(None)]
         return
-    if servers:
+    if where.servers:
         raise BadPlan("--ray", ["with it no --server: each worker starts a ComfyUI of its own"])
     try:
         from . import cluster
     except ImportError:
         raise BadPlan("--ray", ['it needs Ray: pip install "nag-pag-flux[cluster]"']) from None
-    with cluster.workers(ray, plan.cluster) as found:
+    with cluster.workers(where.ray, cluster_table) as found:
         yield found
 
 

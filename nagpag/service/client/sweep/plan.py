@@ -20,7 +20,8 @@ from ....inputs.kinds import Input, shortened
 from .ways import GRAPH, AsGraph, AsRequest, BadPlan, unknown
 
 MOST_JOBS = 100_000
-KEYS = (*(item.name for item in asked.KEYS), "seeds", "settings", "axes", "cluster")
+TABLES = ("settings", "axes", "cluster")
+KEYS = (*(item.name for item in asked.KEYS), "seeds", *TABLES)
 Values = dict[str, Any]
 
 
@@ -72,8 +73,9 @@ class Plan:
 
 def read(path: Path) -> Plan:
     """Read a sweep's file. Raises BadPlan with all that is wrong."""
-    told = _toml(path)
-    found = [*unknown(told, KEYS, ""), *_wrong_values(told, asked.KEYS), *_wrong_seeds(told), *_wrong_tables(told)]
+    told = read_toml(path)
+    found = [*unknown(told, KEYS, ""), *wrong_values(told, asked.KEYS), *_wrong_seeds(told)]
+    found += wrong_tables(told, TABLES)
     if found:
         raise BadPlan(path, found)
     cluster = told.get("cluster")
@@ -81,10 +83,11 @@ def read(path: Path) -> Plan:
         raise BadPlan(path, found)
     ways = AsGraph if told.get("graph") else AsRequest
     way = ways(path, told)
-    return Plan(_jobs(path, told, way), tuple(way.axes), None if cluster is None else _whole(cluster))
+    return Plan(_jobs(path, told, way), tuple(way.axes), None if cluster is None else whole(cluster))
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> Values:
+    """The file's tables. Raises BadPlan."""
     try:
         text = path.read_bytes().decode()
         return tomllib.loads(text)
@@ -98,7 +101,8 @@ def _toml(path: Path) -> dict[str, Any]:
         raise BadPlan(path, [f"{error}{line}"]) from None
 
 
-def _wrong_values(told: Values, items: Iterable[Input], where: str = "") -> Iterator[str]:
+def wrong_values(told: Values, items: Iterable[Input], where: str = "") -> Iterator[str]:
+    """What is wrong with the values of these inputs, or missing."""
     for item in items:
         if item.name in told:
             if problem := item.problem(told[item.name]):
@@ -117,18 +121,20 @@ def _wrong_seeds(told: Values) -> Iterator[str]:
             yield f"seeds: {problem.removesuffix(' or null')}"
 
 
-def _wrong_tables(told: Values) -> Iterator[str]:
-    for name in ("settings", "axes", "cluster"):
+def wrong_tables(told: Values, names: Iterable[str]) -> Iterator[str]:
+    """Which of these is there and is no table."""
+    for name in names:
         if not isinstance(told.get(name, {}), dict):
             yield f"{name} {shortened(told[name])} is no table: write [{name}] on a line of its own"
 
 
 def _wrong_cluster(cluster: Values) -> Iterator[str]:
     yield from unknown(cluster, [item.name for item in asked.CLUSTER], "cluster.")
-    yield from _wrong_values(cluster, asked.CLUSTER, "cluster.")
+    yield from wrong_values(cluster, asked.CLUSTER, "cluster.")
 
 
-def _whole(cluster: Values) -> Values:
+def whole(cluster: Values) -> Values:
+    """[cluster] with its defaults."""
     return {item.name: cluster.get(item.name, item.default) for item in asked.CLUSTER}
 
 

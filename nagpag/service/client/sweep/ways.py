@@ -77,10 +77,10 @@ class AsRequest:
         if found:
             raise BadPlan(path, found)
         given = [*settings.items(), *((name, one) for name, values in axes.items() for one in values)]
-        if found := [problem for name, value in given if (problem := _wrong(self.fields[name], value))]:
+        if found := [problem for name, value in given if (problem := wrong(self.fields[name], value))]:
             raise BadPlan(path, found)
-        self.settings = {name: _plain(self.fields[name], value) for name, value in settings.items()}
-        self.axes = {name: [_plain(self.fields[name], one) for one in values] for name, values in axes.items()}
+        self.settings = {name: as_asked(self.fields[name], value) for name, value in settings.items()}
+        self.axes = {name: [as_asked(self.fields[name], one) for one in values] for name, values in axes.items()}
 
     def problems_between(self, point: Values) -> list[str]:
         """What does not go together at this point of the axes."""
@@ -104,7 +104,7 @@ class AsRequest:
         named = {**_of_preset(named.get(PRESET.name, PRESET.default)), **named}
         if table.NEGATIVE_PROMPT.name not in named:  # a negative prompt of false is none, whatever else is named
             named = asking.with_negative(named)
-        defaults = {item.name: _plain(item, item.default) for item in self.fields.values() if not item.required}
+        defaults = {item.name: as_asked(item, item.default) for item in self.fields.values() if not item.required}
         return {name: value for name, value in {**defaults, **named}.items() if name not in _LEFT_OUT}
 
     def _picture(self, name: str) -> str:
@@ -135,7 +135,7 @@ def _of_preset(name: str) -> Values:
     return values
 
 
-def _plain(item: Input, value: Any) -> Any:
+def as_asked(item: Input, value: Any) -> Any:
     """The value as a request has it, one way for what means the same, as the job's name is made from it."""
     if value is False and item.nullable and not isinstance(item, Flag):
         return None
@@ -146,8 +146,9 @@ def _plain(item: Input, value: Any) -> Any:
     return value
 
 
-def _wrong(item: Input, value: Any) -> str | None:
-    plain = _plain(item, value)
+def wrong(item: Input, value: Any) -> str | None:
+    """What is wrong with a value of a sweep's file, false standing for null."""
+    plain = as_asked(item, value)
     problem = None if plain is None else item.problem(plain if isinstance(item, Texts) else value)
     return problem and problem.replace(" or null", " or false, for none")
 
