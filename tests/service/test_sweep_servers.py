@@ -18,6 +18,7 @@ from asking import SMALL, command, pixels
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.server import furnish, run_graph, running_server
 from PIL import Image
+from showing import outputs
 
 STEPS = 6
 SET = {**SMALL, "num_inference_steps": STEPS, "nag_pag_start_percent": 0.0}
@@ -58,8 +59,8 @@ def quick(file, tmp_path):
     return tmp_path / "quick.toml"
 
 
-def sweep(*words, **env):
-    words = command("sweep", *words)
+def sweep(*words, what="sweep", **env):
+    words = command(what, *words)
     return subprocess.run(
         words, cwd=host.REPO, env={**os.environ, **env}, capture_output=True, text=True, timeout=PATIENCE
     )
@@ -193,6 +194,44 @@ def test_what_fails_is_told_and_tried_again_and_the_rest_is_drawn(service, tmp_p
         assert done.returncode == 4 and f"{was_there} were there already, 1 failed" in done.stdout
         assert "failed: the job failed" in done.stderr and "head 9 does not exist" in done.stderr
     assert [("head 9 does not exist" in (row["failed"] or "")) for row in table(tmp_path / "fails")] == [False, True]
+
+
+def test_a_calibration_in_parts_finds_what_the_node_finds(service, tmp_path):
+    """Each part is the node's own run with its seed; together their mean. A second run draws nothing."""
+    files = "".join(f"{name} = {json.dumps(SET[name])}\n" for name in ("width", "height", "t5xxl", "clip_type", "vae"))
+    texts = ["a red cat", "a dog"]
+    search = "candidates = 'auto'\nalphas = '0.3'\nsteps = 1\npictures = 32\nseed = 5"
+    (tmp_path / "find.toml").write_text(f"prompts = {texts}\n[search]\n{search}\n[settings]\nnum_images = 8\n{files}")
+    told = [sweep(tmp_path / "find.toml", "--server", service.url, "--json", what="calibrate") for _ in range(2)]
+    first, second = (json.loads(done.stdout) for done in told)
+    assert [done.returncode for done in told] == [0, 0] and (first["drawn"], second["drawn"]) == (2, 0)
+    found = [row["numbers"]["tried"][0] for row in drawn(tmp_path / "find").values()]
+    assert first["tried"] == second["tried"] and first["pictures"] == 32
+    (row,) = first["tried"]
+    assert row["change"] == pytest.approx(np.mean([one["change"] for one in found]))
+    assert row["error"] == pytest.approx(np.hypot(*[one["error"] for one in found]) / 2)
+    assert by_the_node(service.server, texts, seed=7) in found  # the second part, two batches of eight later
+
+
+def by_the_node(server, texts, seed):
+    """What Calibrate finds in a graph that is built here by hand."""
+    graph = graphs.for_small_models(graphs.load_graph("flux_dev_text_to_image"), 64, 64)
+    graph["4"]["inputs"]["batch_size"] = 8
+    own = {"candidates": "auto", "alphas": "0.3", "reach": "output", "pictures": 16, "steps": 1, "sigma": 0.7}
+    links = {"model": ["1", 0], "positive": ["22", 0], "empty": ["24", 0], "latent_image": ["4", 0], "vae": ["3", 0]}
+    more = {
+        **{str(20 + i): ("CLIPTextEncode", {"text": text, "clip": ["2", 0]}) for i, text in enumerate(texts)},
+        "22": ("ConditioningCombine", {"conditioning_1": ["25", 0], "conditioning_2": ["26", 0]}),
+        "23": ("CLIPTextEncode", {"text": "", "clip": ["2", 0]}),
+        **{
+            str(number): ("FluxGuidance", {"guidance": 3.5, "conditioning": [text, 0]})
+            for number, text in ((24, "23"), (25, "20"), (26, "21"))
+        },
+        "30": ("NAGPAGCalibrate", {**own, "seed": seed, **links}),
+        "31": ("PreviewAny", {"source": ["30", 3]}),
+    }
+    graph = {**graph, **{key: {"class_type": name, "inputs": values} for key, (name, values) in more.items()}}
+    return json.loads(outputs(server, graph)["PreviewAny"]["text"][0])["tried"][0]
 
 
 @pytest.mark.parametrize(

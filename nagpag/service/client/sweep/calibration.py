@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -148,22 +149,20 @@ def pooled(parts: Sequence[tuple[int, list[dict[str, Any]]]]) -> list[dict[str, 
     parts: the pictures of each, and its candidates as Calibrate tells them: blocks, alpha, change, error. The parts'
     errors are independent, as their noise is.
     """
-    total = sum(pictures for pictures, _ in parts)
-    found: dict[tuple[str, float], list[tuple[float, float | None, float | None]]] = {}
+    found: dict[tuple[str, float], list[Values]] = {}
     for pictures, tried in parts:
         for one in tried:
-            found.setdefault((one["blocks"], one["alpha"]), []).append((pictures / total, one["change"], one["error"]))
+            found.setdefault((one["blocks"], one["alpha"]), []).append({**one, "pictures": pictures})
     rows = [{"blocks": spec, "alpha": alpha, **_mean(values)} for (spec, alpha), values in found.items()]
     return sorted(rows, key=lambda row: (row["change"] is None, -(row["change"] or 0)))
 
 
-def _mean(values: Sequence[tuple[float, float | None, float | None]]) -> dict[str, float | None]:
-    changes = [share * change for share, change, _ in values if change is not None]
-    squares = [(share * error) ** 2 for share, _, error in values if error is not None]
-    return {
-        "change": sum(changes) if len(changes) == len(values) else None,
-        "error": sum(squares) ** 0.5 if len(squares) == len(values) else None,
-    }
+def _mean(parts: Sequence[Values]) -> dict[str, float | None]:
+    total = sum(one["pictures"] for one in parts)
+    known = {name: all(one[name] is not None for one in parts) for name in ("change", "error")}
+    change = sum(one["pictures"] * one["change"] for one in parts) / total if known["change"] else None
+    error = math.hypot(*(one["pictures"] * one["error"] for one in parts)) / total if known["error"] else None
+    return {"change": change, "error": error}
 
 
 def write(plan: Plan, folder: Folder) -> dict[str, Any]:
