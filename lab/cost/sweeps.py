@@ -38,7 +38,7 @@ vae = "taef1"
 
 @dataclass(frozen=True)
 class Speed:
-    """What a sweep did. an_hour: pictures; seconds: of a picture's own run; between: from it to the next on a ComfyUI."""
+    """What a sweep did. an_hour: pictures; seconds: of a picture's run; between: from it to the next on one ComfyUI."""
 
     pictures: int
     an_hour: float
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> int:
 def speed(count: int, *words: str, python: Path | str = sys.executable) -> Speed:
     """Draw so many pictures and look at when each was there."""
     with sweep_file(count) as file:
-        command = [str(python), "-m", "nagpag", "sweep", str(file), *words]
+        command = [str(python), "-m", "nagpag", "sweep", str(file), "--json", *words]
         subprocess.run(command, cwd=host.REPO, check=True, stdout=subprocess.DEVNULL)
         kept = sorted((file.with_suffix("") / "pictures").glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
         return of(
@@ -117,6 +117,6 @@ Two servers drew {two.an_hour / one.an_hour:.2f} times as much as one.
 
 On {GPUS} GPUs nothing was measured; this is a calculation. A picture waits for no other, so {GPUS} GPUs draw
 {GPUS} × 3600 / (run + between) an hour: where a run takes {ON_GPU:g} s, and between two passes what it took here on one
-server, {GPUS * 3600 / (ON_GPU + one.between):,.0f}. It leaves out the loading of the models, once on each server, the way
-of the pictures over a network, and the end, when some are done and others still draw: one picture's time at most.
+server, {GPUS * 3600 / (ON_GPU + one.between):,.0f}. It leaves out the loading of the models, once on each server, the
+way of the pictures over a network, and the end, when some are done and others still draw: one picture's time at most.
 """

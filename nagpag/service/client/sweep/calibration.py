@@ -17,7 +17,7 @@ from ....inputs.calibration import CALIBRATE, PICTURES, SEED
 from ....inputs.kinds import Input, Socket
 from ...graphs import NUMBERS, Graph
 from .kept import Folder, write_whole
-from .plan import Job, Plan, Values, read_toml, whole, wrong_tables, wrong_values
+from .plan import Job, Plan, Values, cluster_of, read_toml, wrong_cluster, wrong_tables, wrong_values
 from .ways import GRAPH, BadPlan, as_asked, unknown, wrong
 
 LEAST_PART = 16  # pictures; more where each prompt has to be in it
@@ -125,14 +125,14 @@ def read(path: Path) -> Search:
     found += wrong_tables(told, (*TABLES, "cluster"))
     if not found:
         found = [problem for name, items in TABLES.items() for problem in _wrong(name, told.get(name, {}), items)]
-        found += wrong_values(told.get("cluster", {}), asked.CLUSTER, "cluster.") if "cluster" in told else []
+        found += wrong_cluster(told)
     if found:
         raise BadPlan(path, found)
     search, settings = (
         {item.name: as_asked(item, told.get(name, {}).get(item.name, item.default)) for item in items.values()}
         for name, items in TABLES.items()
     )
-    return Search(told["prompts"], search, settings, whole(told["cluster"]) if "cluster" in told else None)
+    return Search(told["prompts"], search, settings, cluster_of(told))
 
 
 def _wrong(name: str, told: Values, items: dict[str, Input]) -> list[str]:

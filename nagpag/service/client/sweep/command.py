@@ -26,6 +26,7 @@ class Seen:
     total: int
     there: int
     workers: int
+    what: str = "pictures"
     drawn: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     shares: dict[str, float] = field(default_factory=dict)  # of the jobs that are being drawn
@@ -55,10 +56,10 @@ class Seen:
             self.said.append(f"gave up {event.worker.name}: {event.error}")
 
     @classmethod
-    def of(cls, plan: Plan, folder: Folder, workers: int) -> Seen:
-        """At the beginning."""
+    def of(cls, plan: Plan, folder: Folder, workers: int, what: str) -> Seen:
+        """At the beginning. what: what the jobs are."""
         there = sum(folder.of(job) is not None for job in plan.jobs)
-        return cls(folder, len(plan.jobs), there, workers)
+        return cls(folder, len(plan.jobs), there, workers, what)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -75,7 +76,7 @@ class Seen:
     def words(self) -> str:
         """Where the sweep stands."""
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{self.there + self.drawn} of {self.total} pictures{failed}, {self.workers} at work"
+        return f"{self.there + self.drawn} of {self.total} {self.what}{failed}, {self.workers} at work"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def sweep(file: Path, where: Where) -> dict[str, Any]:
     plan = planning.read(file)
     with _workers(plan.cluster, where) as workers, _folder(file, where) as folder:
         plan = plan.with_files(_picked(workers, plan.open_files))
-        seen = Seen.of(plan, folder, len(workers))
+        seen = Seen.of(plan, folder, len(workers), "pictures")
         try:
             _draw(plan, seen, workers, where.quiet)
         finally:
@@ -106,7 +107,7 @@ def calibrate(file: Path, where: Where) -> dict[str, Any]:
     search = calibration.read(file)
     with _workers(search.cluster, where) as workers, _folder(file, where) as folder:
         plan = search.plan(_picked(workers, search.open_files))
-        seen = Seen.of(plan, folder, len(workers))
+        seen = Seen.of(plan, folder, len(workers), "parts")
         try:
             _draw(plan, seen, workers, where.quiet)
         finally:

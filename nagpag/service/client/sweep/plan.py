@@ -78,12 +78,11 @@ def read(path: Path) -> Plan:
     found += wrong_tables(told, TABLES)
     if found:
         raise BadPlan(path, found)
-    cluster = told.get("cluster")
-    if cluster is not None and (found := [*_wrong_cluster(cluster)]):
+    if found := [*wrong_cluster(told)]:
         raise BadPlan(path, found)
     ways = AsGraph if told.get("graph") else AsRequest
     way = ways(path, told)
-    return Plan(_jobs(path, told, way), tuple(way.axes), None if cluster is None else whole(cluster))
+    return Plan(_jobs(path, told, way), tuple(way.axes), cluster_of(told))
 
 
 def read_toml(path: Path) -> Values:
@@ -128,14 +127,17 @@ def wrong_tables(told: Values, names: Iterable[str]) -> Iterator[str]:
             yield f"{name} {shortened(told[name])} is no table: write [{name}] on a line of its own"
 
 
-def _wrong_cluster(cluster: Values) -> Iterator[str]:
-    yield from unknown(cluster, [item.name for item in asked.CLUSTER], "cluster.")
-    yield from wrong_values(cluster, asked.CLUSTER, "cluster.")
+def wrong_cluster(told: Values) -> Iterator[str]:
+    """What is wrong with [cluster], where it is there."""
+    if "cluster" in told:
+        yield from unknown(told["cluster"], [item.name for item in asked.CLUSTER], "cluster.")
+        yield from wrong_values(told["cluster"], asked.CLUSTER, "cluster.")
 
 
-def whole(cluster: Values) -> Values:
-    """[cluster] with its defaults."""
-    return {item.name: cluster.get(item.name, item.default) for item in asked.CLUSTER}
+def cluster_of(told: Values) -> Values | None:
+    """[cluster] with its defaults, where it is there."""
+    cluster = told.get("cluster")
+    return None if cluster is None else {item.name: cluster.get(item.name, item.default) for item in asked.CLUSTER}
 
 
 def _jobs(path: Path, told: Values, way: AsGraph | AsRequest) -> tuple[Job, ...]:
