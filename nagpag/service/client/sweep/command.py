@@ -92,26 +92,28 @@ class Where:
 def sweep(file: Path, where: Where) -> dict[str, Any]:
     """Run a sweep; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     plan = planning.read(file)
-    with _workers(plan.cluster, where) as workers, _folder(file, where) as folder:
+    with _workers(plan.cluster, where) as workers:
         plan = plan.with_files(_picked(workers, plan.open_files))
-        seen = Seen.of(plan, folder, len(workers), "pictures")
-        try:
-            _draw(plan, seen, workers, where.quiet)
-        finally:
-            files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
+        with _folder(file, where) as folder:
+            seen = Seen.of(plan, folder, len(workers), "pictures")
+            try:
+                _draw(plan, seen, workers, where.quiet)
+            finally:
+                files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
     return {**seen.told, "files": list(map(str, files))}
 
 
 def calibrate(file: Path, where: Where) -> dict[str, Any]:
     """Run Calibrate's search; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     search = calibration.read(file)
-    with _workers(search.cluster, where) as workers, _folder(file, where) as folder:
+    with _workers(search.cluster, where) as workers:
         plan = search.plan(_picked(workers, search.open_files))
-        seen = Seen.of(plan, folder, len(workers), "parts")
-        try:
-            _draw(plan, seen, workers, where.quiet)
-        finally:
-            found = calibration.write(plan, folder)
+        with _folder(file, where) as folder:
+            seen = Seen.of(plan, folder, len(workers), "parts")
+            try:
+                _draw(plan, seen, workers, where.quiet)
+            finally:
+                found = calibration.write(plan, folder)
     return {**seen.told, **found}
 
 
