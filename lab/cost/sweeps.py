@@ -112,11 +112,17 @@ def words(found: dict[str, Speed], load: float) -> str:
     one, two = found["one server"], found["two servers"]
     return f"""{table(head, rows)}
 
-On {os.cpu_count()} cores; other work ran beside it, a load of {load:.1f} before it began.
-Two servers drew {two.an_hour / one.an_hour:.2f} times as much as one.
+On {os.cpu_count()} cores two servers drew {two.an_hour / one.an_hour:.2f} times as much as one; {_beside(load)}
 
 On {GPUS} GPUs nothing was measured; this is a calculation. A picture waits for no other, so {GPUS} GPUs draw
 {GPUS} × 3600 / (run + between) an hour: where a run takes {ON_GPU:g} s, and between two passes what it took here on one
 server, {GPUS * 3600 / (ON_GPU + one.between):,.0f}. It leaves out the loading of the models, once on each server, the
 way of the pictures over a network, and the end, when some are done and others still draw: one picture's time at most.
 """
+
+
+def _beside(load: float) -> str:
+    if load < 0.5:
+        return "nothing else ran."
+    return f"""other work ran beside it, a load of {load:.1f} before it began. On so busy a machine a second
+process gets a second share of the time, too, so this is neither the speed nor the gain of two free cores."""
