@@ -28,8 +28,8 @@ test-hosts: ## the host tests on five releases of ComfyUI
 test-beside: ## the nodes of other packs beside ours, in both orders: make test-beside PACKS=folder
 	@$(HOST) lab/run.py beside $(PACKS)
 
-evidence: ## what guidance does, on the models of make lab: docs/evidence.md and its plots
-	@$(HOST) lab/run.py evidence
+evidence: ## what guidance does, on the models of make lab: docs/evidence.md and its plots; RAY=address: on a Ray cluster
+	@$(HOST) lab/run.py evidence $(if $(RAY),--ray $(RAY))
 
 bench: ## what a step costs, beside the plain model: docs/cost.md
 	@$(HOST) lab/run.py bench

@@ -20,6 +20,7 @@ COMMANDS = {
     "autoencoder": "toy.autoencoder",
     "evidence": "evidence.report",
     "choosing": "evidence.choosing",
+    "evidence_job": "evidence.job",
     "obedience": "evidence.obedience",
     "calibrate": "evidence.calibration",
     "judge_cnn": "evidence.judge_cnn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..make import markdown
-from . import gains, runs
+from . import cluster, gains, runs
 from .contenders import Contender
 from .rounds import COUNT, ROUNDS, Round
 
@@ -14,14 +14,16 @@ def main(arguments: list[str]) -> int:
     """Make the pictures of the rounds that are named, or of all, and print what they found."""
     parser = argparse.ArgumentParser(prog="choosing", description=main.__doc__)
     parser.add_argument("rounds", nargs="*", metavar="round", help="; ".join(ROUNDS))
-    names = parser.parse_args(arguments).rounds or list(ROUNDS)
+    parser.add_argument("--ray", default="", metavar="ADDRESS", help=cluster.HELP)
+    asked_for = parser.parse_args(arguments)
+    names = asked_for.rounds or list(ROUNDS)
     if unknown := [name for name in names if name not in ROUNDS]:
         parser.error(f"no round is called {unknown[0]!r}; there are {'; '.join(ROUNDS)}")
     wanted = [ROUNDS[name] for name in names]
     if not any(asked.subjects for asked in wanted):
         parser.error(f"none of the models {', '.join(wanted[0].names)} is trained yet; make lab trains them")
     for name, asked in zip(names, wanted, strict=True):
-        runs.make_pictures(asked.wanted())
+        runs.make_pictures(asked.wanted(), asked_for.ray)
         print(f"{name}\n\n{table(asked)}\n", flush=True)
     return 0
 

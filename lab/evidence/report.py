@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from ...nagpag.blocks import published_blocks
-from . import choosing, obedience, page, plots, results, runs
+from . import choosing, cluster, obedience, page, plots, results, runs
 from .contenders import (
     DOUBLES,
     EARLY,
@@ -92,6 +92,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("count", type=int, nargs="?", choices=parts, metavar="|".join(map(str, parts)), help=of_count)
     parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
+    parser.add_argument("--ray", default="", metavar="ADDRESS", help=cluster.HELP)
     asked = parser.parse_args(arguments)
     groups = [group for group in GROUPS if group.trained]
     if not groups:
@@ -99,8 +100,8 @@ def main(arguments: list[str]) -> int:
     counts = tuple(sorted({min(count, asked.count or COUNT) for count in (COUNT, PEERS)}, reverse=True))
     if not asked.made:
         if asked.count is None:
-            choosing.main([])
-        _make(groups, counts)
+            choosing.main(["--ray", asked.ray])
+        _make(groups, counts, asked.ray)
     found = [results.gather(group, [*own(), *peers()], counts) for group in groups]
     text = page.page(found, [subject for group in GROUPS for subject in group.held_out if not subject.trained])
     print(text)
@@ -110,10 +111,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _make(groups: list[Group], counts: tuple[int, ...]) -> None:
+def _make(groups: list[Group], counts: tuple[int, ...], ray: str) -> None:
     for group in groups:
         models = group.trained
         for wanted, count in (([plain(), *own()], counts[0]), (peers(), counts[-1])):
-            runs.make_pictures(runs.parts(models, wanted, REPORTING, count))
+            runs.make_pictures(runs.parts(models, wanted, REPORTING, count), ray)
         asked = [plain(), *obedience.contenders()]
-        runs.make_pictures(runs.parts(models, asked, OPEN_REPORTING, min(counts[0], obedience.COUNT)))
+        runs.make_pictures(runs.parts(models, asked, OPEN_REPORTING, min(counts[0], obedience.COUNT)), ray)

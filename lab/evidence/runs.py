@@ -22,7 +22,7 @@ from tqdm import tqdm
 from .. import host
 from ..in_host import enter_host
 from ..toy import digests
-from . import judges, sampling
+from . import cluster, judges, sampling
 from .contenders import Contender
 from .domains import SHAPES, Domain
 from .sampling import STEPS
@@ -134,15 +134,18 @@ def parts(subjects: list[Subject], contenders: list[Contender], prompts: PromptS
     return [Part(s, contender, prompts, number) for s in subjects for number in numbers for contender in contenders]
 
 
-def make_pictures(wanted: Sequence[Part], workers: int = os.cpu_count() or 1) -> None:
-    """Make what is missing of it, side by side, with a progress bar."""
+def make_pictures(wanted: Sequence[Part], ray: str = "") -> None:
+    """Make what is missing of it, side by side, with a progress bar. ray: the address of a cluster that does it."""
     missing = [part for part in wanted if not part.file.exists()]
     if not missing:
+        return
+    if ray:
+        cluster.make(missing, ray)
         return
     enter_host()
     importlib.import_module("...nodes.guidance", __package__)  # as it is now, for all children
     torch.set_num_threads(1)  # no thread pool of this process may be waited for by its children
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(os.cpu_count() or 1, multiprocessing.get_context("fork")) as pool:
         for _ in tqdm(pool.map(make_part, missing), total=len(missing), desc="pictures", unit=f"×{PART_SIZE}"):
             pass
 

@@ -16,7 +16,10 @@ WORDS = ("nagpag/inputs/", "tests/")
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
 ASKED = ("nagpag/blocks", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
 SERVICE = tuple(f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs"))
-LAB = tuple(f"lab/{name}" for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts"))
+LAB = tuple(
+    f"lab/{name}"
+    for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts", "ray_jobs")
+)
 PACK = ("nagpag/", "nodes/")
 MAY_KNOW = {
     METHOD: (),

@@ -1,0 +1,60 @@
+"""Run commands on a Ray cluster, one a core: python lab/ray_jobs.py ADDRESS < jobs > done
+
+Runs in the environment with Ray (host.cluster_python), which has nothing of ComfyUI's. A job is a line of JSON with a
+command, what it reads, and a file that it makes; a line of what is done has the job's number and the file's bytes, or
+the last words of the command. A worker that is lost is Ray's to replace: it does the job again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ray
+
+
+@ray.remote(num_cpus=1, max_retries=3)
+def run(job: dict) -> dict:
+    """One job, on whichever machine: the command prints the path of its file last."""
+    done = subprocess.run([sys.executable, *job["command"]], input=job["given"], capture_output=True, text=True)
+    if done.returncode:
+        return {"error": " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])}
+    made = Path(done.stdout.strip().splitlines()[-1])
+    return {"bytes": base64.b64encode(made.read_bytes()).decode()}
+
+
+def connect(address: str) -> None:
+    """To the cluster at this address, or to one that is started here.
+
+    A local one is tried again: on a busy machine Ray gives up while the machine still reads its files for the first
+    time (ray-project/ray, issue 65983).
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    alone = {"include_dashboard": False} if address == "local" else {}
+    for left in reversed(range(3 if alone else 1)):
+        try:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **alone)
+            return
+        except Exception:  # what Ray raises here is of many kinds, a bare Exception among them
+            if not left:
+                raise
+            ray.shutdown()
+
+
+def main(address: str) -> None:
+    """Hand out all jobs, and print each as soon as it is done."""
+    jobs = [json.loads(line) for line in sys.stdin]
+    connect(address)
+    waiting = {run.remote(job): number for number, job in enumerate(jobs)}
+    while waiting:
+        (one, *_), _ = ray.wait(list(waiting), num_returns=1)
+        print(json.dumps({"number": waiting.pop(one), **ray.get(one)}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
