@@ -32,7 +32,7 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
         z = attend(q, k, v, heads, *args, **kwargs)
-        guided = attempt_in_block(plan, forward, visit, lambda: guide(attend, z, q, k, v, heads, kwargs))
+        guided = attempt_in_block(plan, forward, visit, lambda: guide(attend, z, q, k, v, heads, _named(args, kwargs)))
         return z if guided is None else guided
 
     return attention
@@ -48,6 +48,7 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
             return z
         visit.heard = True
         z = _our_own(z, options)
+        q, k, v, kwargs = _split_heads(q, k, v, heads, kwargs)
         for chunk in forward.chunks:
             own = rows_of(chunk.rows, q.shape[0])
             own_options = {"mask": _own_mask(kwargs, own), "transformer_options": options_of(chunk, options)}
@@ -75,7 +76,8 @@ def perturbed_attention(
             return attend(q, k, v, heads, *args, **kwargs)
         visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
-        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        q, k, v, named = _split_heads(q, k, v, heads, _named(args, kwargs))
+        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**named, "transformer_options": options})
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
             for own in rows:
@@ -103,6 +105,25 @@ def _options_before(options: dict, kwargs: dict) -> dict:
     if NEGATIVE_MARK not in given:
         return options
     return {**options, **{name: given[name] for name in (NEGATIVE_MARK, "cond_or_uncond", "uuids") if name in given}}
+
+
+def _named(args: tuple, kwargs: dict) -> dict:
+    """The arguments of the host's attention behind heads by their names: some models give a mask by its place."""
+    return {
+        **dict(zip(("mask", "attn_precision", "skip_reshape", "skip_output_reshape"), args, strict=False)),
+        **kwargs,
+    }
+
+
+def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict) -> tuple[Tensor, Tensor, Tensor, dict]:
+    """q, k, v as (batch, heads, tokens, head_dim), and what says so: some models give (batch, tokens, features)."""
+    if kwargs.get("skip_output_reshape"):
+        raise ValueError("its attention returns its heads apart, which guidance does not know")
+    if not kwargs.get("skip_reshape"):
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    if k.shape[1] != heads or v.shape[1] != heads:
+        raise ValueError(f"its attention shares {k.shape[1]} heads of keys among {heads}, which guidance does not know")
+    return q, k, v, {**kwargs, "skip_reshape": True}
 
 
 def _our_own(z: Tensor, options: dict) -> Tensor:

@@ -16,6 +16,7 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from .fallback import Refusal, attempt
+from .family import Family
 from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
 from .plan import Plan
 from .report import Prompt, say_if_same, say_no_negative, say_not_disturbed
@@ -108,35 +109,39 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 # --- making it into what the blocks take ---
 
 
-def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | None:
-    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs."""
+def negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
+    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
+
+    x: the latent, on which the text's positions may hang.
+    """
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
     text = run.text
-    kept = text is not None and run.text_of is context and text.txt.device == device
+    shape = tuple(x.shape[2:])
+    kept = text is not None and run.text_of is context and text.txt.device == x.device and text.shape == shape
     if not kept or getattr(model.current_patcher, "hook_patches", None):
-        text = _projected(model, run.negative, context, device)
+        text = _projected(family, model, run.negative, context, x)
         run.text, run.text_of = text, context
     return text  # not the run's: the host may run prompts on several devices at once
 
 
 def through_post_input(
-    forward: Forward, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
+    forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
 ) -> Callable:
     """A post_input patch to stand before the others: what they do to the prompt's text they do to the negative one's.
 
-    A style reference adds tokens there, for instance.
+    A style reference adds tokens there, for instance. position_ids: of text tokens, as a family makes them.
     """
 
     def patch(inputs: dict) -> dict:
-        attempt(lambda: _patch_texts(forward, flux, patches, inputs), give_up)
+        attempt(lambda: _patch_texts(forward, position_ids, flux, patches, inputs), give_up)
         return inputs
 
     return patch
 
 
-def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: dict) -> None:
+def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], inputs: dict) -> None:
     given = inputs.get("transformer_options")  # other packs' forwards, and older hosts, hand none on here
     if given is not None and NEGATIVE_MARK in given:
         return  # another application asks for its own
@@ -149,23 +154,21 @@ def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: d
         options = {} if given is None else {"transformer_options": options_of(chunk, given)}
         out = {name: own(value) for name, value in inputs.items()}
         out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
-        out["txt_ids"] = _ids(flux, text.txt).expand(chunk.size, -1, -1)
+        out["txt_ids"] = position_ids(text.txt).expand(chunk.size, -1, -1)
         for patch in stream.own(patches):
             out = patch({**out, **options})
         chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
         chunk.stream = stream
 
 
-def _projected(model: Any, model_conds: dict | None, context: Tensor, device: torch.device) -> NegativeText:
-    flux, dtype = model.diffusion_model, inference_dtype(model)
+def _projected(family: Family, model: Any, model_conds: dict | None, context: Tensor, x: Tensor) -> NegativeText:
+    flux, mask = model.diffusion_model, _tensor(model_conds, "attention_mask")
+    assert family.project is not None
     with torch.no_grad():
-        txt = context.to(device, dtype)
-        if getattr(flux, "txt_norm", None) is not None:
-            txt = flux.txt_norm(txt)
-        txt = flux.txt_in(txt)
+        txt = family.project(flux, context.to(x.device, inference_dtype(model)))
         pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
-        mask = _tensor(model_conds, "attention_mask")
-        return NegativeText(txt, flux.pe_embedder(_ids(flux, txt)), pooled, None if mask is None else mask.to(device))
+        pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
+        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), tuple(x.shape[2:]))
 
 
 def inference_dtype(model: Any) -> torch.dtype:
@@ -194,11 +197,3 @@ def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
     width = flux.params.vec_in_dim
     y = like.new_zeros(1, width) if y is None else y.to(like.device, like.dtype)
     return flux.vector_in(y[:, :width])
-
-
-def _ids(flux: Any, txt: Tensor) -> Tensor:
-    """Ids of text tokens, (1, text tokens, axes), as the host's forward makes them."""
-    ids = torch.zeros(1, txt.shape[1], len(flux.params.axes_dim), device=txt.device, dtype=torch.float32)
-    for axis in getattr(flux.params, "txt_ids_dims", None) or ():
-        ids[:, :, axis] = torch.arange(txt.shape[1], device=txt.device, dtype=torch.float32)
-    return ids

@@ -186,8 +186,12 @@ def _begin_in_run(
         return None
     options = {**transformer_options, plan.forward_key: forward}
     others = options.get("patches", {}).get("post_input")
-    if others and run.negative is not None:
-        through = through_post_input(forward, model.diffusion_model, others, lambda error: _leave_alone(run, error))
+    ids = plan.family.ids
+    if others and run.negative is not None and ids is not None:
+        flux = model.diffusion_model
+        through = through_post_input(
+            forward, lambda txt: ids(flux, txt, x), flux, others, lambda error: _leave_alone(run, error)
+        )
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
     # The last comes last: torch.compile is left out from there on.
     return run, forward, options, _compiling(run)
@@ -229,27 +233,42 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
         whole = tuple(x.shape[2:]) == run.shape
         hand_out_differences(plan, run, chunks, whole, transformer_options)
     if plan.merge is not None:
-        begin_streams(plan, run, chunks, x.shape[0], transformer_options, given.get("control") is not None)
+        changing = given.get("control") is not None or "double_block" in transformer_options.get("patches", {})
+        whole = plan.family.mask is None and given.get("attention_mask") is not None
+        begin_streams(plan, run, chunks, x.shape[0], transformer_options, changing, whole)
     if run.negative is not None:
         _hand_out_text(plan, run, chunks, model, x, given)
-    height, width = x.shape[-2:]
-    grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
+    family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
     # A fill on the device: nothing is copied there, and nothing waits.
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, start, y, strength, visits=visits)
+    ahead, prompt_tokens = family.ahead(flux, given), 0 if text is None else text.shape[1]
+    joint = (family.joint, ahead, prompt_tokens)
+    grid = _grid(plan, x)
+    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+
+
+def _grid(plan: Plan, x: Tensor) -> tuple[int, int]:
+    """The latent's tokens, (height, width), a video's frames below one another."""
+    frames, height, width = (-(-size // of) for size, of in zip((1, *x.shape[2:])[-3:], plan.patch, strict=True))
+    return frames * height, width
 
 
 def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
     """Give each chunk whose branch is computed the negative prompt's text."""
     computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = negative_text(run, model, x.device) if computed else None
+    text = negative_text(run, plan.family, model, x) if computed else None
     if text is None:
         return
     own_tokens = given["c_crossattn"].shape[1]
-    if text.tokens != own_tokens and _text_length_is_fixed(plan, model.diffusion_model, given):
+    second = plan.merge is not None and plan.merge >= plan.double_blocks
+    if plan.family.mask is None and (text.mask is not None or given.get("attention_mask") is not None):
+        raise ValueError(
+            f"a prompt has an attention mask, and {plan.family.name} blocks take none with a negative prompt"
+        )
+    if text.tokens != own_tokens and plan.family.text_is_fixed(model.diffusion_model, given, second):
         raise ValueError(
             "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
             f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
@@ -263,13 +282,6 @@ def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, 
     for chunk in computed:
         chunk.text = text
         chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
-
-
-def _text_length_is_fixed(plan: Plan, flux: Any, given: dict) -> bool:
-    """True where the host's single blocks know the picture's place by the prompt's length, out of our reach."""
-    method = given.get("ref_latents_method") or getattr(flux.params, "default_ref_method", None)
-    single = plan.merge is not None and plan.merge >= plan.double_blocks
-    return single and bool(given.get("ref_latents")) and method == "index_timestep_zero"
 
 
 def _sigma_matters(plan: Plan) -> bool:

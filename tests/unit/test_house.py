@@ -14,7 +14,7 @@ WORDS = ("nagpag/inputs/", "tests/")
 
 # A room is a path without .py, or a folder's beginning. What the rooms of a line may import, beside themselves.
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
-ASKED = ("nagpag/blocks", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
+ASKED = ("nagpag/blocks", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
 SERVICE = ("nagpag/service/request", "nagpag/service/models", "nagpag/service/checkpoint", "nagpag/service/__init__")
 LAB = tuple(f"lab/{name}" for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts"))
 PACK = ("nagpag/", "nodes/")
