@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..blocks import Block, blocks_name
@@ -129,6 +129,11 @@ class Plan:
         if position < self.double_blocks:
             return self.family.slots[0], position
         return self.family.slots[1], position - self.double_blocks
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int]:
+        """The tokens of a latent of this shape, (height, width), a video's frames below one another."""
+        frames, height, width = (-(-size // of) for size, of in zip((1, *shape[2:])[-3:], self.patch, strict=True))
+        return frames * height, width
 
     def name(self, position: int) -> str:
         """A position as a block, in words."""

@@ -246,14 +246,9 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
     ahead, prompt_tokens = family.ahead(flux, given), 0 if text is None else text.shape[1]
     joint = (family.joint, ahead, prompt_tokens)
-    grid = _grid(plan, x)
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
-
-
-def _grid(plan: Plan, x: Tensor) -> tuple[int, int]:
-    """The latent's tokens, (height, width), a video's frames below one another."""
-    frames, height, width = (-(-size // of) for size, of in zip((1, *x.shape[2:])[-3:], plan.patch, strict=True))
-    return frames * height, width
+    return Forward(
+        chunks, x.shape[0], plan.grid(x.shape), sigmas, run, recorded, *joint, start, y, strength, visits=visits
+    )
 
 
 def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
