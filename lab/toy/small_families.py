@@ -38,6 +38,14 @@ _QWEN_GIVEN = {
     "joint_attention_dim": 64,
     "axes_dims_rope": (8, 12, 12),
 }
+_LUMINA_READ = {"patch_size": 2, "in_channels": 16, "dim": 64, "cap_feat_dim": 48, "n_layers": 4, "qk_norm": True}
+_LUMINA_GIVEN = {
+    "n_heads": 2,
+    "axes_dims": [8, 12, 12],
+    "axes_lens": [300, 512, 512],
+    "ffn_dim_multiplier": 1.0,
+    "n_refiner_layers": 1,
+}
 SMALL = {
     "Qwen-Image": Small(
         "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel", {"in_channels": 64, "num_layers": 4}, _QWEN_GIVEN
@@ -47,6 +55,25 @@ SMALL = {
         {"in_channels": 64, "num_layers": 4, "default_ref_method": "index_timestep_zero"},
         _QWEN_GIVEN,
     ),
+    "Qwen-Image-Layered": Small(
+        "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel",
+        {"in_channels": 64, "num_layers": 4, "default_ref_method": "negative_index", "use_additional_t_cond": True},
+        _QWEN_GIVEN,
+    ),
+    # The loader knows Z-Image by its width, so that a small one is a Lumina 2 to it, with Z-Image's blocks.
+    "Z-Image": Small(
+        "comfy.ldm.lumina.model.NextDiT",
+        {**_LUMINA_READ, "dim": 256},
+        {
+            **_LUMINA_GIVEN,
+            "n_kv_heads": 2,
+            "axes_dims": [32, 48, 48],
+            "z_image_modulation": True,
+            "pad_tokens_multiple": 32,
+            "time_scale": 1000.0,
+        },
+    ),
+    "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
 }
 
 
@@ -64,7 +91,8 @@ def make_small(name: str, path: Path) -> None:
     module, _, kind = small.kind.rpartition(".")
     make = getattr(importlib.import_module(module), kind)
     made = make(**small.read, **small.given, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
-    state = {key: _weight(key, tensor.shape, generator) for key, tensor in made.state_dict().items()}
+    shapes = {key: tensor.shape for key, tensor in made.state_dict().items()}
+    state = {key: _weight(key, shape, generator).bfloat16() for key, shape in shapes.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path))
 

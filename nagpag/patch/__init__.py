@@ -44,7 +44,7 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     options[PLANS] = (*options.get(PLANS, ()), plan)
     if not plan.acts:
         return patched
-    for position in plan.positions:
+    for position in plan.positions if plan.family.slots else ():
         _replace_block(patched, plan, position)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, plan.key, outer_sample(plan))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
@@ -61,6 +61,12 @@ def make_plan(found: Found, settings: Settings) -> Plan:
     plan = Plan(settings, chosen, None, family, doubles, family.patch(found.model))
     if not plan.acts:
         return plan
+    if not family.slots and (settings.reach != "attention" or settings.reach_blocks or settings.carries_negative):
+        raise ValueError(
+            f"NAG-PAG: with {family.name} only reach 'attention' works, without a negative prompt: ComfyUI lets "
+            "nothing stand in a block's place there, so that no branch can run. Take NAG-PAG Guidance (Advanced) with "
+            "reach attention, reach_blocks 0 and negative_prompt off"
+        )
     merge = merge_position(
         tuple(chosen) or (0,), doubles, singles, settings.reach, settings.reach_blocks, family.naming
     )

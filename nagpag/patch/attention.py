@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,42 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
         return z if guided is None else guided
 
     return attention
+
+
+def attention_of_all(plan: Plan, forward: Forward, model: Any, options: dict) -> Callable:
+    """Attention for a whole forward of a model whose blocks can't be replaced: guided where a chosen block asks for it.
+
+    options: the forward's, without it. The host says in them which block is at work.
+    """
+    earlier = {OVERRIDE: options[OVERRIDE]} if OVERRIDE in options else {}
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        told = {name: value for name, value in kwargs["transformer_options"].items() if name != OVERRIDE} | earlier
+        visit = _visit_in(forward, told)
+        if visit is not None and attempt_in_block(plan, forward, visit, lambda: _find_picture(plan, forward, model, q)):
+            return guided_attention(plan, forward, visit.position, told)(func, q, k, v, heads, *args, **kwargs)
+        attend = functools.partial(earlier[OVERRIDE], func) if earlier else func
+        return attend(q, k, v, heads, *args, **{**kwargs, "transformer_options": told})
+
+    return attention
+
+
+def _visit_in(forward: Forward, told: dict) -> Visit | None:
+    """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
+    visit = forward.visits.get(told.get("block_index", -1))
+    if visit is None or visit.reached or NEGATIVE_MARK in told or not forward.chunks:
+        return None
+    visit.reached = True
+    return None if visit.failed else visit
+
+
+def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> bool:
+    """Note where the picture is in the sequence: at its end, but for what fills it up."""
+    if q.shape[0] != forward.batch:
+        raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
+    assert plan.family.sequence_end is not None
+    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens)
+    return True
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:

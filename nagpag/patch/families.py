@@ -46,6 +46,11 @@ def _square(model: Any) -> tuple[int, int, int]:
     return 1, model.patch_size, model.patch_size
 
 
+def _filled(model: Any, tokens: int) -> int:
+    """The picture's tokens with those that fill them up; an older ComfyUI has none of those."""
+    return -(-tokens // (multiple := getattr(model, "pad_tokens_multiple", None) or 1)) * multiple
+
+
 # --- the table ---
 
 FLUX = Family(
@@ -79,8 +84,19 @@ QWEN_IMAGE = Family(
     ids=_qwen_ids,
     doubled_vec=True,
 )
+LUMINA = Family(
+    name="Z-Image and Lumina 2",
+    models="Z-Image (turbo, base, omni) and Lumina 2 with its fine-tunes",
+    classes=("comfy.ldm.lumina.model.NextDiT",),
+    naming=naming.LUMINA,
+    stacks=("layers",),
+    slots=(),
+    heads=lambda model: model.n_heads,
+    patch=_square,
+    sequence_end=_filled,
+)
 
-FAMILIES = (FLUX, QWEN_IMAGE)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA)
 
 
 # --- which of them ---

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .fallback import Refusal, attempt
 from .family import Family
-from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
+from .forward import NEGATIVE_MARK, Chunk, Forward, options_of, rows_of
 from .plan import Plan
 from .report import Prompt, say_if_same, say_no_negative, say_not_disturbed
 from .run import NegativeText, Run
@@ -109,7 +109,35 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 # --- making it into what the blocks take ---
 
 
-def negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
+def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
+    """Give each chunk whose branch is computed the negative prompt's text."""
+    computed = [chunk for chunk in chunks if chunk.difference is None]
+    text = _negative_text(run, plan.family, model, x) if computed else None
+    if text is None:
+        return
+    own_tokens = given["c_crossattn"].shape[1]
+    second = plan.merge is not None and plan.merge >= plan.double_blocks
+    if plan.family.mask is None and (text.mask is not None or given.get("attention_mask") is not None):
+        raise ValueError(
+            f"a prompt has an attention mask, and {plan.family.name} blocks take none with a negative prompt"
+        )
+    if text.tokens != own_tokens and plan.family.text_is_fixed(model.diffusion_model, given, second):
+        raise ValueError(
+            "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
+        )
+    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
+        raise ValueError(
+            "another patch acts on all of a batch, so that both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
+        )
+    y = given.get("y")
+    for chunk in computed:
+        chunk.text = text
+        chunk.shift = _shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
+
+
+def _negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
     """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
 
     x: the latent, on which the text's positions may hang.
@@ -178,7 +206,7 @@ def inference_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
+def _shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
     """What the negative prompt's pooled vector adds to the modulation beyond the prompts' own y, (rows, hidden)."""
     with torch.no_grad():
         own = pooled_part(flux, y, text.txt)

@@ -13,10 +13,11 @@ from torch import Tensor
 from ..measure import CHANGE, CLAMPED
 from ..schedule import guided_at, progress
 from ..settings import Settings
+from .attention import OVERRIDE, attention_of_all
 from .branch import begin_streams
 from .fallback import attempt, words_of
 from .forward import Chunk, Forward, Visit
-from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of, through_post_input
+from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
 from .renewal import hand_out_differences, keep_differences
 from .report import ending, report
@@ -185,6 +186,9 @@ def _begin_in_run(
     if forward is None:
         return None
     options = {**transformer_options, plan.forward_key: forward}
+    if not plan.family.slots:
+        options.pop("block_index", None)
+        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options)
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
     if others and run.negative is not None and ids is not None:
@@ -237,7 +241,7 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
         whole = plan.family.mask is None and given.get("attention_mask") is not None
         begin_streams(plan, run, chunks, x.shape[0], transformer_options, changing, whole)
     if run.negative is not None:
-        _hand_out_text(plan, run, chunks, model, x, given)
+        hand_out_text(plan, run, chunks, model, x, given)
     family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
     # A fill on the device: nothing is copied there, and nothing waits.
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
@@ -249,34 +253,6 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     return Forward(
         chunks, x.shape[0], plan.grid(x.shape), sigmas, run, recorded, *joint, start, y, strength, visits=visits
     )
-
-
-def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
-    """Give each chunk whose branch is computed the negative prompt's text."""
-    computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = negative_text(run, plan.family, model, x) if computed else None
-    if text is None:
-        return
-    own_tokens = given["c_crossattn"].shape[1]
-    second = plan.merge is not None and plan.merge >= plan.double_blocks
-    if plan.family.mask is None and (text.mask is not None or given.get("attention_mask") is not None):
-        raise ValueError(
-            f"a prompt has an attention mask, and {plan.family.name} blocks take none with a negative prompt"
-        )
-    if text.tokens != own_tokens and plan.family.text_is_fixed(model.diffusion_model, given, second):
-        raise ValueError(
-            "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
-        )
-    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
-        raise ValueError(
-            "another patch acts on all of a batch, so that both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
-        )
-    y = given.get("y")
-    for chunk in computed:
-        chunk.text = text
-        chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
 
 
 def _sigma_matters(plan: Plan) -> bool:
@@ -334,7 +310,7 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
         copies.end()
         copies.forget()
     slots = replacements(transformer_options)
-    run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
+    run.replaced |= {p for p, ours in plan.replacements.items() if slots.get(plan.slot(p)) is not ours}
 
 
 def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:

@@ -1,5 +1,6 @@
 """Small models of the families beside FLUX, and what the oracles know of each: none of it is asked of our code."""
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 
@@ -17,7 +18,8 @@ class Case:
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
     picture and before it. names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the
-    picture's tokens are filled up in the attention's sequence. reaches: those that work.
+    picture's tokens are filled up in the attention's sequence. reaches: those that work. another:
+    whether it is but another model of its family.
     """
 
     small: str
@@ -37,6 +39,7 @@ class Case:
     ahead: int = 0
     pad: int = 1
     reaches: tuple = ("attention", "double blocks", "output")
+    another: bool = False
 
     @property
     def tokens(self):
@@ -66,9 +69,32 @@ QWEN = Case(
     reference={"reference_latents": [some(1, 16, 1, 6, 8, seed=20)]},
     behind=12,
 )
-QWEN_2511 = Case(**{**vars(QWEN), "small": "Qwen-Image-Edit 2511"})
+QWEN_2511 = dataclasses.replace(QWEN, small="Qwen-Image-Edit 2511", another=True)
+# Its layers are what frames are to others.
+LAYERED = dataclasses.replace(QWEN, small="Qwen-Image-Layered", another=True, latent=(16, 3, 9, 13), grid=(3, 5, 7))
+LUMINA = Case(
+    small="Lumina 2",
+    family="Z-Image and Lumina 2",
+    module="comfy.ldm.lumina.model",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="layers",
+    img=None,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("layers.2", "layers.2.attention"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    reaches=("attention",),
+)
+Z_IMAGE = dataclasses.replace(
+    LUMINA,
+    small="Z-Image",
+    pad=32,
+    reference={"reference_latents": [some(1, 16, 6, 8, seed=20)]},
+)
 
-CASES = [QWEN, QWEN_2511]
+CASES = [QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
     if _case not in HERE:  # said, and not skipped: `make test` runs the newest host, which has them all
