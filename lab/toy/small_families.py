@@ -46,6 +46,8 @@ _LUMINA_GIVEN = {
     "ffn_dim_multiplier": 1.0,
     "n_refiner_layers": 1,
 }
+_WAN_READ = {"dim": 64, "ffn_dim": 128, "num_layers": 4, "in_dim": 16, "out_dim": 16}
+_WAN_GIVEN = {"num_heads": 2, "text_dim": 48}
 SMALL = {
     "Qwen-Image": Small(
         "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel", {"in_channels": 64, "num_layers": 4}, _QWEN_GIVEN
@@ -73,6 +75,11 @@ SMALL = {
             "time_scale": 1000.0,
         },
     ),
+    "Wan 2.1": Small("comfy.ldm.wan.model.WanModel", _WAN_READ, _WAN_GIVEN),
+    "Wan 2.1 image to video": Small(
+        "comfy.ldm.wan.model.WanModel", {**_WAN_READ, "model_type": "i2v", "in_dim": 36}, _WAN_GIVEN
+    ),
+    "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
 }
 

@@ -51,6 +51,15 @@ def _filled(model: Any, tokens: int) -> int:
     return -(-tokens // (multiple := getattr(model, "pad_tokens_multiple", None) or 1)) * multiple
 
 
+def _wan_reference(model: Any, given: dict) -> int:
+    """How many tokens a reference picture has, which some models put before the first frame."""
+    reference = given.get("reference_latent")
+    if reference is None or getattr(model, "ref_conv", None) is None:
+        return 0
+    height, width = (size // of for size, of in zip(reference.shape[-2:], model.patch_size[-2:], strict=True))
+    return height * width
+
+
 # --- the table ---
 
 FLUX = Family(
@@ -95,8 +104,22 @@ LUMINA = Family(
     patch=_square,
     sequence_end=_filled,
 )
+WAN = Family(
+    name="Wan",
+    models="Wan 2.1 and 2.2 (text and image to video)",
+    classes=("comfy.ldm.wan.model.WanModel",),
+    naming=naming.WAN,
+    stacks=("blocks",),
+    slots=("double_block",),
+    heads=lambda model: model.num_heads,
+    patch=lambda model: tuple(model.patch_size),
+    joint=False,
+    ahead=_wan_reference,
+    clip_first=True,
+    project=lambda model, context: model.text_embedding(context),
+)
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN)
 
 
 # --- which of them ---

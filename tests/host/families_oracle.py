@@ -8,7 +8,7 @@ from oracle import guided_tokens
 from other_families import attention_module
 from own_forward import hooked, of_rows
 
-SCALE, TAU, ALPHA = 3.0, 2.5, 0.25
+STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
 def dense(q, k, v, mask, kind, picture, temperature=2.0):
@@ -75,14 +75,14 @@ def conditional_rows(options, batch):
     return torch.tensor([kind == 0 for kind in kinds]).repeat_interleave(batch // len(kinds))
 
 
-def guided_in_attention(case, blocks, kind, behind=0, strengths=(SCALE, TAU, ALPHA)):
+def guided_in_attention(case, blocks, kind, behind=0):
     """In-attention guidance of the prompt's rows."""
 
     def change(z, z_neg, picture, options):
         z = z.clone()
         rows = conditional_rows(options, len(z)).nonzero().flatten().tolist()
         for row in rows:
-            z[row, picture] = guided_tokens(z[row, picture], z_neg[row, picture], *strengths).to(z.dtype)
+            z[row, picture] = guided_tokens(z[row, picture], z_neg[row, picture], *STRENGTHS).to(z.dtype)
         return z
 
     return InAttention(case, blocks, kind, change, behind)
@@ -106,11 +106,11 @@ class SecondForward:
     forward, into which it merges that. negative: a conditioning, or None. disturbed: of `disturbed_attention`, or None.
     """
 
-    def __init__(self, case, model, merge, negative=None, disturbed=None, strengths=(SCALE, TAU, ALPHA), every=1):
+    def __init__(self, case, model, merge, negative=None, disturbed=None, every=1, ahead=0):
         self.case, self.model, self.merge = case, model.model, merge
-        self.negative, self.disturbed, self.strengths, self.every = negative, disturbed, strengths, every
+        self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
-        self.picture = slice(case.ahead, case.ahead + case.tokens)
+        self.picture = slice(ahead, ahead + case.tokens)
 
     @property
     def block(self):
@@ -142,7 +142,7 @@ class SecondForward:
                 plus, uuid = hidden[rows, self.picture], options["uuids"][i]
                 if renew:
                     self.kept[uuid] = minus[i].double() - plus.double()
-                hidden[rows, self.picture] = guided_tokens(plus, plus.double() + self.kept[uuid], *self.strengths).to(
+                hidden[rows, self.picture] = guided_tokens(plus, plus.double() + self.kept[uuid], *STRENGTHS).to(
                     plus.dtype
                 )
             return self.with_img(out, hidden)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import comfy.sample
 import torch
@@ -93,8 +94,35 @@ Z_IMAGE = dataclasses.replace(
     pad=32,
     reference={"reference_latents": [some(1, 16, 6, 8, seed=20)]},
 )
+WAN = Case(
+    small="Wan 2.1",
+    family="Wan",
+    module="comfy.ldm.wan.model",
+    attention="optimized_attention",
+    split=False,
+    stack="blocks",
+    img=None,
+    latent=(16, 3, 9, 13),
+    grid=(3, 5, 7),
+    context=48,
+    names=("blocks.2", "blocks.2.attn1"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+)
+# The first picture, as CLIP sees it and beside the noise.
+FIRST_PICTURE = {
+    "concat_latent_image": some(1, 16, 3, 9, 13, seed=21),
+    "clip_vision_output": SimpleNamespace(penultimate_hidden_states=some(1, 6, 1280, seed=22)),
+}
+WAN_PICTURE = dataclasses.replace(WAN, small="Wan 2.1 image to video", another=True, reference=FIRST_PICTURE)
+WAN_REFERENCE = dataclasses.replace(
+    WAN,
+    small="Wan 2.1 with a reference",
+    another=True,
+    reference={"reference_latents": [some(1, 16, 1, 10, 14, seed=23)]},
+    ahead=35,
+)
 
-CASES = [QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)]
+CASES = [QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True), WAN, WAN_PICTURE, WAN_REFERENCE]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
     if _case not in HERE:  # said, and not skipped: `make test` runs the newest host, which has them all

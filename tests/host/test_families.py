@@ -130,7 +130,7 @@ def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, bat
     sampling = (prompt(case, 1, **extra), prompt(case, 2, 14, **extra), batch, cfg, 4 if every > 1 else 2)
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
-    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every)
+    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
     expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
     assert oracle.computed == 2
     same_effect(sample(case, ours, *sampling), expected, plain)
@@ -147,7 +147,7 @@ def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach
     inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
     sampling = (prompt(case, 1, **extra), negative, batch)
     ours = sample(case, guided(model, **inputs), *sampling)
-    oracle = SecondForward(case, model, merge, negative=negative)
+    oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
     expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
     same_effect(ours, expected, plain)
 
