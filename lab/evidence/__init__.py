@@ -7,8 +7,8 @@ prompt is obeyed is asked by `obedience`, with `open_prompts`. The command `repo
 it, `plots` to draw and `page` to print it. Whether a model can choose by itself is asked by the command
 `calibration`: `recovery` measures it, and `calibration_page` and `calibration_plot` show it.
 
-Pictures of emoji have judges of their own with the same interface, `emoji_judges`; `emoji_check` shows whether they
-agree with an eye.
+`domains` says who asks for and judges each kind of pictures: emoji have `emoji_judges` and `emoji_prompts`;
+`emoji_check` shows whether these judges agree with an eye.
 
 May import the pack, `toy`, `make.markdown` and what gets and runs a host; never `cost`.
 """

@@ -39,8 +39,8 @@ def score(pictures: Tensor, scenes: list[emoji.Scene]) -> Scores:
     fit = emoji_templates.fit(pictures)
     return Scores(
         objects=torch.ones(len(scenes), dtype=torch.long),
-        cnn_right=_right(_seen_by_cnn(features), scenes).long(),
-        template_right=_right(_seen_by_templates(fit), scenes).long(),
+        cnn_right=right(_seen_by_cnn(features), scenes).long(),
+        template_right=right(_seen_by_templates(fit), scenes).long(),
         template_fit=torch.where(_allowed(scenes), fit.share, -1.0).amax(1),
         saturation=saturation(pictures),
         sharpness=sharpness(pictures),
@@ -76,16 +76,16 @@ def _seen_by_templates(fit: emoji_templates.Fit) -> dict[str, Tensor]:
     return seen | {"concept": torch.where(fit.whole, fit.concept, BROKEN)}
 
 
-def _right(seen: dict[str, Tensor], scenes: list[emoji.Scene]) -> Tensor:
-    """Whether all that the captions tell is there, (n,)."""
+def right(seen: dict[str, Tensor], scenes: list[emoji.Scene]) -> Tensor:
+    """Whether all that the captions tell is there, (n,). seen: what one judge sees, of `read`."""
     # One more column, for no whole one, is never allowed.
-    right = functional.pad(_allowed(scenes), (0, 1)).gather(1, seen["concept"][:, None])[:, 0]
+    found = functional.pad(_allowed(scenes), (0, 1)).gather(1, seen["concept"][:, None])[:, 0]
     for part in emoji.PARTS:
         if part != "concept":
             asked = torch.tensor([getattr(scene, part) for scene in scenes])
             open_ = torch.tensor([part not in scene.told for scene in scenes])
-            right &= (seen[part] == asked) | open_
-    return right
+            found &= (seen[part] == asked) | open_
+    return found
 
 
 def _allowed(scenes: list[emoji.Scene]) -> Tensor:
@@ -145,5 +145,5 @@ def _reference() -> dict[str, Tensor]:
 def _make_reference() -> dict[str, Tensor]:
     scenes = emoji.random_scenes(REFERENCE_COUNT, torch.Generator().manual_seed(REFERENCE_SEED), new=True, left_out=0)
     features = features_of(real_pictures(scenes))
-    accuracy = _right(_seen_by_cnn(features), scenes).double().mean()
+    accuracy = right(_seen_by_cnn(features), scenes).double().mean()
     return {"mean": features.double().mean(0), "covariance": features.double().T.cov(), "accuracy": accuracy}

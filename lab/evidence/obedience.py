@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ...nagpag.measure import Measured
 from ..make import markdown
-from . import gains, open_prompts, runs, subjects
+from . import gains, runs, subjects
 from .contenders import EARLY, Contender, cfg, describe, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
-from .open_prompts import KINDS, Verdicts
+from .open_prompts import Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
 from .subjects import Subject
 
@@ -40,19 +40,14 @@ def contenders() -> list[Contender]:
 def verdicts(subject: Subject, contender: Contender, prompts: PromptSet, count: int) -> Verdicts:
     """What the judges say of `count` pictures; they have to be there."""
     parts = runs.parts([subject], [contender], prompts, count)
-    asked = [question for part in parts for question in part.prompts.rows(part.number)[0]]
-    return open_prompts.judge(torch.cat([runs.pictures_of(part) for part in parts]), asked)
+    asked = [question for part in parts for question in part.rows()[0]]
+    return subject.domain.prompts.judge(torch.cat([runs.pictures_of(part) for part in parts]), asked)
 
 
-def change(guided: list[Verdicts], before: list[Verdicts], what: str, judge: str, kind: str = "") -> Measured:
-    """Change in the share that is "held" or "right" by one judge, of several models' pictures of the same prompts.
-
-    kind: of questions of this kind alone.
-    """
+def change(guided: list[Verdicts], before: list[Verdicts], what: str, judge: str) -> Measured:
+    """Change in the share that is "held" or "right" by one judge, of several models' pictures of the same prompts."""
     after, plainly, total = _sum(guided, what, judge), _sum(before, what, judge), _sum(before, f"of {what}", judge)
-    asked = torch.arange(len(plainly)) // NOISES % len(KINDS)
-    rows = asked == KINDS.index(kind) if kind else asked >= 0
-    return ratio_gain(after[rows], plainly[rows], total[rows], NOISES)
+    return ratio_gain(after, plainly, total, NOISES)
 
 
 def share(found: list[Verdicts], what: str, judge: str) -> float:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from .. import host
 from ..make.markdown import table
-from . import choosing, gains, judges, obedience
+from ..toy.emoji_art import attribution
+from . import choosing, gains, obedience
 from .contenders import DEPTHS, Contender, plain
+from .domains import EMOJI
+from .plots import first_of_domain, sheet_name
 from .results import LOOKS, Results, Row, looks
 from .rounds import COUNT, ROUNDS
 from .runs import OPEN_REPORTING, REPORTED, REPORTING
@@ -37,49 +40,58 @@ READING = """\
 
 def page(found: list[Results], untrained: list[Subject]) -> str:
     """The whole page, of the contenders whose pictures were made. untrained: models that were to be asked, too."""
-    parts = [_introduction(found, untrained), *map(_group, found), _unguided(found), _chosen()]
-    return "\n\n".join(parts) + "\n"
+    title = "# What guidance does, measured\n\n**Nothing here was measured on FLUX.1's own weights.**"
+    parts = [title, READING, _pictures(found), _method(found, untrained), *map(_group, found), _unguided(found)]
+    return "\n\n".join([*parts, _chosen()]) + "\n"
 
 
-def _introduction(found: list[Results], untrained: list[Subject]) -> str:
+def _pictures(found: list[Results]) -> str:
+    sheets = [
+        f"![{results.domain.name}: the same prompts and noise under each contender]"
+        f"(evidence/{sheet_name(results.domain)}.png)"
+        for results in first_of_domain(found)
+    ]
+    drawings = [attribution()] if any(results.domain is EMOJI for results in found) else []
+    return "\n\n".join(["![Gain against cost](evidence/pareto.png)", *sheets, *drawings])
+
+
+def _method(found: list[Results], untrained: list[Subject]) -> str:
     missing = ", ".join(dict.fromkeys(contender.name for results in found for contender in results.missing))
     not_yet = f"\n\nNot measured yet: {missing}." if missing else ""
     not_yet += f"\n\nNot trained yet: {'; '.join(map(str, untrained))}." if untrained else ""
     doubles, singles = DEPTHS
-    return f"""# What guidance does, measured
-
+    return f"""## How it was measured
 Made by `make evidence` on models that `make lab` trains: small FLUX models in FLUX.1's proportions \
 ({doubles} double and {singles} single blocks,
-2 heads) that draw coloured shapes, and guidance-distilled students of theirs, as FLUX.1 [dev] is one. \
-**Nothing here was measured on FLUX.1's own weights.**
+2 heads) that draw coloured shapes or [emoji](emoji.md), and guidance-distilled students of theirs, as FLUX.1 [dev] \
+is one. Students are told a guidance of {GUIDANCE:g}.
 
-An object is right when its shape and colour are, in its place. Two judges: \
-a small CNN ({judges.held_out_accuracy():.2%} right on held-out renders) and a fit
-of the renderer's own templates, which knows nothing of the CNN. All contenders have the same prompts and noise, \
-{REPORTED} Euler steps through ComfyUI's
-sampler and nodes; the negative prompt is empty unless something else is said. \
+A shape is right when it and its colour are as asked for, in its place; an emoji when all that the prompt tells is: \
+the thing, whose drawing, place, size and ground. Two judges that know nothing of each other: a small CNN \
+({_accuracy(found)} right on held-out renders) and a fit of the drawings themselves. \
+All contenders have the same prompts and noise, {REPORTED} Euler steps through ComfyUI's
+sampler and nodes; the negative prompt is empty unless something else is said.
+
 Errors are of a paired bootstrap over the prompts, and hold nothing of how training
 runs differ: for that, look at each model. A gain counts when it is above two errors for both judges; \
-"harms" means below minus two errors for either.
-Passes are counted at FLUX.1's proportions of blocks. Students are told a guidance of {GUIDANCE:g}.
+"harms" means below minus two errors for either. Passes are counted at FLUX.1's proportions of blocks.
 
-{READING}
+Settings were chosen on other models, prompts and noise (*what was tried*, below), and never on emoji; \
+what the tables say was measured on models that nobody had looked at.{not_yet}"""
 
-Settings were chosen on other models, prompts and noise (*what was tried*, below); \
-what the tables say was measured on models that nobody had looked at.{not_yet}
 
-![Gain against cost](evidence/pareto.png)
-
-![The same prompts and noise under each contender](evidence/sheet.png)"""
+def _accuracy(found: list[Results]) -> str:
+    domains = [results.domain for results in first_of_domain(found)]
+    return " and ".join(f"{domain.judges.held_out_accuracy():.1%} of {domain.name}" for domain in domains)
 
 
 def _group(results: Results) -> str:
     judged = ("CNN", "template fit", "so it", "helps", "harms", "Fréchet")
     head = ("", "passes", "pictures", *judged, *LOOKS, "diversity")
-    real = ["real renders", *[""] * 8, *map(_look, looks([judges.real_scores()])), ""]
+    real = ["real renders", *[""] * 8, *map(_look, looks([results.domain.judges.real_scores()])), ""]
     return f"""## {results.group.title}
-Change in the share of objects right on {_names(results.subjects)}; *pictures*: by each of them; the Fréchet
-distance of the CNN's features to real renders (change; lower is better).
+Change in the share of {results.domain.name} right on {_names(results.subjects)}; *pictures*: by each of
+them; the Fréchet distance of the CNN's features to real renders (change; lower is better).
 
 {table(head, [*map(_cells, results.rows()), real])}
 
@@ -88,6 +100,10 @@ Each model, mean of both judges:
 {_by_subject(results)}
 
 {_obedience(results)}"""
+
+
+def _listed(kinds: tuple[str, ...]) -> str:
+    return f"{', a '.join(kinds[:-1])} or a {kinds[-1]}"
 
 
 def _names(subjects: list[Subject]) -> str:
@@ -123,9 +139,10 @@ def _obedience(results: Results) -> str:
     except LookupError:
         return f"{title}\nNot measured yet."
     return f"""{title}
-Prompts leave a colour, a shape or a place open, and the negative prompt names one ("a red thing some place").
-*held*: the share of pictures that hold what was forbidden; *right*: of objects that are as the prompt says. Without
-guidance as it is, then the change; for *held*, lower is better. {obedience.COUNT} pictures by each model.
+Prompts leave a {_listed(results.domain.prompts.KINDS)} open, and the negative prompt names one.
+*held*: the share of pictures that hold what was forbidden; *right*: of {results.domain.name} that are
+as the prompt says. Without guidance as it is, then the change; for *held*, lower is better.
+{obedience.COUNT} pictures by each model.
 
 {found}"""
 

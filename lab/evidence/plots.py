@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import host
 from . import gains, runs
 from .contenders import Contender, plain
+from .domains import Domain
 from .results import Results
 from .runs import NOISES, REPORTING
 from .subjects import Subject
@@ -17,18 +19,34 @@ FOLDER = host.REPO / "docs" / "evidence"
 def draw(found: list[Results]) -> None:
     """In docs/evidence: gain against cost on each kind of model, and the same prompts for all."""
     FOLDER.mkdir(exist_ok=True)
-    sheet = _sheet(found[0].subjects[0], [plain(), *found[0].contenders])
-    figures = {"pareto": _pareto(found), "sheet": sheet}
+    figures = {"pareto": _pareto(found)}
+    for results in first_of_domain(found):
+        contenders = [plain(), *results.contenders]
+        figures[sheet_name(results.domain)] = _sheet(results.subjects[0], contenders)
     for name, figure in figures.items():
-        figure.savefig(FOLDER / f"{name}.png", dpi=90 if name == "sheet" else 110)
+        figure.savefig(FOLDER / f"{name}.png", dpi=110 if name == "pareto" else 90)
+
+
+def first_of_domain(found: list[Results]) -> list[Results]:
+    """Of each kind of pictures the first group, whose first model shows them."""
+    return list({results.domain: results for results in reversed(found)}.values())[::-1]
+
+
+def sheet_name(domain: Domain) -> str:
+    """What the file of a sheet of such pictures is called, without its ending."""
+    return f"sheet_{domain.name.split()[-1]}"
 
 
 def _pareto(found: list[Results]) -> Any:
     """A panel for each kind of model; what harms much lies below."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
-    panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+    rows = math.ceil(len(found) / 2)
+    figure = Figure(figsize=(13, 1 + 4.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2, sharey=True, squeeze=False).flatten()
+    for empty in panels[len(found) :]:
+        empty.axis("off")
+    panels = panels[: len(found)]
     for ax, results in zip(panels, found, strict=True):
         for i, contender in enumerate(results.contenders):
             gain = gains.gain(results.subjects, contender, REPORTING, results.count(contender))
@@ -46,10 +64,11 @@ def _pareto(found: list[Results]) -> Any:
 def _sheet(subject: Subject, contenders: list[Contender], columns: int = 8) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(columns * 1.1, len(contenders) * 1.35))
+    height = len(contenders) * 1.35  # inches, as is what the first title takes
+    figure = Figure(figsize=(columns * 1.1, height))
     grid = figure.subplots(len(contenders), columns, squeeze=False)
     # By hand: a layout engine would make room for the long names beside the pictures.
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.005, top=0.985, wspace=0.06, hspace=0.3)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.005, top=1 - 0.25 / height, wspace=0.06, hspace=0.3)
     for line, contender in zip(grid, contenders, strict=True):
         (part, *_) = runs.parts([subject], [contender], REPORTING, runs.PART_SIZE)
         line[0].set_title(contender.name, loc="left", fontsize=8)

@@ -89,7 +89,7 @@ def _losses(part: Part) -> Losses:
     truth = shapes.to_latent(small.repeat_interleave(4, 2).repeat_interleave(4, 3))
     latents = model.model.latent_format.process_out(truth)  # the host takes them as a VAE gives them
     noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(NOISE))
-    captions = [question.prompt for question in part.prompts.rows(part.number)[0]]
+    captions = [question.prompt for question in part.rows()[0]]
 
     def of(texts: list[str]) -> torch.Tensor:
         rows = [slice(start, start + BATCH) for start in range(0, PART_SIZE, BATCH)]

@@ -78,7 +78,8 @@ def _faded(power: float) -> Variants:
 def placed(shares: Iterable[float], *, depths: tuple[int, int], steps: int = 0, **inputs: Any) -> Contender:
     """Renewed at the steps that lie nearest to these shares of the sampling, in [0, 1), and at the first in any case.
 
-    They count to three decimals. steps: of the sampling that the cost is counted for; the laboratory's if 0.
+    Before start_percent nothing is renewed: the first is then the step at which guidance begins. Shares count to three
+    decimals. steps: of the sampling that the cost is counted for; the laboratory's if 0.
     """
     shares, steps = tuple(round(share, 3) for share in shares), steps or sampling.STEPS
     words = named(f"renewed at {', '.join(map(str, shares))}", inputs)
@@ -88,8 +89,8 @@ def placed(shares: Iterable[float], *, depths: tuple[int, int], steps: int = 0, 
 
 
 def _passes(renewals: int, steps: int, depths: tuple[int, int], inputs: dict[str, Any]) -> float:
-    every_step = carried(depths=depths, renew_every=1, **inputs).passes
-    return 1.0 + (every_step - 1.0) * renewals / steps
+    whole = inputs | {"renew_every": 1, "start_percent": 0.0, "end_percent": 1.0}
+    return carried(depths=depths, **whole).passes * renewals / steps + (1 - renewals / steps)
 
 
 def _steps_at(shares: Iterable[float], steps: int) -> set[int]:

@@ -19,8 +19,10 @@ from .subjects import Subject
 
 COUNT, PEERS = 256, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
 GROUPS = (
-    Group("Models in FLUX.1's proportions", (Subject("3"), Subject("4"))),
-    Group("Guidance-distilled models, as FLUX.1 [dev] is one", (Subject("3s"), Subject("4s"))),
+    Group("Models that draw coloured shapes", (Subject("3"), Subject("4"))),
+    Group("Guidance-distilled models that draw coloured shapes", (Subject("3s"), Subject("4s"))),
+    Group("Models that draw emoji", (Subject("emoji0"), Subject("emoji1"))),
+    Group("Guidance-distilled models that draw emoji", (Subject("emoji0s"), Subject("emoji1s"))),
 )
 PUBLISHED_BLOCKS = ", ".join(map(str, published_blocks(DOUBLES)))
 AS_PUBLISHED: dict[str, Any] = {

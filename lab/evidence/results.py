@@ -10,6 +10,7 @@ import torch
 from ...nagpag.measure import Measured
 from . import gains, judges, runs
 from .contenders import Contender, plain
+from .domains import Domain
 from .runs import NOISES, REPORTING
 from .subjects import Subject
 
@@ -22,6 +23,11 @@ class Group:
 
     title: str
     held_out: tuple[Subject, ...]
+
+    @property
+    def domain(self) -> Domain:
+        """What they draw, which is the same for all."""
+        return self.held_out[0].domain
 
     @property
     def trained(self) -> list[Subject]:
@@ -70,6 +76,10 @@ class Results:
     counts: tuple[int, ...]
     contenders: list[Contender]
     missing: list[Contender]
+
+    @property
+    def domain(self) -> Domain:
+        return self.group.domain
 
     @property
     def subjects(self) -> list[Subject]:
@@ -134,7 +144,7 @@ def looks(found: list[judges.Scores]) -> list[float]:
 def frechet(subject: Subject, contender: Contender, count: int) -> float:
     """The distance of these pictures' features to those of real renders."""
     features = runs.scores(subject, contender, REPORTING, count).features
-    return judges.frechet(features, judges.real_reference())
+    return judges.frechet(features, subject.domain.judges.real_reference())
 
 
 def _mean(values: list[float]) -> float:

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from .. import host
 from ..in_host import enter_host
 from ..toy import digests
-from . import judge_cnn, judge_lessons, judge_templates, judges, open_prompts, sampling
+from . import judges, sampling
 from .contenders import Contender
-from .open_prompts import Question
+from .domains import SHAPES, Domain
 from .sampling import STEPS
 from .subjects import Subject
 
@@ -49,24 +49,21 @@ class PromptSet:
     steps: int = STEPS
     zeroed: bool = False
 
-    @property
-    def key(self) -> str:
+    def key(self, domain: Domain) -> str:
         """Its part of the names that kept pictures have."""
         kind = ("open " if self.open else "") + ("zeroed " if self.zeroed else "")
-        return f"{self.name} {self.seed} {kind}{self.steps} {open_prompts.digest()}"
+        return f"{self.name} {self.seed} {kind}{self.steps} {domain.prompts.digest()}"
 
-    def questions(self) -> list[Question]:
-        return _questions(self.seed, self.open)
-
-    def rows(self, number: int) -> tuple[list[Question], list[int]]:
-        """Questions and noise seeds of the part of this number, one a picture."""
+    def rows(self, number: int, domain: Domain = SHAPES) -> tuple[list[Any], list[int]]:
+        """Questions of this domain and noise seeds of the part of this number, one a picture."""
+        asked = _questions(domain, self.seed, self.open)
         rows = range(number * PART_SIZE, (number + 1) * PART_SIZE)
-        return [self.questions()[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
+        return [asked[row // NOISES] for row in rows], [self.seed * 1_000_000 + row for row in rows]
 
 
 @cache
-def _questions(seed: int, of_open: bool) -> list[Question]:
-    return (open_prompts.questions if of_open else open_prompts.whole)(MOST // NOISES, seed)
+def _questions(domain: Domain, seed: int, of_open: bool) -> list[Any]:
+    return (domain.prompts.questions if of_open else domain.prompts.whole)(MOST // NOISES, seed)
 
 
 CHOOSING, REPORTING = PromptSet("choosing", 3_000), PromptSet("reporting", 4_000, steps=REPORTED)
@@ -86,9 +83,13 @@ class Part:
     @property
     def file(self) -> Path:
         code = code_digest() if self.contender.settings else "host"
-        key = f"{self.subject.key} {self.contender.key} {self.prompts.key} {code}"
+        key = f"{self.subject.key} {self.contender.key} {self.prompts.key(self.subject.domain)} {code}"
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return pictures_folder() / f"{name}-{self.number}.safetensors"
+
+    def rows(self) -> tuple[list[Any], list[int]]:
+        """Its questions and noise seeds, one a picture."""
+        return self.prompts.rows(self.number, self.subject.domain)
 
 
 def pictures_folder() -> Path:
@@ -151,7 +152,7 @@ def make_part(part: Part) -> None:
     enter_host()
     torch.set_num_threads(1)
     model = part.contender.patch(part.subject.load())
-    questions, seeds = part.prompts.rows(part.number)
+    questions, seeds = part.rows()
     size = part.contender.batch
     batches = [slice(start, start + size) for start in range(0, PART_SIZE, size)]
     made = [draw(model, part, questions[rows], seeds[rows]) for rows in batches]
@@ -159,7 +160,7 @@ def make_part(part: Part) -> None:
     save({"pictures": (torch.cat(made).clamp(0, 1) * 255).round().byte()}, part.file)
 
 
-def draw(model: Any, part: Part, questions: list[Question], seeds: list[int]) -> Tensor:
+def draw(model: Any, part: Part, questions: list[Any], seeds: list[int]) -> Tensor:
     """Pictures of one batch, (questions, 3, 32, 32), as this part's are drawn."""
     prompts, negatives = ([getattr(q, name) for q in questions] for name in ("prompt", "negative"))
     positive, negative = part.subject.conditioning(prompts), part.subject.conditioning(negatives)
@@ -189,20 +190,21 @@ def scores(subject: Subject, contender: Contender, prompts: PromptSet, count: in
 
 
 def _scores_of_part(part: Part) -> judges.Scores:
-    kept = part.file.with_name(f"{part.file.stem}-{judges_digest()}.scores")
+    domain = part.subject.domain
+    kept = part.file.with_name(f"{part.file.stem}-{judges_digest(domain)}.scores")
     if not kept.exists():
-        scenes = [question.scene for question in part.prompts.rows(part.number)[0]]
-        found = judges.score(pictures_of(part), scenes)
+        scenes = [question.scene for question in part.rows()[0]]
+        found = domain.judges.score(pictures_of(part), scenes)
         save({name: tensor.contiguous() for name, tensor in vars(found).items()}, kept)
     return judges.Scores(**load_file(kept))
 
 
-def judges_sources() -> list[str]:
+def judges_sources(domain: Domain = SHAPES) -> list[str]:
     """What decides a verdict."""
-    return digests.sources(judges, judge_cnn, judge_lessons, judge_templates)
+    return digests.sources(*domain.verdicts)
 
 
 @cache
-def judges_digest() -> str:
+def judges_digest(domain: Domain = SHAPES) -> str:
     """Changes with whatever changes a verdict."""
-    return digests.digest(judges_sources())
+    return digests.digest(judges_sources(domain))

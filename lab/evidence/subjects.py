@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..toy import models, pictures, small_models, training
 from . import sampling
+from .domains import DRAWN, SHAPES, Domain
 
 SHIPPED = "shipped"
 WORDS = 18  # tokens of the longest caption that the models learned, with its begin and its end
@@ -32,6 +33,11 @@ class Subject:
     @property
     def distilled(self) -> bool:
         return self.name != SHIPPED and models.named(self.name).student
+
+    @property
+    def domain(self) -> Domain:
+        """What it draws, and who judges that."""
+        return SHAPES if self.name == SHIPPED else DRAWN[models.named(self.name).drawn]
 
     @property
     def file(self) -> Path:

@@ -89,7 +89,7 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
     model = Subject("shipped").load()
-    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.questions()[:4]]
+    prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.rows(0)[0][:: runs.NOISES][:4]]
     latents = torch.zeros(4, *sampling.LATENT)
     asked = Series(prompts, sampling.conditioning([""]), latents, 16, 6, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")

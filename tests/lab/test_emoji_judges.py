@@ -48,7 +48,7 @@ def truth(scenes):
 
 def share_right(fit, scenes):
     seen = emoji_judges._seen_by_templates(fit)
-    return float(emoji_judges._right(seen, scenes).float().mean())
+    return float(emoji_judges.right(seen, scenes).float().mean())
 
 
 # --- the fit ---
@@ -91,7 +91,7 @@ def test_another_caption_is_wrong_and_one_that_leaves_it_open_is_right(fits, sce
     open_ = [replace(scene, told=tuple(other for other in PARTS if other != part)) for scene in changed]
     same_kind = [emoji.KIND_OF[a.concept] == emoji.KIND_OF[b.concept] for a, b in zip(open_, scenes, strict=True)]
     rows = [row for row, same in enumerate(same_kind) if same or part != "concept"]
-    right = emoji_judges._right(emoji_judges._seen_by_templates(fits["as it is"]), open_)
+    right = emoji_judges.right(emoji_judges._seen_by_templates(fits["as it is"]), open_)
     assert rows and right[rows].float().mean() > 0.97
     if part == "concept":
         assert not right[[row for row in range(len(scenes)) if row not in rows]].any()
@@ -263,12 +263,12 @@ def test_what_is_real_is_kept(short_cnn, monkeypatch):
 def test_one_wrong_part_is_enough_and_a_broken_one_is_never_right():
     asked = emoji.random_scenes(4, torch.Generator().manual_seed(1), left_out=0)
     seen = truth(asked)
-    assert emoji_judges._right(seen, asked).all()
+    assert emoji_judges.right(seen, asked).all()
     for row, part in enumerate(("vendor", "place", "size", "ground")):
         seen[part][row] = (seen[part][row] + 1) % len(emoji.PARTS[part])
-        assert not emoji_judges._right(seen, asked)[row]
+        assert not emoji_judges.right(seen, asked)[row]
     broken = truth(asked) | {"concept": torch.full((4,), BROKEN)}
-    assert not emoji_judges._right(broken, [replace(scene, told=()) for scene in asked]).any()
+    assert not emoji_judges.right(broken, [replace(scene, told=()) for scene in asked]).any()
 
 
 # --- the check by eye ---
