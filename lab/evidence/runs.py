@@ -107,7 +107,7 @@ def code_sources() -> list[str]:
     method = ("blocks", "guidance", "perturbation", "schedule", "settings")
     hooks = (
         *("__init__", "plan", "run", "forward", "wrappers", "renewal"),
-        *("block", "attention", "branch", "copies", "merge", "negative"),
+        *("block", "attention", "branch", "copies", "merge", "negative", "flux"),
     )
     return digests.sources(
         *(pack / f"{name}.py" for name in method), *(pack / "patch" / f"{name}.py" for name in hooks)

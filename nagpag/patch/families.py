@@ -9,30 +9,10 @@ from torch import Tensor
 
 from .. import naming
 from .family import Family, Found
+from .flux import FLUX, project_normed, square
 from .plan import PLANS
 
-# --- what the table's functions have in common ---
-
-
-def _project_normed(model: Any, context: Tensor) -> Tensor:
-    """The text's own projection, behind a norm where there is one."""
-    if getattr(model, "txt_norm", None) is not None:
-        context = model.txt_norm(context)
-    return model.txt_in(context)
-
-
-def _flux_ids(flux: Any, txt: Tensor, x: Tensor) -> Tensor:
-    """Ids of text tokens, (1, text tokens, axes), as the host's forward makes them."""
-    ids = torch.zeros(1, txt.shape[1], len(flux.params.axes_dim), device=txt.device, dtype=torch.float32)
-    for axis in getattr(flux.params, "txt_ids_dims", None) or ():
-        ids[:, :, axis] = torch.arange(txt.shape[1], device=txt.device, dtype=torch.float32)
-    return ids
-
-
-def _flux_text_is_fixed(flux: Any, given: dict, second: bool) -> bool:
-    """True where the host's single blocks know the picture's place by the prompt's length."""
-    method = given.get("ref_latents_method") or getattr(flux.params, "default_ref_method", None)
-    return second and bool(given.get("ref_latents")) and method == "index_timestep_zero"
+# --- what the table's entries work out ---
 
 
 def _qwen_ids(model: Any, txt: Tensor, x: Tensor) -> Tensor:
@@ -40,10 +20,6 @@ def _qwen_ids(model: Any, txt: Tensor, x: Tensor) -> Tensor:
     sides = [(size + model.patch_size // 2) // model.patch_size for size in x.shape[-2:]]
     start = max(sides) // 2
     return torch.arange(start, start + txt.shape[1], device=txt.device).reshape(1, -1, 1).repeat(1, 1, 3)
-
-
-def _square(model: Any) -> tuple[int, int, int]:
-    return 1, model.patch_size, model.patch_size
 
 
 def _filled(model: Any, tokens: int) -> int:
@@ -62,24 +38,6 @@ def _wan_reference(model: Any, given: dict) -> int:
 
 # --- the table ---
 
-FLUX = Family(
-    name="FLUX",
-    models="FLUX.1 (dev, schnell, Krea, Kontext, Fill, Redux) and its fine-tunes, FLUX.2, Chroma and Chroma Radiance",
-    classes=(
-        "comfy.ldm.flux.model.Flux",
-        "comfy.ldm.chroma.model.Chroma",
-        "comfy.ldm.chroma_radiance.model.ChromaRadiance",
-    ),
-    naming=naming.FLUX,
-    stacks=("double_blocks", "single_blocks"),
-    slots=("double_block", "single_block"),
-    heads=lambda model: model.num_heads,
-    patch=_square,
-    project=_project_normed,
-    ids=_flux_ids,
-    mask="attn_mask",
-    text_is_fixed=_flux_text_is_fixed,
-)
 QWEN_IMAGE = Family(
     name="Qwen-Image",
     models="Qwen-Image, Qwen-Image-Edit (2509, 2511) and Qwen-Image-Layered",
@@ -88,8 +46,8 @@ QWEN_IMAGE = Family(
     stacks=("transformer_blocks",),
     slots=("double_block",),
     heads=lambda model: model.transformer_blocks[0].num_attention_heads,
-    patch=_square,
-    project=_project_normed,
+    patch=square,
+    project=project_normed,
     ids=_qwen_ids,
     doubled_vec=True,
 )
@@ -101,7 +59,7 @@ LUMINA = Family(
     stacks=("layers",),
     slots=(),
     heads=lambda model: model.n_heads,
-    patch=_square,
+    patch=square,
     sequence_end=_filled,
 )
 WAN = Family(

@@ -1,11 +1,16 @@
 """Families beside FLUX, small, of random weights, through the host's own loader and sampler, each beside an oracle."""
 
+import dataclasses
+
 import pytest
 import torch
 from families_oracle import SecondForward, disturbed_attention, guided_in_attention
+from nag_pag_flux.lab.cost.live_bytes import LiveBytes
 from nag_pag_flux.lab.host import REPO
 from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
@@ -127,7 +132,14 @@ def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, bat
     if extra is None:
         return
     model, behind = load(case), case.behind if extra else 0
-    sampling = (prompt(case, 1, **extra), prompt(case, 2, 14, **extra), batch, cfg, 4 if every > 1 else 2)
+    # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
+    sampling = (
+        prompt(case, 1, **extra),
+        prompt(case, 2, 9 if extra else 14, **extra),
+        batch,
+        cfg,
+        4 if every > 1 else 2,
+    )
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
     oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
@@ -210,3 +222,25 @@ def test_the_page_lists_every_family():
         if family.name != "FLUX":
             assert family.name in tested
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
+
+
+class TestVideos:
+    case = next(case for case in HERE if case.small == "Wan 2.1")
+
+    def test_a_records_map_shows_the_frames_below_one_another(self, load):
+        record = Record()
+        model = record_model(guided(load(self.case), blocks="2"), record)
+        sample(self.case, model, prompt(self.case, 1), prompt(self.case, 2), 2, 3.0)
+        (recording,) = record.recordings
+        assert [tuple(found.shape) for found in recording.maps.values()] == [(3 * 5, 7)]
+        assert recording.blocks() == [(0, "block 2")] and len(recording.rows) == 2
+
+    @pytest.mark.parametrize("frames", [3, 12])
+    def test_memory_stays_within_one_activation_however_many_frames(self, load, frames):
+        longer = dataclasses.replace(self.case, latent=(16, frames, 9, 13))
+        model, prompts, peaks = load(self.case), (prompt(self.case, 1), prompt(self.case, 2)), []
+        for one in (model, model, guided(model, blocks="1-3")):
+            with LiveBytes() as live:
+                sample(longer, one, *prompts, steps=1)
+            peaks.append(live.peak)
+        assert peaks[2] - peaks[1] <= 1.05 * frames * 5 * 7 * 64 * 4
