@@ -98,7 +98,7 @@ def pictures_folder() -> Path:
 
 
 # Functions there that only say something: of blocks, and of settings that are not valid.
-WORDS = ("block_name", "blocks_name", "valid_specs", "_quoted", "_name", "_what_there_is", "_why_no_item", "_problems")
+WORDS = ("blocks_name", "valid_specs", "_quoted", "_name", "_why_no_item", "_problems")
 
 
 def code_sources() -> list[str]:
