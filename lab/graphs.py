@@ -13,10 +13,24 @@ from .toy import shapes, small_models
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
-COMPARE = "flux_dev_compare"
+COMPARE, CALIBRATE = "flux_dev_compare", "flux_dev_calibrate"
 NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)  # with a guidance node and a KSampler
-TEMPLATES = (*NAMES, COMPARE)
+# The frontend shows the name of a template's file as its title.
+TITLES = {
+    "flux_dev_text_to_image": "NAG-PAG text to image",
+    "flux_dev_image_to_image": "NAG-PAG image to image",
+    WITH_NEGATIVE: "NAG-PAG negative prompt",
+    DIAGNOSTICS: "NAG-PAG diagnostics",
+    COMPARE: "NAG-PAG compare",
+    CALIBRATE: "NAG-PAG calibrate",
+}
+TEMPLATES = tuple(TITLES)
 Graph = dict[str, dict]
+
+
+def template(name: str, kind: str = "json") -> Path:
+    """A shipped graph as the frontend opens it; kind jpg: its thumbnail."""
+    return host.REPO / "workflows" / f"{TITLES[name]}.{kind}"
 
 
 def load_graph(name: str) -> Graph:
@@ -53,7 +67,7 @@ def for_trained_model(graph: Graph, text: str, negative: str = "", **inputs) -> 
     flux = small_models.SHAPES_FILE.partition("/")[2]
     graph = for_small_models(graph, shapes.SIZE, shapes.SIZE, unet_name=flux, text=text, **inputs)
     for node in graph.values():
-        if node["_meta"]["title"] == "Negative prompt":
+        if node["_meta"]["title"] in ("Negative prompt", "Empty prompt"):
             node["inputs"]["text"] = negative
     return graph
 

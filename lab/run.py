@@ -28,6 +28,7 @@ COMMANDS = {
     "beside": "beside.command",
     "fuzz": "fuzz.report",
     "make_workflows": "make.workflows",
+    "make_blueprint": "make.blueprint",
     "make_locales": "make.locales",
     "make_api_docs": "make.api_docs",
     "make_thumbnails": "make.thumbnails",

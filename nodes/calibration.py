@@ -37,26 +37,43 @@ class NAGPAGCalibrate(io.ComfyNode):
         positive: io.Conditioning.Type,
         empty: io.Conditioning.Type,
         latent_image: io.Latent.Type,
+        vae: io.Vae.Type,
         **inputs: Any,
     ) -> io.NodeOutput:
         import comfy.sample
         import comfy.utils
         import torch
 
-        from ..nagpag.calibration import search
+        from ..nagpag.calibration import search, told
+        from ..nagpag.calibration.series import Series
         from ..nagpag.diagnostics.plot import draw_measured
 
         given = {**CALIBRATE.defaults, **inputs}
         # An empty latent may be of another model's size: as in KSampler it is fitted to this one's.
         scale = latent_image.get("downscale_ratio_spacial")
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], scale)
-        drawn = (given[name] for name in ("pictures", "steps", "seed", "sigma"))
-        series = search.Series(positive, empty, latent, *drawn)
+        series = Series(positive, empty, latent, *(given[name] for name in ("pictures", "steps", "seed", "sigma")))
         guided = search.guided_by(model, given["candidates"], given["alphas"], given["reach"])
-        bar = comfy.utils.ProgressBar(search.steps_in_all(series, len(guided)))
-        tried = search.compare(model, guided, series, lambda: bar.update(1))
-        chosen = search.best(tried)
-        plot = draw_measured({str(one.candidate): one.change for one in tried}, chosen and str(chosen))
-        image = torch.from_numpy(plot).unsqueeze(0)
-        spec, alpha = (chosen.blocks, chosen.alpha) if chosen else (tried[0].candidate.blocks, 0.0)
-        return io.NodeOutput(spec, alpha, image, search.as_json(tried), ui=ui.PreviewImage(image, cls=cls))
+        asked, found = search.Search(model, guided, given["reach"], series), search.FOUND
+        bar = comfy.utils.ProgressBar(search.steps_missing(asked, found) + 2 * len(told.columns(asked)))
+        tried = search.compare(asked, found, lambda: bar.update(1))
+        chosen, first = search.best(tried), tried[0].candidate
+        sheet = _sheet(asked, found, tried, vae, bar)
+        measured = draw_measured({str(one.candidate): one.change for one in tried}, chosen and str(chosen))
+        plot = torch.from_numpy(measured).unsqueeze(0)
+        previews = [*ui.PreviewImage(sheet, cls=cls).values, *ui.PreviewImage(plot, cls=cls).values]
+        alpha = chosen.alpha if chosen else 0.0
+        return io.NodeOutput(first.blocks, alpha, plot, told.as_json(tried), sheet, ui={"images": previews})
+
+
+def _sheet(asked: Any, found: Any, tried: list, vae: Any, bar: Any) -> Any:
+    """Pictures with guidance off and under the first of what was tried, decoded, on one sheet."""
+    import torch
+
+    from ..nagpag.calibration import search, told
+    from ..nagpag.comparison.drawing import decode
+    from ..nagpag.comparison.sheet import draw_sheet
+
+    shown = [latent for one in (None, tried[0].candidate) for latent in search.shown(asked, found, one)]
+    pictures = torch.cat([decode(vae, latent, bar, len(shown) - i - 1) for i, latent in enumerate(shown)])
+    return draw_sheet(pictures, told.title(asked), told.columns(asked), told.rows(asked, tried))

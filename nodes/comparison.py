@@ -44,8 +44,8 @@ class NAGPAGCompare(io.ComfyNode):
 
         from ..nagpag.comparison import drawing, told
         from ..nagpag.comparison.axes import read_axes
-        from ..nagpag.comparison.kept import KEPT, Source
         from ..nagpag.comparison.sheet import draw_sheet
+        from ..nagpag.kept import Source
 
         given = {**COMPARE.defaults, **inputs}
         grid, batch = read_axes(given["axes"]), len(latent_image["samples"])
@@ -54,7 +54,7 @@ class NAGPAGCompare(io.ComfyNode):
             given["steps"], given["cfg"], given["sampler_name"], given["scheduler"], given["denoise"]
         )
         source = Source(model, positive, negative, latent_image)
-        pictures = torch.cat(drawing.draw(source, vae, wanted, sampling, KEPT))
+        pictures = torch.cat(drawing.draw(source, vae, wanted, sampling, drawing.KEPT))
         rows = told.rows_of(grid, wanted, batch)
         sheet = draw_sheet(pictures, told.title(grid, sampling), grid.columns, rows)
         numbers = told.as_json(grid, wanted, rows, sampling, batch)

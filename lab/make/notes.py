@@ -53,6 +53,19 @@ Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that
 
 """
 
+CALIBRATE = """## What suits this model
+1. Write prompts like those that you will use into the four boxes, and queue. It takes long: fewer **pictures** and
+   **alphas** are faster. Interrupt it whenever you like, and queue it again: it goes on from there.
+2. Look at **NAG-PAG Calibrate**: pictures without guidance above and under the best candidate below, and all candidates
+   with their errors. Candidates whose bars overlap are as good as each other; then the smaller alpha is the better one.
+3. The best **blocks** and **alpha** go over two links into **NAG-PAG Guidance (Advanced)**, which draws a large picture
+   with them. Write them down there, pull the links off and bypass Calibrate: from then on it costs nothing.
+
+**negative_prompt** is off in the guidance node, as only then the blocks count. With the default numbers Calibrate
+samples 16 times 128 small pictures in 12 steps. More prompts are joined as these are, by `Conditioning (Combine)`.
+
+"""
+
 COMPARE = """## Settings side by side
 **NAG-PAG Compare** stands in the place of guidance, sampler and VAE decode. It draws the prompt under every setting,
 and with guidance off, and puts the pictures on one sheet. No numbers to note down: the sheet is labelled.

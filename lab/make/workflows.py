@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...nagpag.inputs import requests
+from ...nagpag.inputs.calibration import CALIBRATE
 from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, START_PERCENT
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, START_PERCENT
 from ...nagpag.service import models
-from .. import host
+from .. import graphs, host
 from . import notes
+from .formats import Node, api_graph, ui_graph
 
 WORKFLOWS = host.REPO / "workflows"
 FLUX, CLIP_L, T5XXL, VAE = ((file.name, file.url, file.folder) for file in models.FILES)
 PROMPT = (
     "A watchmaker's desk by a rainy window at dusk: an open pocket watch with every gear visible, brass tools laid "
     'out in a row, a handwritten label that reads "NAG-PAG", warm lamp light, sharp detail'
+)
+MORE_PROMPTS = (
+    "An old fisherman mending a net on a pier at sunrise, gulls in the air, three boats behind him",
+    'A street market at night, a hand-painted sign that reads "FRESH TEA", steam, two people at the counter',
+    "A red fox asleep on a mossy stone in a birch forest, a blue jay on a branch above it, morning fog",
 )
 PROMPT_FROM_IMAGE = "The same picture as a detailed oil painting, rich brush strokes, warm evening light"
 
@@ -31,22 +36,6 @@ FILES = f"""**Files**
 
 # Full strength at first, then let go: a start to draw from.
 DRAWN = {"points": [[0.0, 1.0], [0.4, 0.9], [0.75, 0.2], [1.0, 0.0]], "interpolation": "monotone_cubic"}
-
-
-@dataclass
-class Node:
-    """One node: widgets by name in the order of the UI; inputs as (node id, output index)."""
-
-    id: int
-    kind: str
-    pos: tuple[int, int]
-    size: tuple[int, int]
-    outputs: tuple[str, ...] = ()
-    inputs: dict[str, tuple[int, int]] = field(default_factory=dict)
-    widgets: Mapping[str, object] = field(default_factory=dict)
-    models: tuple[tuple[str, str, str], ...] = ()
-    title: str | None = None
-    ui_only: tuple[str, ...] = ()  # widgets that the frontend has and the host's API has not
 
 
 def common_nodes(prompt: str, latent: tuple[int, int], denoise: float) -> list[Node]:
@@ -122,7 +111,7 @@ def image_to_image() -> list[Node]:
 def diagnostics() -> list[Node]:
     """Text to image with everything that shows what guidance does: Inspect, a drawn strength, Record and Plot."""
     nodes = {node.id: node for node in text_to_image()}
-    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 400), ADVANCED.defaults
+    nodes[8].kind, nodes[8].size, nodes[8].widgets = ADVANCED.id, (330, 570), ADVANCED.defaults
     nodes[8].inputs |= {"model": (15, 0), CURVE.name: (16, 0)}
     nodes[9].inputs |= {"model": (17, 0)}
     nodes[10].inputs |= {"samples": (18, 1)}
@@ -168,113 +157,65 @@ def compare() -> list[Node]:
     return list(kept.values())
 
 
-TITLES = {node.id: node.title for node in (GUIDANCE, ADVANCED, COMPARE, INSPECT, RECORD, PLOT)}
+def calibrate() -> list[Node]:
+    """Prompts, joined, and the empty one into Calibrate; what it finds draws a picture of the first prompt."""
+    kept = {node.id: node for node in text_to_image() if node.id in (1, 2, 3, 4, 5, 9, 10, 11, 12)}
+    kept[5].size = (380, 130)
+    kept[4].pos, kept[4].size, kept[4].title = (440, 940), (380, 106), "Size of the picture"
+    kept[9].inputs |= {"positive": (26, 0)}
+    kept[9].pos, kept[10].pos, kept[11].pos = (2150, 80), (2150, 410), (2560, 80)
+    kept[12].widgets = {"text": notes.CALIBRATE + FILES}
+    return [*kept.values(), *_joined_prompts(), *_calibrating()]
+
+
+def _joined_prompts() -> list[Node]:
+    kind, inputs = "CLIPTextEncode", {"clip": (2, 0)}
+    texts = enumerate((*MORE_PROMPTS, ""), 1)
+    size, one = (380, 130), ("CONDITIONING",)
+    encoded = [Node(19 + i, kind, (440, 80 + 170 * i), size, one, inputs, {"text": text}) for i, text in texts]
+    encoded[-1].id, encoded[-1].title = 7, "Empty prompt"
+    pairs = enumerate(zip((5, 23, 24), (20, 21, 22), strict=True))
+    both = [(i, {"conditioning_1": (a, 0), "conditioning_2": (b, 0)}) for i, (a, b) in pairs]
+    joined = [Node(23 + i, "ConditioningCombine", (870, 80 + 100 * i), (310, 46), one, pair) for i, pair in both]
+    guided = {"guidance": requests.DISTILLED_GUIDANCE.default}
+    return [
+        *encoded,
+        *joined,
+        Node(6, "FluxGuidance", (870, 400), (310, 58), one, {"conditioning": (25, 0)}, guided),
+        Node(
+            26,
+            "FluxGuidance",
+            (870, 520),
+            (310, 58),
+            one,
+            {"conditioning": (5, 0)},
+            guided,
+            title="FluxGuidance, first prompt",
+        ),
+    ]
+
+
+def _calibrating() -> list[Node]:
+    small = {"width": 512, "height": 512, "batch_size": 4}
+    wired = {"model": (1, 0), "positive": (6, 0), "empty": (7, 0), "latent_image": (27, 0), "vae": (3, 0)}
+    found = ("STRING", "FLOAT", "IMAGE", "STRING", "IMAGE")
+    off = {**ADVANCED.defaults, NEGATIVE_PROMPT.name: OFF}
+    linked = {"model": (1, 0), "blocks": (30, 0), "alpha": (30, 1)}
+    return [
+        Node(27, "EmptySD3LatentImage", (870, 940), (310, 106), ("LATENT",), {}, small, title="Size of the trials"),
+        Node(30, CALIBRATE.id, (1260, 80), (400, 460), found, wired, CALIBRATE.defaults),
+        Node(8, ADVANCED.id, (1740, 80), (330, 570), ("MODEL",), linked, off),
+    ]
+
+
 GRAPHS = {
     "flux_dev_text_to_image": text_to_image,
     "flux_dev_image_to_image": image_to_image,
     "flux_dev_negative_prompt": negative_prompt,
     "flux_dev_diagnostics": diagnostics,
     "flux_dev_compare": compare,
+    "flux_dev_calibrate": calibrate,
 }
-GROUPS = {
-    "Models": (1, 2, 3, 13, 15),
-    "Prompt and latent": (4, 5, 6, 7, 14),
-    "Guidance": (8, 16),
-    "Sampling": (9, 10, 17),
-}
-
-
-def api_graph(nodes: list[Node]) -> dict[str, dict]:
-    """The graph as POST /prompt takes it."""
-    return {
-        str(node.id): {
-            "class_type": node.kind,
-            "inputs": {
-                **{name: value for name, value in node.widgets.items() if name not in node.ui_only},
-                **{name: [str(source), index] for name, (source, index) in node.inputs.items()},
-            },
-            "_meta": {"title": node.title or _title(node.kind)},
-        }
-        for node in sorted(nodes, key=lambda node: node.id)
-        if node.kind != "MarkdownNote"
-    }
-
-
-def ui_graph(nodes: list[Node]) -> dict:
-    """The graph as the frontend opens it."""
-    by_id = {node.id: node for node in nodes}
-    links: list[list] = []
-    ends: dict[tuple[int, str], list] = {}
-    for node in nodes:
-        for slot, (name, (source, index)) in enumerate(node.inputs.items()):
-            kind = by_id[source].outputs[index]
-            links.append([len(links) + 1, source, index, node.id, slot, kind])
-            ends[node.id, name] = links[-1]
-    return {
-        "last_node_id": max(by_id),
-        "last_link_id": len(links),
-        "nodes": [_ui_node(node, order, links, ends) for order, node in enumerate(nodes)],
-        "links": links,
-        "groups": [
-            _group(i, title, inside)
-            for i, (title, ids) in enumerate(GROUPS.items())
-            if (inside := [by_id[n] for n in ids if n in by_id])
-        ],
-        "config": {},
-        "extra": {},
-        "version": 0.4,
-    }
-
-
-def _ui_node(node: Node, order: int, links: list, ends: dict) -> dict:
-    slots = [(slot, kind) for slot, kind in enumerate(node.outputs)]
-    out = {
-        "id": node.id,
-        "type": node.kind,
-        "pos": list(node.pos),
-        "size": list(node.size),
-        "flags": {},
-        "order": order,
-        "mode": 0,
-        "inputs": [
-            {"name": name, "type": ends[node.id, name][5], "link": ends[node.id, name][0]} for name in node.inputs
-        ],
-        "outputs": [
-            {"name": kind, "type": kind, "links": [link[0] for link in links if link[1:3] == [node.id, slot]]}
-            for slot, kind in slots
-        ],
-        "properties": _properties(node),
-        "widgets_values": list(node.widgets.values()),
-    }
-    return out if node.title is None else {**out, "title": node.title}
-
-
-def _properties(node: Node) -> dict:
-    if node.kind == "MarkdownNote":
-        return {}
-    pack = "nag-pag-flux" if node.kind in TITLES else "comfy-core"
-    properties: dict = {"cnr_id": pack, "Node name for S&R": node.kind}
-    if node.models:
-        properties["models"] = [dict(zip(("name", "url", "directory"), model, strict=True)) for model in node.models]
-    return properties
-
-
-def _group(index: int, title: str, nodes: list[Node]) -> dict:
-    left, top = min(node.pos[0] for node in nodes) - 20, min(node.pos[1] for node in nodes) - 75
-    right = max(node.pos[0] + node.size[0] for node in nodes) + 20
-    bottom = max(node.pos[1] + node.size[1] for node in nodes) + 20
-    color = "#3f789e" if title != "Guidance" else "#8A8"
-    return {
-        "id": index + 1,
-        "title": title,
-        "bounding": [left, top, right - left, bottom - top],
-        "color": color,
-        "flags": {},
-    }
-
-
-def _title(kind: str) -> str:
-    return TITLES.get(kind, kind)
 
 
 def files() -> dict[Path, str]:
@@ -282,7 +223,7 @@ def files() -> dict[Path, str]:
     made = {}
     for name, build in GRAPHS.items():
         nodes = build()
-        made[WORKFLOWS / f"{name}.json"] = json.dumps(ui_graph(nodes), indent=1) + "\n"
+        made[graphs.template(name)] = json.dumps(ui_graph(nodes), indent=1) + "\n"
         made[WORKFLOWS / "api" / f"{name}.json"] = json.dumps(api_graph(nodes), indent=1) + "\n"
     return made
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import comfy.sample
 import torch
 from torch import Tensor
 
@@ -16,19 +15,17 @@ from ..blocks import check_spec
 from ..inputs.calibration import ALPHAS, CANDIDATES
 from ..inputs.guidance import OFF
 from ..inputs.kinds import shortened
+from ..kept import Kept, Source
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
 from ..patch.families import refuse_guided
 from ..settings import Settings
-from .probe import predict
-from .recovery import Losses, change, loss
+from .recovery import Losses, change
+from .series import Batch, Series, draw, losses
 
 STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
 MOST_CANDIDATES = 1000  # each draws a whole series of pictures
-SEEDS = 2**64
-PARTIAL = ("area", "mask", "start_percent", "end_percent")  # what makes an entry of a CONDITIONING hold for a part only
-TEXT = ("pooled_output", "attention_mask")  # what an entry holds of its text beside the text itself
-NOISING = 1_000_003  # from the seed of what is sampled to that of what noises it again
+SHOWN = 4  # of how many batches, from the first, a picture is shown
 
 
 @dataclass(frozen=True)
@@ -48,61 +45,6 @@ class Tried:
 
     candidate: Candidate
     change: Measured
-
-
-@dataclass(frozen=True)
-class Series:
-    """A series of pictures to draw: `pictures` in all, by turns of the prompts.
-
-    prompts: entries of a CONDITIONING, each a prompt of its own. empty: CONDITIONING of the empty prompt. latent:
-    (batch, channels, height, width), as the model wants it; so many pictures are drawn at once, of this size. sigma:
-    the noise level, in (0, 1], at which they are looked at. Raises ValueError where that can't be, where an entry holds
-    for a part of the picture or of the sampling only, and where some prompts would not be drawn.
-    """
-
-    prompts: list
-    empty: list
-    latent: Tensor
-    pictures: int
-    steps: int
-    seed: int
-    sigma: float
-
-    def __post_init__(self) -> None:
-        if not self.prompts or not self.empty:
-            raise ValueError(
-                "NAG-PAG Calibrate: positive and empty need a prompt each; one of them is an empty CONDITIONING"
-            )
-        if self.pictures < 1 or self.steps < 1 or not 0 < self.sigma <= 1:
-            raise ValueError(
-                f"NAG-PAG Calibrate: pictures {self.pictures!r}, steps {self.steps!r}, sigma {self.sigma!r}; "
-                "valid are at least 1, at least 1, and a number above 0 and up to 1"
-            )
-        if partial := [key for _, extras in (*self.prompts, *self.empty) for key in PARTIAL if key in extras]:
-            raise ValueError(
-                f"NAG-PAG Calibrate: a prompt holds for a part of the picture or of the sampling only "
-                f"({', '.join(partial)}); "
-                "each is drawn by itself, so give whole ones"
-            )
-        if self.number < len(self.prompts):
-            raise ValueError(
-                f"NAG-PAG Calibrate: {self.pictures} pictures, {len(self.latent)} at once, are {self.number} batches "
-                f"of a prompt each, and there are {len(self.prompts)} prompts; raise pictures to "
-                f"{len(self.prompts) * len(self.latent)} or lower the latent's batch size"
-            )
-
-    def batches(self) -> Iterator[tuple[list, Tensor, int]]:
-        """A CONDITIONING of one prompt, the empty latent and the seed of the noise of each batch."""
-        for i in range(self.number):
-            start = i * len(self.latent)
-            rows = min(len(self.latent), self.pictures - start)
-            seed = (self.seed + i) % SEEDS
-            yield [self.prompts[i % len(self.prompts)]], torch.zeros_like(self.latent[:rows]), seed
-
-    @property
-    def number(self) -> int:
-        """How many batches that is."""
-        return -(-self.pictures // len(self.latent))
 
 
 def read_candidates(candidates: str, alphas: str, double_blocks: int | None = None) -> list[Candidate]:
@@ -165,60 +107,86 @@ def _settings(one: Candidate, reach: str) -> Settings:
     return Settings(blocks=one.blocks, alpha=one.alpha, reach=reach, negative_prompt=OFF)
 
 
-def compare(model: Any, guided: dict[Candidate, Any], series: Series, step: Callable[[], None]) -> list[Tried]:
+@dataclass(frozen=True)
+class Search:
+    """What is tried on which pictures. guided: the MODEL `plain` under every candidate, all with this reach."""
+
+    plain: Any
+    guided: dict[Candidate, Any]
+    reach: str
+    series: Series
+
+    @property
+    def source(self) -> Source:
+        """What everything is drawn from; an empty latent is but its size."""
+        return Source(self.plain, self.series.prompts, self.series.empty, None)
+
+    def how(self, candidate: Candidate | None, batch: Batch) -> Hashable:
+        """By what a batch under a candidate, None for off, is found again."""
+        return candidate, candidate and self.reach, self.series.how(batch)
+
+    def model(self, candidate: Candidate | None) -> Any:
+        """What draws under a candidate, None for off."""
+        return self.plain if candidate is None else self.guided[candidate]
+
+
+class Found(NamedTuple):
+    """What earlier searches found: losses of batches, and some pictures. Apart, so that these never push out those."""
+
+    losses: Kept
+    pictures: Kept
+
+
+FOUND = Found(Kept(), Kept())  # of all searches in this process
+
+
+def compare(search: Search, found: Found, step: Callable[[], None]) -> list[Tried]:
     """Draw the prompts with and without guidance and ask the plain model what it finds in the pictures; best first.
 
-    step: called at each of `steps_in_all`.
+    What was found before is not drawn again. step: called at each of `steps_missing`.
     """
-    plain = _losses(model, model, series, step)
-    tried = [Tried(one, change(_losses(model, drawing, series, step), plain)) for one, drawing in guided.items()]
+    plain = _losses(search, found, None, step)
+    tried = [Tried(one, change(_losses(search, found, one, step), plain)) for one in search.guided]
     return sorted(tried, key=lambda one: -math.inf if math.isnan(one.change.value) else one.change.value, reverse=True)
 
 
-def steps_in_all(series: Series, candidates: int) -> int:
-    """How many steps `compare` takes, each of one batch."""
-    return (candidates + 1) * series.number * series.steps
+def steps_missing(search: Search, found: Found) -> int:
+    """How many steps `compare` has to take, each of one batch."""
+    hows = [search.how(one, batch) for one in (None, *search.guided) for batch in search.series.batches()]
+    return sum(found.losses.get(search.source, how) is None for how in hows) * search.series.steps
 
 
-def _losses(model: Any, drawing: Any, series: Series, step: Callable[[], None]) -> Losses:
-    """What the plain model makes of the pictures that `drawing` draws."""
-    found = [_losses_of_batch(model, drawing, series, *batch, step) for batch in series.batches()]
-    own, empty = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return Losses(own, empty)
+def _losses(search: Search, found: Found, candidate: Candidate | None, step: Callable[[], None]) -> Losses:
+    """What the plain model makes of the pictures that are drawn under a candidate, None for off."""
+    batches = enumerate(search.series.batches())
+    return Losses(*torch.cat([_losses_of(search, found, candidate, i, batch, step) for i, batch in batches], dim=1))
 
 
-def _losses_of_batch(
-    model: Any, drawing: Any, series: Series, prompt: list, latent: Tensor, seed: int, step: Callable[[], None]
-) -> tuple[Tensor, Tensor]:
-    noise = comfy.sample.prepare_noise(latent, seed)
-    pictures = comfy.sample.sample(
-        drawing,
-        noise,
-        series.steps,
-        1.0,
-        "euler",
-        "simple",
-        prompt,
-        prompt,
-        latent,
-        callback=lambda *_: step(),
-        disable_pbar=True,
-        seed=seed,
-    )
-    again, sigma = comfy.sample.prepare_noise(latent, (seed + NOISING) % SEEDS), torch.tensor([series.sigma])
-
-    def loss_with(text: list) -> Tensor:
-        # On the CPU: losses are summed in float64, which not every device has.
-        return loss(*(found.cpu() for found in predict(model, text, pictures, again, sigma)))[0]
-
-    return loss_with(prompt), loss_with(_without_text(prompt, series.empty))
+def _losses_of(
+    search: Search, found: Found, candidate: Candidate | None, number: int, batch: Batch, step: Callable[[], None]
+) -> Tensor:
+    """The losses of one batch, (own and empty, pictures)."""
+    how = search.how(candidate, batch)
+    kept = found.losses.get(search.source, how)
+    if kept is not None:
+        return kept
+    pictures = draw(search.model(candidate), search.series, batch, step)
+    if number < SHOWN:
+        found.pictures.put(search.source, how, pictures[:1].cpu())
+    seen = torch.stack(losses(search.plain, search.series, batch, pictures))
+    found.losses.put(search.source, how, seen)
+    return seen
 
 
-def _without_text(prompt: list, empty: list) -> list:
-    """The prompt's entry with the empty text; guidance, reference pictures and control stay: only the text differs."""
-    (_, extras), (text, of_text) = prompt[0], empty[0]
-    kept = {key: value for key, value in extras.items() if key not in TEXT}
-    return [[text, {**kept, **{key: of_text[key] for key in TEXT if key in of_text}}]]
+def shown(search: Search, found: Found, candidate: Candidate | None) -> list[Tensor]:
+    """The first picture of each of the first batches under a candidate, None for off: latents, (1, channels, …)."""
+
+    def picture(batch: Batch) -> Tensor:
+        kept = found.pictures.get(search.source, search.how(candidate, batch))
+        # Of very many candidates not all are kept.
+        return draw(search.model(candidate), search.series, batch, lambda: None)[:1] if kept is None else kept
+
+    return [picture(batch) for batch in itertools.islice(search.series.batches(), SHOWN)]
 
 
 def best(tried: list[Tried]) -> Candidate | None:
@@ -228,16 +196,3 @@ def best(tried: list[Tried]) -> Candidate | None:
     to help, not that nothing helps.
     """
     return tried[0].candidate if tried[0].change.value > 0 else None
-
-
-def as_json(tried: list[Tried]) -> str:
-    """What was chosen, None where nothing helps, and all that was tried, best first."""
-
-    def row(one: Tried) -> dict[str, str | float | None]:
-        numbers = {"change": one.change.value, "error": one.change.error}
-        return {**vars(one.candidate), **{name: None if math.isnan(n) else n for name, n in numbers.items()}}
-
-    chosen = best(tried)
-    return json.dumps(
-        {"chosen": None if chosen is None else vars(chosen), "tried": [row(one) for one in tried]}, indent=2
-    )

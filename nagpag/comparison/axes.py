@@ -5,7 +5,7 @@
 
     scale: 1, 3, 5
     blocks: auto; 9-18
-    alpha: 0.3
+    negative_prompt: off
 
 The first line with several values is the columns, the second the rows; a line with one value holds for all.
 """

@@ -13,12 +13,13 @@ import latent_preview
 from torch import Tensor
 
 from ..inputs.comparison import MOST_PICTURES
+from ..inputs.kinds import SEEDS
+from ..kept import Kept, Source
 from ..patch import apply_guidance
 from ..patch.families import refuse_guided
 from ..settings import Settings
-from .kept import Kept, Source
 
-SEEDS = 2**64
+KEPT = Kept()  # of all comparisons in this process
 # How far a picture is: its steps done, and a preview as ComfyUI's progress bar takes it.
 Progress = Callable[[int, Any], None]
 
@@ -75,7 +76,7 @@ def draw(source: Source, vae: Any, wanted: Sequence[Shot], sampling: Sampling, k
         progress = _progress_from(bar, i * sampling.steps)
         found[shot] = _sample(models[shot.settings], source, shot.seed, sampling, progress)
         kept.put(source, (shot, sampling), found[shot])
-    return [_decode(vae, found[shot], bar, len(wanted) - i - 1) for i, shot in enumerate(wanted)]
+    return [decode(vae, found[shot], bar, len(wanted) - i - 1) for i, shot in enumerate(wanted)]
 
 
 def _progress_from(bar: Any, before: int) -> Progress:
@@ -117,7 +118,8 @@ def _callback(model: Any, steps: int, progress: Progress) -> Callable[[int, Tens
     return step
 
 
-def _decode(vae: Any, latent: Tensor, bar: Any, left: int) -> Tensor:
+def decode(vae: Any, latent: Tensor, bar: Any, left: int) -> Tensor:
+    """The pictures of a latent, (pictures, height, width, 3) in [0, 1]; the bar then stands so far from its end."""
     comfy.model_management.throw_exception_if_processing_interrupted()
     pictures = vae.decode(latent)
     bar.update_absolute(bar.total - left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from .guidance import MOST_SPEC, REACH
-from .kinds import Node, Number, Socket, Text
+from .kinds import SEEDS, Node, Number, Socket, Text
 
 CANDIDATES = Text(
     name="candidates",
@@ -43,7 +43,7 @@ SEED = Number(
     name="seed",
     default=0,
     minimum=0,
-    maximum=2**64 - 1,
+    maximum=SEEDS - 1,
     whole=True,
     does="Of the noise, which is the same for all candidates.",
 )
@@ -63,8 +63,8 @@ CALIBRATE = Node(
     title="NAG-PAG Calibrate",
     description="Looks for the blocks and the alpha that suit a model: draws your prompts under each candidate, "
     "noises the pictures again and asks the plain model how surely it finds the prompts in them, beside the empty "
-    "prompt. Draws at "
-    "cfg 1. Takes a sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
+    "prompt. Draws at cfg 1. What is drawn is kept: interrupted or asked for more, the next run goes on from there. "
+    "Takes a sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
     aliases=("NAG", "PAG", "calibrate guidance", "find blocks", "tune guidance", "block search"),
     inputs=(
         Socket(name="model", kind="MODEL", does="A FLUX model without NAG-PAG guidance."),
@@ -85,6 +85,7 @@ CALIBRATE = Node(
             kind="LATENT",
             does="An empty latent: the size of the pictures, and in its batch size how many are drawn at once.",
         ),
+        Socket(name="vae", kind="VAE", does="Decodes the pictures."),
         *(CANDIDATES, ALPHAS),
         dataclasses.replace(
             REACH,
@@ -104,5 +105,11 @@ CALIBRATE = Node(
         ),
         Socket(name="IMAGE", kind="IMAGE", does="All candidates with their errors as a picture."),
         Socket(name="numbers", kind="STRING", does="The same as JSON."),
+        Socket(
+            name="sheet",
+            kind="IMAGE",
+            does="Pictures with guidance off and under the best candidate, of the same noise: the first of each of the "
+            "first four batches, on one labelled sheet.",
+        ),
     ),
 )

@@ -14,10 +14,10 @@ AXES = Text(
     most=10_000,
     lines=True,
     does="What differs, one input of NAG-PAG Guidance (Advanced) a line, such as scale: 0, 1, 3, 5 or "
-    "negative_prompt: off, sampler's. Block specs have semicolons between them: blocks: auto; 9-18. "
-    "preset: gentle, strong sets several inputs at once. The first line with several values is the columns, the second "
-    "the rows; a line with one value holds for all, and what is not named is at its default. Guidance off is always in "
-    "it.",
+    "negative_prompt: off, sampler's. Block specs count where negative_prompt is off, and have semicolons between "
+    "them: blocks: auto; 9-18. preset: gentle, strong sets several inputs at once. The first line with several values "
+    "is the columns, the second the rows; a line with one value holds for all, and what is not named is at its "
+    "default. Guidance off is always in it.",
 )
 SEED = dataclasses.replace(
     calibration.SEED, does="Of the first picture's noise; the same noise for all settings. The next seeds follow it."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MOST_QUOTED = 200
+SEEDS = 2**64  # a seed is below it, as in the host's KSampler
 # Of an input without a default: nothing runs without it.
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 

@@ -7,7 +7,7 @@ import dataclasses
 from ..blocks import PUBLISHED
 from . import guidance
 from .guidance import ADVANCED, BLOCKS, MOST_SPEC, SAVED_WIDGETS
-from .kinds import Choice, Flag, Input, Number, Text, Texts
+from .kinds import SEEDS, Choice, Flag, Input, Number, Text, Texts
 
 MOST_TEXT = 10_000
 
@@ -82,7 +82,7 @@ SEED = Number(
     name="seed",
     default=None,
     minimum=0,
-    maximum=2**64 - 1,
+    maximum=SEEDS - 1,
     whole=True,
     does="The same seed and settings give the same picture. null: drawn, and told in the answer.",
     target=("KSampler", "seed"),

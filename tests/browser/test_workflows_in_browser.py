@@ -1,15 +1,21 @@
-"""The shipped workflows in the real frontend, in a real browser."""
+"""The shipped workflows, nodes, help and blueprint in the real frontend, in a real browser."""
 
+import io
 import json
 import os
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 from nag_pag_flux.lab import graphs, host
+from nag_pag_flux.lab.make import blueprint, locales
+from nag_pag_flux.lab.server import run_graph
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from nag_pag_flux.nagpag.inputs.presets import OWN, PRESET, PRESETS
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 FLAGS = [
@@ -38,9 +44,20 @@ def browser(chromium_path):
         browser.close()
 
 
-def loaded(browser, server):
-    """The frontend, loaded, with what it logs as an error in `page.errors`."""
+def loaded(browser, server, language=None):
+    """The frontend, loaded, with what it logs as an error in `page.errors`; in a language that is not saved.
+
+    To someone who was here before: a newcomer is shown the host's templates, over everything.
+    """
     page = browser.new_page(viewport={"width": 2600, "height": 1200})
+
+    known = {"Comfy.TutorialCompleted": True, **({"Comfy.Locale": language} if language else {})}
+
+    def answer(route):
+        found = route.fetch()
+        route.fulfill(response=found, json={**found.json(), **known})
+
+    page.route("**/api/settings", answer)
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
@@ -75,7 +92,7 @@ def page(frontend):
 
 
 def workflow(name):
-    return json.loads((host.REPO / "workflows" / f"{name}.json").read_text())
+    return json.loads(graphs.template(name).read_text())
 
 
 def open_workflow(page, name):
@@ -532,3 +549,154 @@ def test_the_text_and_the_plot_show_on_their_nodes(page):
     page.wait_for_timeout(1500)
     screenshot(page, "flux_dev_diagnostics_run")
     assert not errors_of_ours(page)
+
+
+# --- the blueprint ---
+
+
+def test_the_blueprint_is_found_placed_and_queued(page, server):
+    """On the small models; the picture without guidance is that of the graph with scale 0."""
+    page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+    assert found_at_last(page, "NAG-PAG, off") == [blueprint.NAME]
+    page.locator("[data-testid=result-item]").click()
+    page.wait_for_function("() => window.app.graph._nodes.length === 1")
+    page.mouse.move(900, 300)
+    page.mouse.click(900, 300)  # the node hangs on the pointer until then
+    screenshot(page, "blueprint")
+    graph = graphs.for_small_models(graphs.load_graph(graphs.WITH_NEGATIVE), 64, 64, steps=4)
+    first = {name: widgets[0] for name, (_, widgets) in blueprint.INPUTS.items()}
+    values = {name: graph[str(number)]["inputs"][widget] for name, (number, widget) in first.items()}
+    queued = page.evaluate(
+        """async ([values, type]) => {
+        const [node] = window.app.graph._nodes;
+        for (const widget of node.widgets) widget.value = values[widget.name];
+        // Not on the node: the small text encoder is of another type.
+        const loader = node.subgraph.nodes.find(one => one.type === 'DualCLIPLoader');
+        loader.widgets.find(one => one.name === 'type').value = type;
+        for (const slot of [0, 1]) {
+            const shown = LiteGraph.createNode('PreviewImage');
+            shown.pos = [node.pos[0] + 500, node.pos[1] + 350 * slot];
+            window.app.graph.add(shown);
+            node.connect(slot, shown, 0);
+        }
+        return (await window.app.graphToPrompt()).output;
+    }""",
+        [values, graph["2"]["inputs"]["type"]],
+    )
+    within = {key.rpartition(":")[2]: node["inputs"] for key, node in queued.items() if ":" in key}
+    for key, node in graph.items():
+        if node["class_type"] != "SaveImage":
+            assert _unnested(within[key]) == node["inputs"], node["class_type"]
+    assert _unnested(within["18"]) == {**graph["9"]["inputs"], "model": ["1", 0]}
+    off, on = _previews(page, server)
+    both = [graphs.with_guidance(graph, scale=0.0), graph]
+    with ThreadPoolExecutor(1) as pool:  # Playwright has this thread's event loop
+        (plain,), (guided,) = pool.map(lambda one: run_graph(server, one), both)
+    assert [one.tobytes() for one in (off, on)] == [_pixels(one).tobytes() for one in (plain, guided)]
+    assert off.tobytes() != on.tobytes()
+    screenshot(page, "blueprint_run")
+    assert not errors_of_ours(page)
+
+
+def found_at_last(page, words):
+    """What is found as soon as anything is: the frontend fetches blueprints after all else, and searches but once."""
+    for _ in range(40):
+        if found := found_by(page, words):
+            return found
+        page.locator("input[aria-controls=results-list]").fill("")
+    return []
+
+
+def _unnested(inputs):
+    """Links without the number of the node that the subgraph is."""
+    return {name: [v[0].rpartition(":")[2], v[1]] if isinstance(v, list) else v for name, v in inputs.items()}
+
+
+def _previews(page, server):
+    """Queue what is on the page; the pictures that its two previews then show."""
+    page.evaluate("async () => { await window.app.queuePrompt(0, 1); }")
+    page.wait_for_function(
+        "() => window.app.graph._nodes.filter(one => one.imgs?.[0]?.naturalWidth).length === 2", timeout=120_000
+    )
+    (last,) = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
+    shown = [image for _, output in sorted(last["outputs"].items()) for image in output["images"]]
+    return [_pixels(requests.get(f"{server.url}/view", params=image, timeout=30).content) for image in shown]
+
+
+def _pixels(data):
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+# --- everything, in both canvases and in two languages ---
+
+BLANK = 48  # pixels below the last thing on a node: the pack's name, or the bar that shows more inputs
+
+
+def place_all(page):
+    """All nodes of the pack on an empty graph; their titles."""
+    return page.evaluate(
+        """ids => {
+        window.app.graph.clear();
+        return ids.map((id, i) => {
+            const node = LiteGraph.createNode(id);
+            node.pos = [460 * (i % 4), 700 * Math.floor(i / 4)];
+            window.app.graph.add(node);
+            return node.title;
+        });
+    }""",
+        [node.id for node in locales.NODES],
+    )
+
+
+def blanks(page):
+    """How many pixels are empty at each node's foot, as Nodes 2.0 draws it, at the scale 1."""
+    page.wait_for_function("count => document.querySelectorAll('.lg-node').length === count", arg=len(locales.NODES))
+    page.wait_for_timeout(500)
+    return page.evaluate("""() => [...document.querySelectorAll('.lg-node')].map(node => {
+        const last = [...node.querySelectorAll('*')].filter(one => !one.children.length);
+        const bottom = Math.max(...last.map(one => one.getBoundingClientRect().bottom));
+        return (node.getBoundingClientRect().bottom - bottom) / window.app.canvas.ds.scale;
+    })""")
+
+
+def help_of(page, node, language):
+    """Select the node and have its help open at its side."""
+    page.evaluate(
+        """id => {
+        const {graph, canvas} = window.app;
+        canvas.selectNode(graph._nodes.find(one => one.type === id));
+        canvas.setDirty(true, true);
+    }""",
+        node.id,
+    )
+    translated = host.REPO / "web" / "docs" / node.id / f"{language}.md"
+    file = translated if translated.exists() else host.REPO / "web" / "docs" / f"{node.id}.md"
+    title = re.search(r"^# (.+)$", file.read_text(), re.MULTILINE)[1]
+    heading = page.get_by_role("heading", level=1, name=title, exact=True)
+    if not heading.count():
+        page.locator("[data-testid=info-button]").click()
+    heading.wait_for(timeout=10_000)
+    panel = {"x": 1900, "y": 0, "width": 700, "height": 1200}
+    page.screenshot(path=ARTEFACTS / f"help_{node.id}_{language}.png", clip=panel)
+
+
+@pytest.mark.parametrize("language", ["en", "ru"])
+def test_everything_opens_in_both_canvases(browser, server, language):
+    texts = json.loads((host.REPO / f"locales/{language}/nodeDefs.json").read_text())
+    page = loaded(browser, server, language)
+    try:
+        for canvas, nodes_2 in (("classic", False), ("nodes_2", True)):
+            page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", nodes_2)
+            assert place_all(page) == [texts[node.id]["display_name"] for node in locales.NODES]
+            screenshot(page, f"nodes_{canvas}_{language}")
+            assert not nodes_2 or max(blanks(page)) <= BLANK
+            for name in graphs.TEMPLATES if nodes_2 or language != "en" else ():  # that one is seen above
+                open_workflow(page, name)
+                screenshot(page, f"{name}_{canvas}_{language}")
+        place_all(page)
+        for node in locales.NODES:
+            help_of(page, node, language)
+        assert not errors_of_ours(page)
+    finally:
+        page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+        page.close()

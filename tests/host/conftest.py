@@ -43,6 +43,36 @@ def flux64(flux_file):
         yield load_flux(flux_file, torch.float64)
 
 
+@pytest.fixture(scope="session")
+def vae():
+    """The small autoencoder of FLUX.1's latents, as the stock loader gives it."""
+    import folder_paths
+    from nag_pag_flux.lab.toy.small_models import ensure_models
+
+    from nodes import VAELoader
+
+    folder_paths.add_model_folder_path("vae_approx", str(ensure_models() / "vae_approx"))
+    return VAELoader().load_vae("taef1")[0]
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """The seed and the model of every sampling that is begun."""
+    from sampling import recorded
+
+    return recorded(monkeypatch)
+
+
+@pytest.fixture
+def hear(monkeypatch):
+    """Have a function called with every step of the host's progress bar, also with those that it would leave out."""
+    import comfy.utils
+
+    for name in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):
+        monkeypatch.setattr(comfy.utils, name, 0)
+    return lambda hook: monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
+
+
 def _lacking() -> dict[str, str]:
     """Tests of what an older host does not have, by file, and what that is."""
     import comfy_extras.nodes_flux

@@ -59,3 +59,15 @@ def sample(model, positive, negative=None, cfg=1.0, steps=3, size=(1, 8, 12), se
     return comfy.sample.sample(
         model, noise, steps, cfg, sampler, "simple", positive, negative, start, disable_pbar=True, seed=seed, **extra
     )
+
+
+def recorded(patched):
+    """The seed and the model of every sampling that is begun from now on."""
+    begun, real = [], comfy.sample.sample
+
+    def sample(model, *args, **keywords):
+        begun.append((keywords["seed"], model))
+        return real(model, *args, **keywords)
+
+    patched.setattr(comfy.sample, "sample", sample)
+    return begun

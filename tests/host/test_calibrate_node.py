@@ -11,15 +11,18 @@ import torch
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import runs, sampling
 from nag_pag_flux.lab.evidence.subjects import Subject
-from nag_pag_flux.nagpag.calibration import search
+from nag_pag_flux.nagpag.calibration import search, series, told
 from nag_pag_flux.nagpag.calibration.probe import predict
 from nag_pag_flux.nagpag.calibration.recovery import Losses, change, loss
-from nag_pag_flux.nagpag.calibration.search import Candidate, Series
+from nag_pag_flux.nagpag.calibration.search import Candidate, Found, Search
+from nag_pag_flux.nagpag.calibration.series import Series
+from nag_pag_flux.nagpag.comparison.sheet import GAP
 from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
+from nag_pag_flux.nagpag.kept import Kept
 from nag_pag_flux.nagpag.measure import Measured
 from nag_pag_flux.nagpag.settings import Settings
 from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
-from sampling import guided, latent, prompt
+from sampling import guided, latent, prompt, recorded
 
 GIVEN = {
     "candidates": "1-3; 2",
@@ -32,20 +35,26 @@ GIVEN = {
 }
 
 
-def run(model, positive, batch=2, **inputs):
-    """The node on an empty latent, as the host runs it."""
+@torch.inference_mode()  # as the host runs nodes
+def run(model, positive, vae=None, batch=2, **inputs):
+    """The node on an empty latent."""
     latents = {"samples": torch.zeros(batch, 16, 8, 12)}
-    given = {**GIVEN, **inputs}
-    return NAGPAGCalibrate.execute(model=model, positive=positive, empty=prompt(99), latent_image=latents, **given).args
+    given = {"empty": prompt(99), **GIVEN, **inputs}
+    return NAGPAGCalibrate.execute(model=model, positive=positive, latent_image=latents, vae=vae, **given).args
+
+
+def search_of(model, guided, asked):
+    """A search, and that nothing was found before it."""
+    return Search(model, guided, "output", asked), Found(Kept(), Kept())
 
 
 @pytest.fixture(scope="module")
-def found(flux):
-    return run(flux, [*prompt(1), *prompt(2, tokens=5)])
+def found(flux, vae):
+    return run(flux, [*prompt(1), *prompt(2, tokens=5)], vae)
 
 
 def test_every_candidate_is_tried_and_the_best_comes_out(found):
-    spec, alpha, image, numbers = found
+    spec, alpha, image, numbers, _ = found
     told = json.loads(numbers)
     assert {(row["blocks"], row["alpha"]) for row in told["tried"]} == {
         (b, a) for b in ("1-3", "2") for a in (0.2, 0.8)
@@ -65,7 +74,7 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
         own, empty = [], []
         for batch, text in enumerate((prompt(1), prompt(2, tokens=5))):
             nothing = torch.zeros(2, 16, 8, 12)
-            noise, again = (comfy.sample.prepare_noise(nothing, 3 + batch + more) for more in (0, search.NOISING))
+            noise, again = (comfy.sample.prepare_noise(nothing, 3 + batch + more) for more in (0, series.NOISING))
             pictures = comfy.sample.sample(
                 model, noise, 2, 1.0, "euler", "simple", text, text, nothing, disable_pbar=True, seed=3 + batch
             )
@@ -86,6 +95,95 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
     assert len({row["change"] for row in rows}) == 4
 
 
+def test_pictures_of_the_best_and_of_off_are_on_the_sheet(flux, vae, found):
+    """Those that the host's own nodes draw of each batch's prompt and noise: the first of each."""
+    from nodes import KSampler, VAEDecode
+
+    best = json.loads(found[3])["tried"][0]
+    values = {"blocks": best["blocks"], "alpha": best["alpha"], "perturbation": 0.1, "start_percent": 0.45}
+    models = (flux, guided(flux, tau=1.75, renew_every=4, **values))
+    sheet, side = found[4][0], (64, 96)
+    assert sheet.shape[1] == 2 * side[1] + GAP
+    top = sheet.shape[0] - 2 * side[0] - (sheet.shape[0] - _first_row(sheet, side[0]) - 2 * side[0])
+    step = sheet.shape[0] - side[0] - top
+    with torch.inference_mode():
+        for y, model in enumerate(models):
+            for x, text in enumerate((prompt(1), prompt(2, tokens=5))):
+                empty = {"samples": torch.zeros(2, 16, 8, 12)}
+                (samples,) = KSampler().sample(model, 3 + x, 2, 1.0, "euler", "simple", text, text, empty)
+                (own,) = VAEDecode().decode(vae, samples)
+                left = x * (side[1] + GAP)
+                shown = sheet[top + y * step : top + y * step + side[0], left : left + side[1]]
+                assert (shown - own[0]).abs().max() <= 1 / 255 + 1e-6, (y, x)
+
+
+def _first_row(sheet, height):
+    """How high everything above the first picture is: the first of so many lines of which none is white."""
+    filled = [bool((line < 0.999).any()) for line in sheet]
+    return next(y for y in range(len(filled)) if all(filled[y : y + height]))
+
+
+def test_what_was_found_before_an_interruption_is_not_drawn_again(flux, vae, found, sampled, hear):
+    """The host's own interruption, as its button sets it, within the third of ten batches."""
+    given = {"positive": [*prompt(1), *prompt(2, tokens=5)], "vae": vae, "empty": prompt(99)}
+    shown, at = [], [5]
+
+    def hook(value, total, preview, node_id=None):
+        shown.append((value, total))
+        if value in at:
+            at.clear()
+            comfy.model_management.interrupt_current_processing()
+
+    hear(hook)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run(flux, **given)
+    assert len(sampled) == 3 and shown[-1] == (5, 10 * 2 + 4)
+    shown.clear()
+    again = run(flux, **given)
+    assert len(sampled) == 3 + 8, "two of ten were whole"
+    assert shown[-1] == (8 * 2 + 4, 8 * 2 + 4)
+    assert again[:2] == found[:2] and again[3] == found[3] and torch.equal(again[4], found[4]), "as if uninterrupted"
+
+
+def test_only_what_is_missing_is_drawn(flux, vae, monkeypatch):
+    """Beside what was drawn first; what changes a picture or what is seen in it is another."""
+    begun = recorded(monkeypatch)
+    given = {"positive": [*prompt(1), *prompt(2, tokens=5)], "vae": vae, "empty": prompt(99)}
+    asked = [
+        ({}, 10),
+        ({}, 0),
+        ({"pictures": 8}, 10),
+        ({"candidates": "2; 3", "alphas": "0.8, 0.5"}, 6),
+        ({"candidates": "2", "alphas": "0.8", "seed": 4}, 4),  # the next seed's noise, but of the other prompt
+        ({"candidates": "2", "alphas": "0.8", "reach": "output"}, 2),
+        ({"candidates": "2", "alphas": "0.8", "batch": 1}, 8),
+        *(({"candidates": "2", "alphas": "0.8", **other}, 4) for other in others_than(given)),
+    ]
+    for others, missing in asked:
+        begun.clear()
+        run(**{"model": flux, **given, **others})
+        assert len(begun) == missing, others
+
+
+def others_than(given):
+    """What is drawn or looked at otherwise, one at a time."""
+    yield from ({"steps": 1}, {"sigma": 0.5}, {"empty": list(given["empty"])}, {"positive": list(given["positive"])})
+
+
+def test_a_picture_that_is_not_kept_is_drawn_again(flux, sampled):
+    asked = Series(prompt(1), prompt(99), latent(2), 4, 2, 0, 0.7)
+    plain, found = search_of(flux, {}, asked)
+    few = Found(found.losses, Kept(most=0))
+    search.compare(plain, few, lambda: None)
+    search.compare(plain, found, lambda: None)
+    assert len(sampled) == 2
+    first, second = search.shown(plain, few, None)
+    assert len(sampled) == 4 and first.shape == second.shape == (1, 16, 8, 12)
+    again = Found(Kept(), Kept())
+    search.compare(plain, again, lambda: None)
+    assert all(map(torch.equal, search.shown(plain, again, None), (first, second))) and len(sampled) == 6
+
+
 def test_it_tells_harm_from_help_on_the_trained_model():
     """As the judges do (docs/evidence.md): on seed 0 the published strength harms, the node's defaults do not."""
     model = Subject("shipped").load()
@@ -94,10 +192,12 @@ def test_it_tells_harm_from_help_on_the_trained_model():
     asked = Series(prompts, sampling.conditioning([""]), latents, 16, 6, 0, 0.7)
     blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
     steps = []
-    gentle, strong = search.compare(model, blocks, asked, lambda: steps.append(1))
+    whole = search_of(model, blocks, asked)
+    missing = search.steps_missing(*whole)
+    gentle, strong = search.compare(*whole, lambda: steps.append(1))
     assert (gentle.candidate, strong.candidate) == (Candidate("auto", 0.15), Candidate("auto", 1.0))
     assert strong.change.harms and not gentle.change.harms
-    assert len(steps) == search.steps_in_all(asked, 2) == 3 * 4 * 6
+    assert len(steps) == missing == 3 * 4 * 6
     assert search.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
 
 
@@ -178,22 +278,23 @@ def test_the_empty_prompt_differs_in_its_text_alone():
     """Reference pictures and guidance stay; the pooled text and the mask are the empty one's, or none."""
     own = [[torch.ones(1, 5, 4), {"pooled_output": 1, "attention_mask": 2, "guidance": 4.0, "reference_latents": [3]}]]
     empty = [[torch.zeros(1, 2, 4), {"pooled_output": 5, "guidance": 1.0}]]
-    ((text, extras),) = search._without_text(own, empty)
+    ((text, extras),) = series._without_text(own, empty)
     assert text is empty[0][0] and extras == {"pooled_output": 5, "guidance": 4.0, "reference_latents": [3]}
 
 
 def test_the_last_batch_is_as_small_as_it_must_be():
     asked = Series(prompt(1), prompt(99), latent(4), 6, 2, 2**64 - 1, 0.7)
-    assert [(len(nothing), seed) for _, nothing, seed in asked.batches()] == [(4, 2**64 - 1), (2, 0)]
+    assert [(len(batch.latent), batch.seed) for batch in asked.batches()] == [(4, 2**64 - 1), (2, 0)]
 
 
-def test_a_latent_of_another_models_size_is_fitted(flux):
+def test_a_latent_of_another_models_size_is_fitted(flux, vae):
     """An empty latent that says it is scaled down by 16 becomes one that is scaled down by 8, as in KSampler."""
     sizes = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "compare", lambda model, guided, asked, step: sizes.append(asked.latent.shape) or TRIED)
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr(search, "compare", lambda asked, *_: sizes.append(asked.series.latent.shape) or TRIED)
+        patch.setattr(search, "shown", lambda *_: [latent()] * 2)
         empty = {"samples": torch.zeros(2, 4, 4, 6), "downscale_ratio_spacial": 16}
-        given = {**GIVEN, "positive": prompt(1), "empty": prompt(99), "latent_image": empty}
+        given = {**GIVEN, "positive": prompt(1), "empty": prompt(99), "latent_image": empty, "vae": vae}
         NAGPAGCalibrate.execute(model=flux, **given)
     assert sizes == [(2, 16, 8, 12)]
 
@@ -206,10 +307,10 @@ def test_what_is_no_number_comes_last(flux, monkeypatch):
     monkeypatch.setattr(search, "_losses", lambda *args: None)
     monkeypatch.setattr(search, "change", lambda *args: Measured(next(values), 0.1))
     asked = Series(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
-    tried = search.compare(flux, dict.fromkeys(map(str, range(3))), asked, lambda: None)
+    tried = search.compare(*search_of(flux, dict.fromkeys(map(str, range(3))), asked), lambda: None)
     assert [one.candidate for one in tried] == ["2", "0", "1"]
     alone = [search.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
-    assert json.loads(search.as_json(alone))["tried"] == [{"blocks": "2", "alpha": 0.1, "change": None, "error": None}]
+    assert json.loads(told.as_json(alone))["tried"] == [{"blocks": "2", "alpha": 0.1, "change": None, "error": None}]
 
 
 def test_it_stops_when_it_is_asked_to(flux):
@@ -218,11 +319,11 @@ def test_it_stops_when_it_is_asked_to(flux):
 
     asked = Series(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        search.compare(flux, {}, asked, step)
+        search.compare(*search_of(flux, {}, asked), step)
 
 
 def test_where_nothing_helps_guidance_is_left_off():
     tried = [search.Tried(Candidate("3-7", 0.15), Measured(-0.001, 0.02))]
-    assert search.best(tried) is None and json.loads(search.as_json(tried))["chosen"] is None
+    assert search.best(tried) is None and json.loads(told.as_json(tried))["chosen"] is None
     tried = [search.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02)), *tried]
-    assert json.loads(search.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}
+    assert json.loads(told.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}

@@ -5,53 +5,18 @@ import weakref
 
 import comfy.model_management
 import comfy.sample
-import comfy.utils
-import folder_paths
 import numpy as np
 import pytest
 import torch
-from nag_pag_flux.lab.toy.small_models import ensure_models
-from nag_pag_flux.nagpag.comparison import drawing, kept, sheet
+from nag_pag_flux.nagpag import kept
+from nag_pag_flux.nagpag.comparison import drawing, sheet
 from nag_pag_flux.nagpag.inputs.comparison import COMPARE
 from nag_pag_flux.nodes.comparison import NAGPAGCompare
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
-from sampling import guided, latent, prompt
+from sampling import guided, latent, prompt, recorded
 
 AXES = "scale: 0, 2\nblocks: 1-3; 2\nalpha: 0.5\nnegative_prompt: off"  # off and two settings
 INTERRUPTED = comfy.model_management.InterruptProcessingException
-
-
-@pytest.fixture(scope="module")
-def vae():
-    from nodes import VAELoader
-
-    folder_paths.add_model_folder_path("vae_approx", str(ensure_models() / "vae_approx"))
-    return VAELoader().load_vae("taef1")[0]
-
-
-def recorded(patched):
-    """The seed and the model of every sampling that is begun from now on."""
-    begun, real = [], comfy.sample.sample
-
-    def sample(model, *args, **keywords):
-        begun.append((keywords["seed"], model))
-        return real(model, *args, **keywords)
-
-    patched.setattr(comfy.sample, "sample", sample)
-    return begun
-
-
-@pytest.fixture
-def sampled(monkeypatch):
-    return recorded(monkeypatch)
-
-
-@pytest.fixture
-def hear(monkeypatch):
-    """Have a function called with every step of the host's progress bar, also with those that it would leave out."""
-    for name in ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT"):
-        monkeypatch.setattr(comfy.utils, name, 0)
-    return lambda hook: monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
 
 
 def given(flux, vae):

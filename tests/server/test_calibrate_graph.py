@@ -8,6 +8,7 @@ import pytest
 from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.server import ServerError, run_graph
 from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from PIL import Image
 from showing import outputs
 
@@ -29,6 +30,7 @@ def calibrated(**inputs):
         "positive": ["22", 0],
         "empty": ["24", 0],
         "latent_image": ["4", 0],
+        "vae": ["3", 0],
         **inputs,
     }
     more = {
@@ -53,12 +55,25 @@ def test_what_is_found_guides(server):
     graph = calibrated()
     shown = outputs(server, graph)
     told = json.loads(shown["PreviewAny"]["text"][0])
-    assert len(told["tried"]) == 4 and len(shown[CALIBRATE.id]["images"]) == 1
+    assert len(told["tried"]) == 4 and len(shown[CALIBRATE.id]["images"]) == 2, "the sheet and the plot"
     best = told["tried"][0]
     values = {"blocks": best["blocks"], "alpha": best["alpha"] if best["change"] > 0 else 0.0}
     plain_graph = {key: node for key, node in graph.items() if int(key) < 20}
     by_hand = pixels(server, graphs.with_guidance(plain_graph, **values))
     assert (pixels(server, calibrated(sigma=0.7)) == by_hand).all()
+
+
+def test_the_shipped_graph_runs_and_what_it_found_draws_its_picture(server):
+    """As it is but for sizes: four prompts, and blocks and alpha over links."""
+    graph = graphs.for_small_models(
+        graphs.load_graph(graphs.CALIBRATE), 64, 64, steps=1, pictures=4, candidates="8; 12", alphas="0.5", batch_size=1
+    )
+    (node,) = (node for node in graph.values() if node["class_type"] == ADVANCED.id)
+    assert [node["inputs"][name] for name in ("blocks", "alpha")] == [["30", 0], ["30", 1]]
+    totals = []
+    (picture,) = run_graph(server, graph, lambda done, total: totals.append(total))
+    assert Image.open(io.BytesIO(picture)).size == (64, 64)
+    assert 3 * 4 + 8 in totals, "off and two candidates, four prompts each, and eight pictures decoded"
 
 
 def test_a_bad_candidate_is_refused_before_anything_runs(server):

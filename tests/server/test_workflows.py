@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from nag_pag_flux.lab import graphs, host
-from nag_pag_flux.lab.make import workflows
+from nag_pag_flux.lab import graphs
+from nag_pag_flux.lab.make import blueprint, workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from PIL import Image
@@ -61,9 +61,17 @@ def test_workflow_files_are_what_the_generator_writes():
         )
 
 
+def test_the_blueprint_is_what_the_generator_writes_and_is_served(server):
+    assert blueprint.PATH.read_text() == blueprint.text(), "python3 lab/host.py run -- lab/run.py make_blueprint"
+    listed = requests.get(f"{server.url}/global_subgraphs", timeout=30).json()
+    (key,) = (key for key, entry in listed.items() if entry["name"] == blueprint.NAME)
+    assert listed[key]["info"]["node_pack"] == "custom_nodes.nag-pag-flux"
+    assert requests.get(f"{server.url}/global_subgraphs/{key}", timeout=30).json()["data"] == blueprint.text()
+
+
 @pytest.mark.parametrize("name", graphs.TEMPLATES)
 def test_every_workflow_has_a_thumbnail(name):
-    with Image.open(host.REPO / "workflows" / f"{name}.jpg") as picture:
+    with Image.open(graphs.template(name, "jpg")) as picture:
         assert picture.format == "JPEG"
 
 
@@ -314,8 +322,8 @@ def test_help_templates_and_translations_are_served(server):
     page = requests.get(f"{server.url}/extensions/nag-pag-flux/docs/NAGPAGGuidance/pt-BR.md", timeout=30)
     assert page.ok and "KSampler" in page.text and "html" not in page.headers["Content-Type"]
     templates = requests.get(f"{server.url}/workflow_templates", timeout=30).json()
-    assert sorted(templates["nag-pag-flux"]) == sorted(graphs.TEMPLATES)
-    for name in graphs.TEMPLATES:
+    assert sorted(templates["nag-pag-flux"]) == sorted(graphs.TITLES.values())
+    for name in graphs.TITLES.values():
         for kind in ("json", "jpg"):
             url = f"{server.url}/api/workflow_templates/nag-pag-flux/{name}.{kind}"
             assert requests.get(url, timeout=30).ok

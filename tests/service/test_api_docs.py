@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import requests
 from asking import SMALL, png
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.make import api_docs
@@ -14,7 +15,7 @@ from nag_pag_flux.nagpag.service.server.problems import KINDS
 
 PAGE = (host.REPO / "docs" / "api.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-CURL = re.search(r"```\n(curl .*?)```", PAGE, re.DOTALL)[1]
+CURLS = re.findall(r"```\n(curl .*?)```", PAGE, re.DOTALL)
 
 
 def test_the_table_of_fields_is_the_one_table():
@@ -42,15 +43,25 @@ def test_the_python_examples_run(service, tmp_path, example):
     code = f"import sys; sys.path.insert(0, {str(host.REPO)!r})\n{code}"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("*.png"))) == (0 if "photo" in example else 1)
-    assert "photo" not in example or "images" in done.stdout
+    assert len(list(tmp_path.glob("*.png"))) == 1
 
 
-def test_the_curl_example_is_a_request_that_is_taken(service):
-    """As curl would send it; without the large model's files it ends in their list."""
-    words = shlex.split(CURL.replace("\\\n", ""))
+def test_the_page_begins_with_the_two_bodies_that_most_people_send():
+    first, second = re.findall(r"\*\*(.+?)\*\*.*?```\ncurl.*?```\n\n```python\n", PAGE, re.DOTALL)
+    assert (first, second) == ("Text to image", "Image to image")
+    assert PAGE.index("```python", PAGE.index(f"**{second}**")) < PAGE.index("\n## ")
+    assert '"negative_prompt": ' in CURLS[0] and '"image_url": ' in CURLS[1]
+
+
+@pytest.mark.parametrize("curl, kind", [*zip(CURLS, ("text", "image"), strict=True)], ids=["text", "image"])
+def test_the_curl_examples_are_requests_that_are_taken(service, curl, kind):
+    """As curl would send them; without the large model's files they end in their list."""
+    uploaded = {"image": ("photo.jpg", png()), "overwrite": (None, "true")}
+    requests.post(f"{service.url}/upload/image", files=uploaded, timeout=30).raise_for_status()
+    words = shlex.split(curl.replace("\\\n", ""))
     url, header, body = words[1], words[words.index("-H") + 1], words[words.index("-d") + 1]
     name, value = header.split(": ")
-    assert url == "http://127.0.0.1:8188/nagpag/text-to-image"
-    answer = service.raw(data=body, headers={name: value})
+    path = f"{kind}-to-image"
+    assert url == f"http://127.0.0.1:8188/nagpag/{path}"
+    answer = service.raw(path, data=body, headers={name: value})
     assert answer.status_code == 409 and answer.json()["type"] == "urn:nag-pag:no-model-files"

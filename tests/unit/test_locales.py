@@ -7,7 +7,6 @@ import pytest
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.make import locales
 from nag_pag_flux.nagpag.inputs import guidance
-from nag_pag_flux.nagpag.inputs.kinds import Number, plain
 from nag_pag_flux.nagpag.inputs.presets import PRESETS
 
 LANGUAGES = sorted(path.name for path in (host.REPO / "locales").iterdir())
@@ -97,26 +96,3 @@ def test_the_two_guidance_nodes_say_the_same_of_the_same(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_text_is_of_a_node_that_is_gone(language):
     assert list(translated(language)) == [node.id for node in locales.NODES]
-
-
-# --- the help of the node that most people take ---
-
-
-@pytest.mark.parametrize("language", sorted({*LANGUAGES} - {"en"}))
-def test_the_first_nodes_help_is_there_in_every_language(language):
-    """With the names that its inputs have there, their defaults, and what a newcomer has to set."""
-    text = (host.REPO / "web" / "docs" / guidance.GUIDANCE.id / f"{language}.md").read_text()
-    texts = translated(language)
-    # The frontend's panel runs from the left in every language.
-    begins = '<div dir="rtl">\n\n' if language in ("ar", "fa", "he") else ""
-    assert text.startswith(f"{begins}# {texts[guidance.GUIDANCE.id]['display_name']}\n")
-    defaults = [plain(item.default) if isinstance(item, Number) else item.default for item in guidance.GUIDANCE.widgets]
-    names = [texts[guidance.GUIDANCE.id]["inputs"][item.name]["name"] for item in guidance.GUIDANCE.widgets]
-    assert re.findall(r"^- \*\*(.+?)\*\* \((.+?)\)", text, re.MULTILINE) == list(zip(names, defaults, strict=True))
-    for said in ("cfg", "1.0", "8", f"`{guidance.SAMPLERS}`", "FLUX.1", texts[guidance.ADVANCED.id]["display_name"]):
-        assert said in text
-    for node in ("NAGPAGCalibrate", "NAGPAGCompare"):
-        assert texts[node]["display_name"] in text
-    assert "flux_dev_negative_prompt" in text
-    assert not re.search(r"^\s*(\||```)", text, re.MULTILINE)  # cut off at the panel's width
-    assert not re.search(r"[)）:：]\*+\w", text)  # which Markdown does not take for the end of emphasis

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 
 import pytest
 from nag_pag_flux.lab import host
@@ -12,6 +13,7 @@ from nag_pag_flux.nagpag import blocks
 from nag_pag_flux.nagpag.inputs import guidance, presets
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number, Socket, plain
 
+INPUTS = "docs/inputs.md"
 HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
 SIMPLE_HELP = "web/docs/NAGPAGGuidance.md"
 
@@ -28,10 +30,10 @@ def row(item):
 
 
 def test_every_input_has_its_row():
-    text = (host.REPO / "README.md").read_text()
+    text = (host.REPO / INPUTS).read_text()
     for item in guidance.INPUTS:
         assert row(item) in text, item.name
-    rows = [row[0].removesuffix(" *(Advanced)*") for row in cells("README.md") if len(row) == 4]
+    rows = [row[0].removesuffix(" *(Advanced)*") for row in cells(INPUTS) if len(row) == 4]
     assert [name for name in rows if name not in ("input", "---")][: len(guidance.ADVANCED.inputs) - 1] == [
         item.name for item in guidance.ADVANCED.inputs if item is not guidance.MODEL
     ]
@@ -88,8 +90,8 @@ OURS = (guidance.REACH, guidance.START_PERCENT, guidance.RENEW_EVERY, guidance.B
 
 
 def documented():
-    """The settings that README and help name, name → values in the order of OURS; both say the same."""
-    table = {row[0]: row[1:9] for row in cells("README.md") if len(row) == 10 and row[0] not in ("", "---")}
+    """The settings that the page of inputs and the help name, name → values in the order of OURS; both say the same."""
+    table = {row[0]: row[1:9] for row in cells(INPUTS) if len(row) == 10 and row[0] not in ("", "---")}
     assert [*table] == [name for name in presets.PRESETS if name not in ("gentle", "strong")]
     for name, values in table.items():
         words = ", ".join(f"{item.name} {value}" for item, value in zip(OURS, values, strict=True))
@@ -124,7 +126,7 @@ def test_what_each_preset_sets_is_said():
     for name, values in presets.PRESETS.items():
         assert f"- `{name}`: {words_of(values) or 'nothing beside the defaults'}." in compare
     gentle, strong = (words_of(presets.PRESETS[name]) for name in ("gentle", "strong"))
-    for page in ("README.md", HELP):
+    for page in (INPUTS, HELP):
         assert f"**gentle** is the default with {gentle}, **strong** with {strong}: " in (host.REPO / page).read_text()
 
 
@@ -134,7 +136,7 @@ def span(depth):
 
 
 def test_what_auto_means_is_said_everywhere():
-    for page in ("README.md", HELP, SIMPLE_HELP, "CHANGELOG.md"):
+    for page in (INPUTS, HELP, SIMPLE_HELP, "CHANGELOG.md"):
         text = (host.REPO / page).read_text()
         assert f"{span(19)} of " in text and f"{span(8)} of 8" in text, page
     for path in (host.REPO / "locales").glob("*/nodeDefs.json"):
@@ -142,16 +144,39 @@ def test_what_auto_means_is_said_everywhere():
         assert span(19) in tooltip and "8, 12, 16" not in tooltip, path
 
 
+def in_hundred(change):
+    """A change in a share, as so many of a hundred: "+0.080 ± 0.014" → "+8.0 ± 1.4"."""
+    value, error = change.split(" ± ")
+    return f"{100 * float(value):+.1f} ± {100 * float(error):.1f}"
+
+
 def test_the_measured_table_is_that_of_the_evidence():
-    """At most six rows: the passes, and what either judge says of plain and of distilled models."""
+    """At most six rows: what a step costs, and what either judge says of plain and of distilled models."""
     text = (host.REPO / "docs/evidence.md").read_text()
-    plain_models, distilled = (
-        {row[0]: row for row in cells_of(part) if len(row) in (12, 13)} for part in text.split("\n## ")[1:3]
-    )
-    shown = [row for row in cells("README.md") if len(row) == 6 and "±" in row[2]]
+    measured = [{row[0]: row for row in cells_of(part) if len(row) in (12, 13)} for part in text.split("\n## ")[1:3]]
+    shown = [row for row in cells("README.md") if "±" in row[-1]]
     assert 3 < len(shown) <= 6
-    for name, passes, *gains in shown:
-        assert [passes, *gains] == [plain_models[name][1], *plain_models[name][3:5], *distilled[name][3:5]], name
+    for name, cost, *gains in shown:
+        assert cost == f"+{100 * float(measured[0][name][1]) - 100:.0f} %", name
+        assert gains == [", ".join(map(in_hundred, models[name][3:5])) for models in measured], name
+
+
+def test_the_readme_is_short_and_begins_with_what_the_registry_shows():
+    text = (host.REPO / "README.md").read_text()
+    project = tomllib.loads((host.REPO / "pyproject.toml").read_text())["project"]
+    assert text.startswith(f"# NAG-PAG for FLUX\n\n{project['description']}\n\n![")
+    assert re.findall("^## (.*)", text, re.MULTILINE)[:2] == ["Install", "Three steps"]
+    assert len(text.split()) <= 1300
+    assert len(re.findall(r"^\d\. ", text.split("## Three steps")[1].split("\n## ")[0], re.MULTILINE)) == 3
+
+
+def test_nobody_is_promised_what_only_the_published_form_keeps():
+    """Without a second pass it goes with reach attention alone; by default some steps take one."""
+    pages = ["README.md", "pyproject.toml", *sorted(str(page) for page in (host.REPO / "web/docs").glob("*.md"))]
+    for page in pages:
+        text = " ".join((host.REPO / page).read_text().split())
+        for place in re.finditer(r"no second pass", text):
+            assert "`attention`" in text[max(0, place.start() - 200) : place.start()], page
 
 
 PAGES = [
@@ -162,6 +187,8 @@ PAGES = [
     "docs/calibration.md",
     "docs/cost.md",
     "docs/evidence.md",
+    "docs/inputs.md",
+    "docs/which-setting.md",
     "docs/evidence/one_head.md",
 ]
 

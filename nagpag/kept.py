@@ -73,6 +73,3 @@ class Kept:
     def bytes(self) -> int:
         """How many the latents have."""
         return sum(latents.nbytes for *_, latents in self._found.values())
-
-
-KEPT = Kept()  # of all comparisons in this process

@@ -1,0 +1,41 @@
+"""What a search found, in words and as JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+from .search import SHOWN, Candidate, Search, Tried, best
+
+
+def as_json(tried: list[Tried]) -> str:
+    """What was chosen, None where nothing helps, and all that was tried, best first."""
+
+    def row(one: Tried) -> dict[str, str | float | None]:
+        numbers = {"change": one.change.value, "error": one.change.error}
+        return {**vars(one.candidate), **{name: None if math.isnan(n) else n for name, n in numbers.items()}}
+
+    chosen = best(tried)
+    return json.dumps(
+        {"chosen": None if chosen is None else vars(chosen), "tried": [row(one) for one in tried]}, indent=2
+    )
+
+
+def title(search: Search) -> str:
+    """What all pictures have in common."""
+    return f"NAG-PAG Calibrate: euler, simple, {search.series.steps} steps, cfg 1, reach {search.reach}"
+
+
+def columns(search: Search) -> list[str]:
+    """What stands over each of the pictures that are shown."""
+    batches = itertools.islice(search.series.batches(), SHOWN)
+    return [f"prompt {batch.prompt + 1}, seed {batch.seed}" for batch in batches]
+
+
+def rows(search: Search, tried: list[Tried]) -> list[tuple[str, list[int]]]:
+    """Off above and the first of what was tried below: a label, and which of the pictures stand in it."""
+    first: Candidate = tried[0].candidate
+    said = "best" if best(tried) else "first of what was tried, not better than off"
+    number = min(SHOWN, search.series.number)
+    return [("off", [*range(number)]), (f"{said}: blocks {first}", [*range(number, 2 * number)])]
