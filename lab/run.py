@@ -25,6 +25,7 @@ COMMANDS = {
     "judge_cnn": "evidence.judge_cnn",
     "emoji_check": "evidence.emoji_check",
     "bench": "cost.bench",
+    "sweeps": "cost.sweeps",
     "beside": "beside.command",
     "fuzz": "fuzz.report",
     "make_workflows": "make.workflows",

@@ -51,7 +51,7 @@ def running_server(*options: str) -> Iterator[Server]:
     found = host.find_host()
     with tempfile.TemporaryDirectory(prefix="nag-pag-flux-server-") as folder:
         base = Path(folder)
-        _furnish(base, found.path)
+        furnish(base, found.path)
         port, log = _free_port(), base / "server.log"
         command = [str(found.python), str(found.path / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
@@ -67,7 +67,8 @@ def running_server(*options: str) -> Iterator[Server]:
             _stop(process)
 
 
-def _furnish(base: Path, comfyui: Path) -> None:
+def furnish(base: Path, comfyui: Path) -> None:
+    """Make a base folder for ComfyUI with this pack and the small models in it."""
     for name in ("input", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir()
     shutil.copy(comfyui / "input" / "example.png", base / "input")

@@ -29,6 +29,8 @@ DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks
 
 # A negative prompt that is to decide what is there: from the first step on, and merged early in depth to cost no more.
 EARLY: dict[str, Any] = {"reach": "double blocks", "start_percent": 0.0, "renew_every": 4}
+STRONGER: dict[str, Any] = {"alpha": 0.33}  # the default of before: more on undistilled models, too much on others
+FROM_THE_FIRST: dict[str, Any] = {**STRONGER, "start_percent": 0.0, "renew_every": 4}
 # The gentle branch that carries the sampler's negative prompt and disturbs nothing else; spelled out, so that it stays
 # what it is when defaults change.
 CARRIED: dict[str, Any] = {

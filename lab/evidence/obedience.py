@@ -10,27 +10,28 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, runs, subjects
-from .contenders import EARLY, Contender, cfg, describe, nag, nagpag, plain
+from .contenders import EARLY, FROM_THE_FIRST, STRONGER, Contender, cfg, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
 from .subjects import Subject
 
 COUNT = 128  # pictures of each contender by each model
-STARTS = (0.2, 0.35, 0.45)  # of the sampling; the last is the node's default
-STRENGTHS: tuple[dict, ...] = ({}, {"scale": 6.0, "tau": 2.5})
+STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
 def contenders() -> list[Contender]:
     """Whom the table compares: the branch by strength, renewal and reach, NAGuidance, CFG."""
     return [
         *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
-        nagpag("NAG-PAG from the first step on, every 4", REPORTED, start_percent=0.0, renew_every=4),
-        *(nagpag(f"NAG-PAG, {describe(EARLY | more)}", REPORTED, **EARLY, **more) for more in STRENGTHS),
+        *(
+            nagpag(f"NAG-PAG, stronger, from {start:.0%} on", REPORTED, start_percent=start, **STRONGER)
+            for start in STARTS
+        ),
+        nagpag("NAG-PAG, stronger, from the first step on, every 4", REPORTED, **FROM_THE_FIRST),
+        nagpag("NAG-PAG, stronger, the same, merged after the double blocks", REPORTED, **EARLY, **STRONGER),
         nag(),
-        nag(2.0, 0.25, 2.5),
         cfg(2.0),
-        cfg(3.0),
     ]
 
 

@@ -11,7 +11,20 @@ from typing import Any
 
 from ...nagpag.blocks import published_blocks
 from . import choosing, obedience, page, plots, results, runs
-from .contenders import DOUBLES, EARLY, Contender, cfg, cfg_reused, nag, nagpag, pag, plain, skip_layer
+from .contenders import (
+    DOUBLES,
+    EARLY,
+    FROM_THE_FIRST,
+    STRONGER,
+    Contender,
+    cfg,
+    cfg_reused,
+    nag,
+    nagpag,
+    pag,
+    plain,
+    skip_layer,
+)
 from .free_methods import momentum, token_perturbation
 from .results import Group
 from .runs import MOST, OPEN_REPORTING, REPORTED, REPORTING
@@ -45,9 +58,10 @@ def own() -> list[Contender]:
     return [
         nagpag("NAG-PAG, the node's defaults", REPORTED),
         nagpag("NAG-PAG, the defaults without a negative prompt", REPORTED, negative_prompt="off"),
+        nagpag("NAG-PAG, stronger (alpha 0.33)", REPORTED, **STRONGER),
         nagpag("NAG-PAG, as published", REPORTED, **AS_PUBLISHED),
-        nagpag("NAG-PAG, from the first step, renewed every 4th", REPORTED, start_percent=0.0, renew_every=4),
-        nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **EARLY),
+        nagpag("NAG-PAG, stronger, from the first step, renewed every 4th", REPORTED, **FROM_THE_FIRST),
+        nagpag("NAG-PAG, stronger, the same, merged after the double blocks", REPORTED, **EARLY, **STRONGER),
         cfg(2.0),
     ]
 

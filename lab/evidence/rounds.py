@@ -49,8 +49,10 @@ STRENGTHS = ((0.25, 1.1), (0.5, 1.05), (0.5, 1.1), (0.5, 1.25), (1.0, 1.1), (1.0
 HEADS = SIZES.hidden // HEAD_DIM
 EARLY = ((0.083,), (0.167,), (0.25,), (0.083, 0.25), (0.083, 0.333), (0.083, 0.167, 0.333))  # of the sampling
 RENEWALS = (1, 2, 4, 8)
+FADING: dict[str, Any] = {"schedule": "linear fade-out", "scale": 4.5, "tau": 2.0}
 FIRMER: dict[str, Any] = {"scale": 1.0, "tau": 1.25}
-DEFAULT: dict[str, Any] = {"scale": 3.0, "tau": 1.75, "alpha": 0.33}  # as strong, at the scale that people are told
+STRONG: dict[str, Any] = {"scale": 3.0, "tau": 1.75, "alpha": 0.33}  # as firm, at the scale that people are told
+LATE: dict[str, Any] = {**STRONG, "reach": "output", "renew_every": 6, "start_percent": 0.45}
 
 
 def identity(**inputs: Any) -> Contender:
@@ -97,10 +99,10 @@ def without_round() -> list[Contender]:
     late: dict[str, Any] = {"reach": "output", "renew_every": 12, "start_percent": 0.573}
     return [
         *(identity(**late, perturbation=share) for share in (0.3, 1.0)),
-        *(identity(**late, **DEFAULT, perturbation=share) for share in (0.1, 0.3)),
-        *(identity(**late, **DEFAULT, negative="softened", perturbation=share) for share in (0.5, 1.0)),
-        identity(**late, **DEFAULT, negative="identity + text", perturbation=0.2),
-        identity(**late, **DEFAULT, negative="mean", perturbation=0.1),
+        *(identity(**late, **STRONG, perturbation=share) for share in (0.1, 0.3)),
+        *(identity(**late, **STRONG, negative="softened", perturbation=share) for share in (0.5, 1.0)),
+        identity(**late, **STRONG, negative="identity + text", perturbation=0.2),
+        identity(**late, **STRONG, negative="mean", perturbation=0.1),
     ]
 
 
@@ -108,10 +110,27 @@ def many_steps_round() -> list[Contender]:
     """At as many steps as are reported: when to begin, and how often to renew, for a tenth of a step."""
     windows = ((0.35, 7), (0.45, 6), (0.5, 5), (0.6, 4))
     late = (
-        nagpag(f"from {start:.0%}, renewed every {every}", REPORTED, start_percent=start, renew_every=every, **DEFAULT)
+        nagpag(f"from {start:.0%}, renewed every {every}", REPORTED, start_percent=start, renew_every=every, **STRONG)
         for start, every in windows
     )
     return [cfg(2.0), *late]
+
+
+def gentler_round() -> list[Contender]:
+    """The late form at as many steps as are reported, less strong: what distilled models need."""
+    weaker = ({"alpha": 0.33}, {"scale": 1.5}, {"alpha": 0.15}, {"alpha": 0.2}, {"alpha": 0.25})
+    return [cfg(2.0), *(nagpag(describe(one), REPORTED, **{**LATE, **one}) for one in weaker)]
+
+
+def shaped_round() -> list[Contender]:
+    """The late form with a strength that changes, a difference that fades, and renewals placed elsewhere."""
+    schedules = ("linear fade-out", "cosine fade-in", "bell")
+    return [
+        *(nagpag(schedule, REPORTED, **LATE, schedule=schedule) for schedule in schedules),
+        nagpag("linear fade-out, scale 4.5, tau 2", REPORTED, **{**LATE, **FADING}),
+        *(faded(power, depths=DEPTHS, **LATE) for power in (0.5, 1.0)),
+        placed((0.6,), depths=DEPTHS, steps=REPORTED, reach="output", start_percent=0.35, **STRONG),
+    ]
 
 
 def placement_round() -> list[Contender]:
@@ -214,6 +233,10 @@ ROUNDS = {
     "late": Round(late_round),
     "late, without a negative prompt": Round(without_round),
     f"late, {REPORTED} steps": Round(many_steps_round, ("0", "1", "2", "0s"), replace(CHOOSING, steps=REPORTED)),
+    f"late, less strong, {REPORTED} steps": Round(
+        gentler_round, ("0", "1", "2", "0s"), replace(CHOOSING, steps=REPORTED)
+    ),
+    f"late, shaped, {REPORTED} steps": Round(shaped_round, prompts=replace(CHOOSING, steps=REPORTED)),
     "placement": Round(placement_round),
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),

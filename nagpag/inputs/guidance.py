@@ -25,7 +25,7 @@ SCALE = Number(
 )
 ALPHA = Number(
     name="alpha",
-    default=0.33,
+    default=0.2,
     minimum=0.0,
     maximum=1.0,
     step=0.01,

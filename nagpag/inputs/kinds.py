@@ -84,7 +84,8 @@ class Number(Described):
     def _takes(self, value: Any) -> bool:
         kinds = int if self.whole else (int, float)
         # True is an int to Python. NaN is in no range, and an int too large for a float can be compared all the same.
-        return isinstance(value, kinds) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+        number = isinstance(value, kinds) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+        return number and not (self.multiple_of and value % self.multiple_of)
 
 
 def shortened(value: object) -> str:

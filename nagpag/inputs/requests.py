@@ -160,6 +160,12 @@ CLIP_TYPE = Choice(
 
 # --- how it is answered ---
 
+NUMBERS = Flag(
+    name="numbers",
+    default=False,
+    does="Also tell what guidance did at each step, as NAG-PAG Plot does. It draws its plot for that, in about half a "
+    "second, and needs matplotlib.",
+)
 WAIT = Flag(
     name="wait",
     default=True,

@@ -13,6 +13,8 @@ from ..inputs import requests as table
 from ..inputs.guidance import MOST_SPEC, REACH
 from ..inputs.kinds import Input
 
+# What changes the answer and not the picture.
+OF_THE_ANSWER: tuple[Input, ...] = (table.NUMBERS, table.WAIT, table.CLIENT_ID)
 TEXT_TO_IMAGE: tuple[Input, ...] = (
     table.PROMPT,
     table.NEGATIVE_PROMPT,
@@ -30,8 +32,7 @@ TEXT_TO_IMAGE: tuple[Input, ...] = (
     *table.FILES,
     table.WEIGHT_DTYPE,
     table.CLIP_TYPE,
-    table.WAIT,
-    table.CLIENT_ID,
+    *OF_THE_ANSWER,
 )
 IMAGE_TO_IMAGE: tuple[Input, ...] = (table.PROMPT, table.IMAGE_URL, table.STRENGTH, *TEXT_TO_IMAGE[1:])
 # Path and command: the shipped graph that runs, and the fields.
@@ -49,6 +50,16 @@ _LONGER = ", ".join(map(repr, REACH.options[1:]))  # than the attention
 def layers_as_spec(layers: Iterable[str]) -> str:
     """The list as the node's block spec, such as "8, double_blocks.12"."""
     return ", ".join(layers)
+
+
+def with_negative(named: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are named, with an empty negative prompt where neither one is nor a way to disturb the branch.
+
+    Whoever says how a branch is disturbed wants that, and one that carries a negative prompt is not.
+    """
+    if table.DISTURBING & named.keys() or named.get(table.NEGATIVE_PROMPT.name) is not None:
+        return named
+    return {**named, table.NEGATIVE_PROMPT.name: ""}
 
 
 def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -6,8 +6,8 @@ from nag_pag_flux.nagpag.settings import Settings
 
 
 def test_the_summary_names_what_is_not_as_usual():
-    assert summary(Settings()) == "scale 3, tau 1.75, alpha 0.33, identity by 0.1, from 45% to 100% of the sampling"
-    assert summary(Settings(), carried=True) == "scale 3, tau 1.75, alpha 0.33, from 45% to 100% of the sampling"
+    assert summary(Settings()) == "scale 3, tau 1.75, alpha 0.2, identity by 0.1, from 45% to 100% of the sampling"
+    assert summary(Settings(), carried=True) == "scale 3, tau 1.75, alpha 0.2, from 45% to 100% of the sampling"
     assert summary(Settings(schedule="bell", guide_unconditional=True)).endswith("bell, unconditional rows too")
     assert summary(Settings(schedule="bell", curve=lambda x: x)).endswith("of the sampling, along a curve")
 

@@ -133,7 +133,7 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
     promised = {
         "scale": (3.0, 0, 10),
         "tau": (1.75, 1, 10),
-        "alpha": (0.33, 0, 1),
+        "alpha": (0.2, 0, 1),
         "perturbation": (0.1, 0, 1),
         "start_percent": (0.45, 0, 1),
         "end_percent": (1.0, 0, 1),

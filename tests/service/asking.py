@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import sys
 
 import numpy as np
 import requests
@@ -16,6 +17,11 @@ SMALL = {
     "clip_type": "sd3",
     "vae": "taef1",
 }
+
+
+def command(*words, python=sys.executable):
+    """The command line, to be run in the repo's root, as the package is not installed here."""
+    return [str(python), "-m", "nagpag", *map(str, words)]
 
 
 class Service:

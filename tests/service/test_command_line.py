@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from asking import SMALL, pixels, png
+from asking import SMALL, command, pixels, png
 from nag_pag_flux.lab import host
 from nag_pag_flux.nagpag.inputs import requests as inputs
 from nag_pag_flux.nagpag.service import request as table
@@ -23,21 +23,6 @@ from PIL import Image
 
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 PROMPT = ["--prompt", "a cat", "--seed", "31", *OPTIONS]
-
-
-def command(*words):
-    return [sys.executable, "-m", "nagpag", *map(str, words)]
-
-
-@pytest.fixture
-def nagpag(service):
-    """Run a command against the live server; from the repo's root, as the package is not installed here."""
-
-    def run(*words, **env):
-        env = {**os.environ, "NAGPAG_SERVER": service.url, **env}
-        return subprocess.run(command(*words), cwd=host.REPO, env=env, capture_output=True, text=True, timeout=180)
-
-    return run
 
 
 def test_text_to_image_saves_where_told_and_never_over_a_file(service, nagpag, tmp_path):

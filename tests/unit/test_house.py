@@ -15,7 +15,7 @@ WORDS = ("nagpag/inputs/", "tests/")
 # A room is a path without .py, or a folder's beginning. What the rooms of a line may import, beside themselves.
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
 ASKED = ("nagpag/blocks", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
-SERVICE = ("nagpag/service/request", "nagpag/service/models", "nagpag/service/checkpoint", "nagpag/service/__init__")
+SERVICE = tuple(f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs"))
 LAB = tuple(f"lab/{name}" for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts"))
 PACK = ("nagpag/", "nodes/")
 MAY_KNOW = {
@@ -63,6 +63,7 @@ OUTSIDE = {
     SERVICE: (),
     ("nagpag/service/server/host",): HOST,
     ("nagpag/service/server/",): ("aiohttp", "pydantic", "PIL", "yarl"),
+    ("nagpag/service/client/sweep/cluster",): ("ray",),
     ("nagpag/service/client/",): ("tqdm", "PIL"),
     ("nodes/",): ("torch", "typing_extensions", *HOST),
     ("__init__",): (),

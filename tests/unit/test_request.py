@@ -10,6 +10,7 @@ from nag_pag_flux.nagpag.inputs import requests
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, BLOCKS, NEGATIVE_PROMPT
 from nag_pag_flux.nagpag.inputs.kinds import Flag, Number, Socket, Texts
 from nag_pag_flux.nagpag.service import checkpoint, models
+from nag_pag_flux.nagpag.service import graphs as api_graphs
 from nag_pag_flux.nagpag.service import request as table
 from nag_pag_flux.nagpag.service.server import graph, schema
 
@@ -20,7 +21,7 @@ PROMISED = {
     "guidance_scale": (3.5, 0, 100),
     "nag_pag_scale": (3.0, 0, 10),
     "nag_pag_tau": (1.75, 1, 10),
-    "nag_pag_alpha": (0.33, 0, 1),
+    "nag_pag_alpha": (0.2, 0, 1),
     "strength": (0.8, 0, 1),
     "num_images": (1, 1, 8),
 }
@@ -77,14 +78,14 @@ def test_the_defaults_make_the_shipped_graph(endpoint, name):
 @pytest.mark.parametrize("text", ["", "a dog"])
 def test_a_negative_prompt_is_wired_to_the_sampler_and_carried(endpoint, text):
     plain, made = (graph.build(endpoint, whole(endpoint, negative_prompt=asked)) for asked in (None, text))
-    node = graph.node_of(made, "KSampler")["inputs"]["negative"][0]
+    node = api_graphs.node_of(made, "KSampler")["inputs"]["negative"][0]
     assert made[node] == {
         "class_type": "CLIPTextEncode",
         "inputs": {"text": text, "clip": plain["5"]["inputs"]["clip"]},
         "_meta": {"title": "Negative prompt"},
     }
-    assert graph.node_of(made, ADVANCED.id)["inputs"]["negative_prompt"] == "sampler's"
-    assert graph.node_of(plain, ADVANCED.id)["inputs"]["negative_prompt"] == "off"
+    assert api_graphs.node_of(made, ADVANCED.id)["inputs"]["negative_prompt"] == "sampler's"
+    assert api_graphs.node_of(plain, ADVANCED.id)["inputs"]["negative_prompt"] == "off"
     assert plain[node]["inputs"]["text"] == ""
     rest = [number for number in plain if number != node and plain[number]["class_type"] != ADVANCED.id]
     assert {number: made[number] for number in rest} == {number: plain[number] for number in rest}

@@ -79,7 +79,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished job. settings: every field as it was used. image: what was kept of the picture that came in."""
+    """A finished job. settings: every field as it was used. image: what was kept of the picture that came in.
+
+    numbers: what guidance did, where it was asked for.
+    """
 
     prompt_id: str
     seed: int
@@ -87,6 +90,7 @@ class Result:
     settings: dict[str, Any]
     seconds: float
     image: dict[str, Any] | None = None
+    numbers: dict[str, Any] | None = None
 
 
 class Client:
@@ -146,7 +150,8 @@ class Client:
         if job["status"] != "done":
             raise JobFailed(f"{ENDED[job['status']]}: {job['reason']}", job)
         images = [Image(**image, client=self) for image in job["images"]]
-        return Result(prompt_id, job["seed"], images, job["settings"], job["seconds"], job.get("image"))
+        kept, numbers = job.get("image"), job.get("numbers")
+        return Result(prompt_id, job["seed"], images, job["settings"], job["seconds"], kept, numbers)
 
     def job(self, prompt_id: str) -> dict:
         """The job as it stands."""
@@ -196,12 +201,22 @@ class Client:
 
     def _refusal(self, error: urllib.error.HTTPError) -> ServiceError:
         if error.headers.get_content_type() != "application/problem+json":
-            return NoServer(
+            return _of_comfyui(error) or NoServer(
                 f"{self.server} answered with status {error.code}: it has no NAG-PAG pack, or is no ComfyUI"
             )
         problem = json.loads(error.read())
         message = f"{problem['title']}: {problem['detail']}"
         return (BadRequest if 400 <= error.code < 500 and error.code not in (409, 410) else JobFailed)(message, problem)
+
+
+def _of_comfyui(error: urllib.error.HTTPError) -> JobFailed | None:
+    """What ComfyUI itself says of a graph that it does not take."""
+    if error.code != 400 or error.headers.get_content_type() != "application/json":
+        return None
+    said = json.loads(error.read())
+    nodes = (said.get("node_errors") or {}).values()
+    lines = [f"{node['class_type']}: {one['details'] or one['message']}" for node in nodes for one in node["errors"]]
+    return JobFailed(f"ComfyUI refuses the graph: {'; '.join(lines) or said['error']['message']}")
 
 
 def as_url(image: str | os.PathLike | bytes) -> str:

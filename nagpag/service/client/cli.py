@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
+from ...inputs import sweep as sweeps
 from .. import checkpoint
 from .. import request as asking
 from . import BadRequest, Client, JobFailed, NoServer, Result, ServiceError, as_url
-from .options import BAD_INPUT, BadInput, Parser, add_command, refuse_unknown
+from .options import BAD_INPUT, BadInput, Parser, add_command, add_path, refuse_unknown
+from .target import Target
 
 NO_SERVER, FAILED, INTERRUPTED = 3, 4, 130
 REPO = Path(__file__).resolve().parents[3]
@@ -79,11 +81,17 @@ def parser() -> argparse.ArgumentParser:
         items = (*fields, table.OUTPUT, table.COMPARE, table.SERVER)
         command = add_command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make, *items)
         command.set_defaults(endpoint=name)
+    sweep = add_command(
+        commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many", _sweep, *sweeps.OPTIONS_OF_COMMAND
+    )
+    add_path(sweep, sweeps.FILE)
+    about = "look for the blocks and the alpha that suit a model, on one ComfyUI or many"
+    add_path(add_command(commands, "calibrate", about, _calibrate, *sweeps.OPTIONS_OF_COMMAND), sweeps.SEARCH_FILE)
     add_command(commands, "models", "what the server has, and what would be picked", _models, table.SERVER)
     inspect = add_command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)
-    inspect.add_argument(table.CHECKPOINT.name, type=Path, help=table.CHECKPOINT.does)
+    add_path(inspect, table.CHECKPOINT)
     demo = add_command(commands, "demo", "run the repository's demo: a real ComfyUI with small models", _demo)
-    demo.add_argument(table.FOLDER.name, nargs="?", help=table.FOLDER.does)
+    add_path(demo, table.FOLDER)
     return whole
 
 
@@ -203,48 +211,24 @@ def _need_pillow() -> None:
         raise BadInput('--compare needs Pillow: pip install "nag-pag-flux[client]"') from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """Where pictures go: a folder, and a name for them or None for the server's own. No file is ever overwritten."""
-
-    folder: Path
-    name: str | None
-
-    @classmethod
-    def of(cls, output: str) -> Target:
-        """From --output; the folder is made and tried before any work starts."""
-        path = Path(output)
-        folder, name = (path, None) if path.is_dir() or not path.suffix else (path.parent, path.name)
-        if name and path.suffix.lower() != ".png":
-            raise BadInput(f"--output {output}: pictures are PNG files; give a name that ends in .png, or a folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / ".nagpag-write-test").touch()
-            (folder / ".nagpag-write-test").unlink()
-        except OSError as error:
-            raise BadInput(f"--output {output}: {error.strerror}: {error.filename}") from None
-        return cls(folder, name)
-
-    def write(self, data: bytes, filename: str) -> Path:
-        """Write a picture under its name, or the next free one."""
-
-        def create(path: Path) -> Path:
-            with path.open("xb") as file:
-                file.write(data)
-            return path
-
-        return self.write_with(create, self.name or Path(filename).name)
-
-    def write_with(self, create: Callable[[Path], Path], filename: str) -> Path:
-        """Let `create` make the file under this name, or name_1, name_2, …: the first that is free."""
-        name, number = Path(filename), 0
-        while True:
-            with contextlib.suppress(FileExistsError):
-                return create(self.folder / (f"{name.stem}_{number}{name.suffix}" if number else name.name))
-            number += 1
-
-
 # --- the other commands ---
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from .sweep import command
+
+    told = command.sweep(options.file, command.Where(options.output, options.server or [], options.ray, options.json))
+    print(json.dumps(told) if options.json else command.words(told))
+    return FAILED if told["failed"] else 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from .sweep import calibration, command
+
+    where = command.Where(options.output, options.server or [], options.ray, options.json)
+    told = command.calibrate(options.file, where)
+    print(json.dumps(told) if options.json else calibration.words(told))
+    return FAILED if told["failed"] else 0
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -274,10 +258,8 @@ def _inspect(options: argparse.Namespace) -> int:
         return 0
     print(f"family         {found.family or 'none that this pack knows'}")
     if found.double_blocks:
-        print(
-            f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}\nhidden size    "
-            f"{found.hidden_size}"
-        )
+        print(f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}")
+        print(f"hidden size    {found.hidden_size}")
     print(f"parameters     {found.parameters / 1e9:.3g} billion, {', '.join(found.dtypes)}")
     print(f"auto           {', '.join(map(str, found.auto))}" if found.guided else "guidance       not for this file")
     return 0
@@ -288,4 +270,4 @@ def _demo(options: argparse.Namespace) -> int:
     if not host.is_file():
         raise BadInput("the demo is part of the repository, not of the installed package: clone it, then make demo")
     command = [sys.executable, str(host), "run", "--", str(REPO / "lab" / "run.py"), "demo"]
-    return subprocess.call([*command, *([options.folder] if options.folder else [])])
+    return subprocess.call([*command, *([str(options.folder)] if options.folder else [])])

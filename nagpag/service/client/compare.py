@@ -20,11 +20,11 @@ def side_by_side(rows: Sequence[dict[str, bytes]]) -> Image.Image:
     for y, row in enumerate(pictures):
         for x, (label, picture) in enumerate(row.items()):
             sheet.paste(picture, (x * width, y * height))
-            sheet.paste(_label(label, width), (x * width, y * height + first.height))
+            sheet.paste(caption(label, width), (x * width, y * height + first.height))
     return sheet
 
 
-def _label(text: str, width: int) -> Image.Image:
+def caption(text: str, width: int) -> Image.Image:
     """The text on white, 18 high or as small as it has to be; beneath a very small picture its end is cut off."""
     label = Image.new("RGB", (width, LABEL), "white")
     draw = ImageDraw.Draw(label)

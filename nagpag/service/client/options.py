@@ -6,15 +6,22 @@ import argparse
 import difflib
 import functools
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ...inputs import requests as table
+from ...inputs import sweep as sweeps
 from ...inputs.kinds import Choice, Flag, Input, Number, Texts, shortened
 from . import DEFAULT_SERVER, SERVER_VARIABLE
 
 BAD_INPUT = 2
 _HELP = "{} --help lists what there is"
-_METAVARS = {table.OUTPUT.name: "PATH", table.SERVER.name: "URL", table.LAYERS.name: "LAYER"}
+_METAVARS = {
+    table.OUTPUT.name: "PATH",
+    table.SERVER.name: "URL",
+    table.LAYERS.name: "LAYER",
+    sweeps.RAY.name: "ADDRESS",
+}
 
 
 class BadInput(Exception):
@@ -41,6 +48,14 @@ def add_command(commands: Any, name: str, about: str, run: Callable, *items: Inp
     return command
 
 
+def add_path(command: argparse.ArgumentParser, item: Input) -> None:
+    """Add an input as an argument without dashes, a path."""
+    word = item.name.upper() if item.required else f"[{item.name.upper()}]"
+    command.usage = f"{command.usage or f'{command.prog} [options]'} {word}"
+    nargs = None if item.required else "?"
+    command.add_argument(item.name, type=Path, nargs=nargs, metavar=item.name.upper(), help=item.does)
+
+
 def _add_option(command: argparse.ArgumentParser, item: Input) -> None:
     """Add an input as an option; one that was not given is not sent, so that the server's own default holds."""
     about = f"A picture's file on this machine, or: {item.does}" if item is table.IMAGE_URL else item.does
@@ -51,6 +66,8 @@ def _add_option(command: argparse.ArgumentParser, item: Input) -> None:
         common |= {"action": "store_true", "default": item.default}
     elif isinstance(item, Flag):
         common["action"] = argparse.BooleanOptionalAction
+    elif item is sweeps.SERVERS:
+        common |= {"action": "append", "metavar": _metavar(item)}
     elif isinstance(item, Texts):
         common |= {"nargs": "+", "metavar": _metavar(item)}
     else:
@@ -80,7 +97,7 @@ def _option(item: Input) -> str:
 
 
 def _shown(item: Input) -> str:
-    if item is table.SERVER:
+    if item in (table.SERVER, sweeps.SERVERS):
         return f"{SERVER_VARIABLE}, else {DEFAULT_SERVER}"
     default = item.default
     return "null" if default is None else " ".join(default) if isinstance(default, tuple) else str(default)

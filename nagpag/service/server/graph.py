@@ -5,18 +5,17 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import secrets
 from pathlib import Path
 from typing import Any
 
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, GUIDANCE, NEGATIVE_PROMPT, OFF, SAMPLERS
+from ...inputs.guidance import ADVANCED, NEGATIVE_PROMPT, OFF, SAMPLERS
 from ...inputs.kinds import Input
 from .. import request
+from ..graphs import Graph, node_of, recorded, with_all_inputs
 from .schema import Request
 
 SHIPPED = Path(__file__).resolve().parents[3] / "workflows" / "api"
-Graph = dict[str, dict]
 LEAST_STRENGTH = 0.01  # the sampler's schedule has steps / strength steps in all
 
 
@@ -24,23 +23,20 @@ def build(endpoint: str, asked: Request) -> Graph:
     """The graph that makes what is asked: a whole request, with file names and a seed.
 
     It is the shipped graph: the same nodes and links, but for the guidance node, of which the sister that has all
-    inputs stands in its place. Only several pictures from one picture need a node more.
+    inputs stands in its place. Only several pictures from one picture need a node more, and numbers three.
     """
     name, fields = request.ENDPOINTS[endpoint]
     graph = copy.deepcopy(_shipped(name))
     for item in fields:
         if item.target:
             _set(graph, *item.target, _for_the_node(item, getattr(asked, item.name)))
-    return _with_batch(_with_negative(graph, asked.negative_prompt), asked.num_images)
+    whole = _with_batch(_with_negative(graph, asked.negative_prompt), asked.num_images)
+    return recorded(whole) if asked.numbers else whole
 
 
 @functools.cache
 def _shipped(name: str) -> Graph:
-    graph = json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8"))
-    guidance = node_of(graph, GUIDANCE.id)
-    guidance["class_type"], guidance["_meta"] = ADVANCED.id, {"title": ADVANCED.title}
-    guidance["inputs"] = {**ADVANCED.defaults, **guidance["inputs"]}
-    return graph
+    return with_all_inputs(json.loads((SHIPPED / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def _for_the_node(item: Input, value: Any) -> Any:
@@ -79,22 +75,6 @@ def _with_batch(graph: Graph, count: int) -> Graph:
         }
         node_of(graph, "KSampler")["inputs"]["latent_image"] = [number, 0]
     return graph
-
-
-def saved_anew(graph: Graph) -> Graph:
-    """The same graph with a name of its own for its files.
-
-    ComfyUI does not run again what it has in its cache: a repeated request would be answered with the first one's
-    files, which may be gone, and by older releases with none. So saving, and only that, is always run.
-    """
-    node_of(graph, "SaveImage")["inputs"]["filename_prefix"] += f"_{secrets.token_hex(4)}"
-    return graph
-
-
-def node_of(graph: Graph, kind: str) -> dict:
-    """The graph's one node of this kind."""
-    (node,) = (node for node in graph.values() if node["class_type"] == kind)
-    return node
 
 
 def sampler_id(graph: Graph) -> str:

@@ -17,6 +17,7 @@ from yarl import URL
 from ...inputs import requests as table
 from ...inputs.guidance import ADVANCED
 from .. import request as asking
+from ..graphs import node_of, saved_anew
 from . import body, graph, host, openapi, picking, pictures, schema
 from .fetch import FetchingOff, Refused
 from .held import Busy, Held, Share
@@ -98,7 +99,7 @@ async def _queued(request: web.Request, endpoint: str, asked: schema.Request, fi
     async with _in_turn:  # first come, first queued
         asked = asked.model_copy(update=await asyncio.to_thread(picking.pick_all, asked))
         await asyncio.to_thread(picking.check_blocks, asked)
-        prompt = graph.saved_anew(graph.build(endpoint, asked))
+        prompt = saved_anew(graph.build(endpoint, asked))
         prompt_id = await _queue(request, prompt, asked.client_id)
         job = QueuedPrompt(prompt_id, _settings(asked, prompt), graph.sampler_id(prompt), fit)
         jobs.add(job)
@@ -135,9 +136,9 @@ async def _with_picture(asked: schema.Request, share: Share) -> tuple[schema.Req
 
 def _settings(asked: schema.Request, prompt: graph.Graph) -> dict:
     """What was used; the strength is the graph's, which has a least one."""
-    used = asked.model_dump(exclude={table.WAIT.name, table.CLIENT_ID.name})
+    used = asked.model_dump(exclude={item.name for item in asking.OF_THE_ANSWER})
     if table.STRENGTH.name in used:
-        used[table.STRENGTH.name] = graph.node_of(prompt, "KSampler")["inputs"]["denoise"]
+        used[table.STRENGTH.name] = node_of(prompt, "KSampler")["inputs"]["denoise"]
     return used
 
 

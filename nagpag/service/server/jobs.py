@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..graphs import ended_state
 from . import host
 
 LOOK_SECONDS = 0.1
@@ -66,21 +67,6 @@ class QueuedPrompt:
         if self.began or host.progress(self.prompt_id):
             return {"status": "unknown", "reason": _CLEARED}
         return {"status": "cancelled", "reason": _TAKEN_OUT if self.taken_out else _GONE}
-
-
-def ended_state(history: dict) -> dict:
-    """How a prompt ended, from ComfyUI's history."""
-    events = dict(history["status"]["messages"])
-    if "execution_error" in events:
-        error = events["execution_error"]
-        message = f"{error['exception_type']}: {error['exception_message'].strip()}"
-        failure = {"node_id": str(error["node_id"]), "node": error["node_type"], "message": message}
-        return {"status": "failed", "reason": f"{failure['node']}: {message}", "error": failure}
-    if "execution_interrupted" in events:
-        return {"status": "cancelled", "reason": "it was interrupted while it ran"}
-    times = [event["timestamp"] for event in events.values()]
-    images = [image for output in history["outputs"].values() for image in output.get("images", [])]
-    return {"status": "done", "images": images, "seconds": (max(times) - min(times)) / 1000}
 
 
 class Jobs:

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ...inputs.kinds import Choice, Described, Flag, Input, Number, Text, Texts
-from ...inputs.requests import DISTURBING, LAYERS, NEGATIVE_PROMPT
+from ...inputs.requests import LAYERS
 from .. import request as table
 from .problems import MOST_ERRORS, MOST_SHOWN, bad_fields, field_error
 
@@ -28,6 +28,7 @@ class Request(BaseModel):
         image_url: str
         negative_prompt: str | None
         num_images: int
+        numbers: bool
         wait: bool
         client_id: str | None
 
@@ -73,9 +74,7 @@ REQUESTS = {
 def validate(endpoint: str, body: dict) -> Request:
     """The request with its defaults. Raises Problem that lists all that is wrong with it."""
     fields = {item.name: item for item in table.ENDPOINTS[endpoint][1]}
-    # Whoever says how a branch is disturbed wants that, and one that carries a negative prompt is not.
-    if not DISTURBING & body.keys() and body.get(NEGATIVE_PROMPT.name) is None:
-        body = {**body, NEGATIVE_PROMPT.name: ""}
+    body = table.with_negative(body)
     known = {name: value for name, value in body.items() if name in fields}
     unknown = [name for name in body if name not in fields]  # pydantic would stumble over some names
     asked, found = _read(endpoint, known, fields)
@@ -176,7 +175,10 @@ class Accepted(BaseModel):
 
 
 class Answer(BaseModel):
-    """The finished job. settings: every field as it was used. seconds: what the run took, without the queue."""
+    """The finished job. settings: every field as it was used. seconds: what the run took, without the queue.
+
+    numbers: what guidance did, as NAG-PAG Plot tells it.
+    """
 
     prompt_id: str
     seed: int
@@ -184,6 +186,7 @@ class Answer(BaseModel):
     settings: dict[str, Any]
     image: Fit | None = None
     seconds: float
+    numbers: dict[str, Any] | None = None
 
 
 class Job(BaseModel):
@@ -202,6 +205,7 @@ class Job(BaseModel):
     settings: dict[str, Any] | None = None
     image: Fit | None = None
     seconds: float | None = None
+    numbers: dict[str, Any] | None = None
     reason: str | None = None
     error: Failure | None = None
 
