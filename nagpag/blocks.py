@@ -2,10 +2,11 @@
 
     spec   = "auto" | "all" | item { "," item }
     item   = place [ heads ] [ ":" scale ]
-    place  = [ "s" ] number [ "-" number ]               (s: single blocks; without it double blocks)
+    place  = [ "s" ] number [ "-" number ]               (s: single blocks; without it double blocks, or the only ones)
            | "double_blocks." number | "single_blocks." number       (as the FLUX code and checkpoints call them)
            | "transformer_blocks." number [ ".attn" ]                (as diffusers calls the double ones)
            | "single_transformer_blocks." number [ ".attn" ]         (and the single ones)
+           | what other families' code and diffusers call theirs (`naming`)
     heads  = "[" head { "," head } "]"
     head   = number [ "-" number ]                       (heads count along the features before the output projection)
     scale  = digits [ "." digits ]                       (0 to 10; 0 leaves the block plain)
@@ -19,24 +20,22 @@ in proportion to them.
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from .inputs.guidance import MOST_SPEC, SCALE
+from .naming import FLUX, SECOND, Naming
 
 _MOST_DIGITS = 6
 
 _RANGE = re.compile(r"([0-9]+)(?:\s*-\s*([0-9]+))?")
 # No two repeats that take the same characters stand side by side, or what is no item could be tried in n² ways.
 _ITEM = re.compile(
-    r"(?P<place>(?P<s>s\s*)?[0-9]+(?:\s*-\s*[0-9]+)?"
-    r"|double_blocks\.[0-9]+|transformer_blocks\.[0-9]+(?:\.attn)?"
-    r"|single_blocks\.[0-9]+|single_transformer_blocks\.[0-9]+(?:\.attn)?)"
+    r"(?P<place>(?P<s>s\s*)?(?P<range>[0-9]+(?:\s*-\s*[0-9]+)?)"
+    r"|(?P<before>[a-z_]+\.)(?P<number>[0-9]+)(?P<behind>\.[a-z0-9_]+)?)"
     r"\s*(?:\[(?P<heads>[^\[\]]*)\]\s*)?(?::(?P<scale>[^:\[\]]*))?"
 )
-_OF_NAMES = string.ascii_lowercase + "_."
 _SCALE = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
 
 Range = tuple[int, int]  # first and last, both included
@@ -62,12 +61,16 @@ class Block:
 
 @dataclass(frozen=True)
 class _Item:
-    """One item of a spec, read but not yet fitted to a model; `text` is what the user wrote."""
+    """One item of a spec, read but not yet fitted to a model.
+
+    text: what the user wrote. block: the first one. name: as `naming.Kind.names` has it, None for a bare number.
+    """
 
     text: str
     first: int
     last: int
-    block: Block  # the first one
+    block: Block
+    name: str | None
 
     def blocks(self) -> Iterator[Block]:
         return (replace(self.block, index=index) for index in range(self.first, self.last + 1))
@@ -92,20 +95,20 @@ def published_blocks(depth: int) -> tuple[int, ...]:
 
 
 def parse_blocks(
-    spec: str, double_blocks: int, single_blocks: int = 0, model_heads: int | None = None
+    spec: str, double_blocks: int, single_blocks: int = 0, model_heads: int | None = None, naming: Naming = FLUX
 ) -> tuple[Block, ...]:
     """Read a block spec for a model with this many blocks and heads; in the model's order, each block once.
 
-    model_heads None: any head may be named. Raises ValueError that quotes the item that is wrong and says
-    what this model has.
+    model_heads None: any head may be named. A family with one kind of block has them as double ones. Raises ValueError
+    that quotes the item that is wrong and says what this model has.
     """
     if spec.strip() == "auto":
         return tuple(map(Block, auto_blocks(double_blocks)))
     if spec.strip() == "all":
         return tuple(map(Block, range(double_blocks)))
-    items = _read(spec)
+    items = _read(spec, naming)
     for item in items:
-        _check_fit(item, double_blocks, single_blocks, model_heads)
+        _check_fit(item, double_blocks, single_blocks, model_heads, naming)
     chosen = {block.position(double_blocks): block for item in items for block in item.blocks()}
     return tuple(chosen[position] for position in sorted(chosen))
 
@@ -134,13 +137,13 @@ def _format_range(bounds: Range) -> str:
 # --- reading ---
 
 
-def _read(spec: str) -> list[_Item]:
+def _read(spec: str, naming: Naming = FLUX) -> list[_Item]:
     if len(spec) > MOST_SPEC:
         raise ValueError(
             f"blocks: {_quoted(spec)} has {len(spec)} characters; at most {MOST_SPEC} are read. {valid_specs()}"
         )
     items = [_read_item(text.strip(), spec) for text in _split(spec)]
-    _refuse_contradictions(items)
+    _refuse_contradictions(items, naming)
     return items
 
 
@@ -158,14 +161,14 @@ def _split(spec: str) -> Iterator[str]:
 
 def _read_item(text: str, spec: str) -> _Item:
     match = _ITEM.fullmatch(text)
-    if not match:
+    name = f"{match['before']}#{match['behind'] or ''}" if match and match["before"] else None
+    if not match or (name and name not in SECOND):
         raise ValueError(f"blocks: {_why_no_item(text, spec)}. {valid_specs()}")
-    place = match["place"]
-    first, last = _read_range(_RANGE.fullmatch(place.strip(_OF_NAMES).strip()), text)
-    single = bool(match["s"]) or place.startswith("single_")
+    first, last = _read_range(_RANGE.fullmatch(match["range"] or match["number"]), text)
+    single = SECOND[name] if name else bool(match["s"])
     heads = None if match["heads"] is None else _read_heads(match["heads"], text)
     scale = None if match["scale"] is None else _read_scale(match["scale"].strip(), text)
-    return _Item(text, first, last, Block(first, single, scale, heads))
+    return _Item(text, first, last, Block(first, single, scale, heads), name)
 
 
 def _why_no_item(text: str, spec: str) -> str:
@@ -218,25 +221,28 @@ def _read_scale(digits: str, text: str) -> float:
     return scale
 
 
-def _refuse_contradictions(items: list[_Item]) -> None:
+def _refuse_contradictions(items: list[_Item], naming: Naming) -> None:
     """Raise where two items name one block and differ in its scale or heads."""
     reaching: dict[bool, _Item] = {}  # of those so far, which agree where they overlap, the one that reaches furthest
     for item in sorted(items, key=lambda item: item.first):
         before = reaching.get(item.block.single)
         if before and item.first <= before.last and replace(before.block, index=item.first) != item.block:
             raise ValueError(
-                f"blocks: {_quoted(before.text)} and {_quoted(item.text)} give {_name(item.block)} "
+                f"blocks: {_quoted(before.text)} and {_quoted(item.text)} give {_name(item.block, naming)} "
                 f"different scales or heads; name it once. {valid_specs()}"
             )
         if not before or item.last > before.last:
             reaching[item.block.single] = item
 
 
-def _check_fit(item: _Item, double_blocks: int, single_blocks: int, model_heads: int | None) -> None:
+def _check_fit(item: _Item, double_blocks: int, single_blocks: int, model_heads: int | None, naming: Naming) -> None:
     single, quoted = item.block.single, _quoted(item.text)
+    if item.name and item.name not in naming.names:
+        names = " or ".join(name.replace("#", str(item.first)) for name in naming.names)
+        raise ValueError(f"blocks: {quoted} is no block of this model: {naming.subject} has {item.first} or {names}")
     if item.last >= (single_blocks if single else double_blocks):
         name = f"{'single ' if single else ''}block {item.last}"
-        raise ValueError(f"blocks: {quoted}: {name} does not exist: {_what_there_is(double_blocks, single_blocks)}")
+        raise ValueError(f"blocks: {quoted}: {name} does not exist: {naming.there_are(double_blocks, single_blocks)}")
     last_head = item.block.heads[-1][1] if item.block.heads else 0
     if model_heads is not None and last_head >= model_heads:
         raise ValueError(
@@ -244,17 +250,12 @@ def _check_fit(item: _Item, double_blocks: int, single_blocks: int, model_heads:
         )
 
 
-def _what_there_is(double_blocks: int, single_blocks: int) -> str:
-    singles = f"single blocks s0 to s{single_blocks - 1}" if single_blocks else "no single blocks"
-    return f"this model has double blocks 0 to {double_blocks - 1} and {singles}"
-
-
 def _quoted(text: str) -> str:
     return f'"{text}"' if len(text) <= 60 else f'"{text[:60]}…"'
 
 
-def _name(block: Block) -> str:
-    return f"{'single' if block.single else 'double'} block {block.index}"
+def _name(block: Block, naming: Naming) -> str:
+    return naming.of_kind(block.single, block.index)
 
 
 def valid_specs() -> str:
@@ -276,7 +277,12 @@ def with_strength(blocks: Iterable[Block], double_blocks: int) -> dict[int, Bloc
 
 
 def merge_position(
-    chosen: Sequence[int], double_blocks: int, single_blocks: int, reach: str, reach_blocks: int
+    chosen: Sequence[int],
+    double_blocks: int,
+    single_blocks: int,
+    reach: str,
+    reach_blocks: int,
+    naming: Naming = FLUX,
 ) -> int | None:
     """After which block the negative branch is merged; None: inside the attention.
 
@@ -287,25 +293,20 @@ def merge_position(
     last = double_blocks + single_blocks - 1
     if reach_blocks and chosen[0] + reach_blocks > last:
         raise ValueError(
-            f"reach_blocks {reach_blocks} leads beyond the last block: from {block_name(chosen[0], double_blocks)}, "
-            f"this model's {double_blocks} double and {single_blocks} single blocks leave at most {last - chosen[0]}"
+            f"reach_blocks {reach_blocks} leads beyond the last block: from {naming.block(chosen[0], double_blocks)}, "
+            f"this model's {naming.counted(double_blocks, single_blocks)} leave at most {last - chosen[0]}"
         )
     if reach_blocks:
         return chosen[0] + reach_blocks
     return {"attention": None, "double blocks": max(double_blocks - 1, chosen[-1]), "output": last}[reach]
 
 
-def block_name(position: int, double_blocks: int) -> str:
-    """A position as a block: "double block 18", "single block 0"."""
-    return f"double block {position}" if position < double_blocks else f"single block {position - double_blocks}"
-
-
-def blocks_name(blocks: Iterable[Block]) -> str:
+def blocks_name(blocks: Iterable[Block], naming: Naming = FLUX) -> str:
     """Blocks in words: "double blocks 8, 12:1.5 and single blocks 20"."""
     blocks = tuple(blocks)
     parts = []
-    for name, single in (("double", False), ("single", True)):
+    for single in (False, True):
         of_kind = [replace(block, single=False) for block in blocks if block.single == single]
         if of_kind:
-            parts.append(f"{name} blocks {format_blocks(of_kind)}")
+            parts.append(naming.of_kind(single, format_blocks(of_kind), "s"))
     return " and ".join(parts)

@@ -66,12 +66,12 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
 
 
 def _guided(model: Any, name: str, **inputs: Any) -> Entry:
-    from ...nagpag.patch import apply_guidance, find_flux, make_plan
+    from ...nagpag.patch import apply_guidance, find_model, make_plan
     from ...nagpag.settings import Settings
 
     # At every step, so that each is like the others; the defaults begin later.
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
-    plan = make_plan(find_flux(model), settings)
+    plan = make_plan(find_model(model), settings)
     branch = () if plan.merge is None or settings.off else plan.positions
     doubles = sum(position < plan.double_blocks for position in branch)
     every = settings.renew_every if plan.renews else 1

@@ -98,7 +98,7 @@ def pictures_folder() -> Path:
 
 
 # Functions there that only say something: of blocks, and of settings that are not valid.
-WORDS = ("block_name", "blocks_name", "valid_specs", "_quoted", "_name", "_what_there_is", "_why_no_item", "_problems")
+WORDS = ("blocks_name", "valid_specs", "_quoted", "_name", "_why_no_item", "_problems")
 
 
 def code_sources() -> list[str]:
@@ -107,7 +107,7 @@ def code_sources() -> list[str]:
     method = ("blocks", "guidance", "perturbation", "schedule", "settings")
     hooks = (
         *("__init__", "plan", "run", "forward", "wrappers", "renewal"),
-        *("block", "attention", "branch", "copies", "merge", "negative"),
+        *("block", "attention", "branch", "copies", "merge", "negative", "flux"),
     )
     return digests.sources(
         *(pack / f"{name}.py" for name in method), *(pack / "patch" / f"{name}.py" for name in hooks)

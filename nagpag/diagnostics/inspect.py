@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from ..blocks import auto_blocks, block_name, blocks_name, merge_position, parse_blocks, with_strength
-from ..patch.families import diffusion_model_of, find_flux
+from ..blocks import auto_blocks, blocks_name, merge_position, parse_blocks, with_strength
+from ..patch.families import diffusion_model_of, find_model
+from ..patch.family import Found
 from ..settings import Settings
 from .neighbours import in_the_way, on_model
 
@@ -38,15 +39,22 @@ def _what_it_is(model: Any) -> Iterator[str]:
     family = type(getattr(model.model, "model_config", None)).__name__
     yield "Model"
     yield f"  family: {family}, class {type(diffusion_model).__name__}"
-    if hasattr(diffusion_model, "double_blocks"):
-        doubles, singles = (len(getattr(diffusion_model, name, ())) for name in ("double_blocks", "single_blocks"))
-        yield f"  blocks: {doubles} double, {singles} single"
-    if hasattr(diffusion_model, "num_heads") and hasattr(diffusion_model, "hidden_size"):
-        heads, width = diffusion_model.num_heads, diffusion_model.hidden_size
-        yield f"  width: {width}, {heads} head{'s' if heads != 1 else ''} of {width // heads}"
+    yield from _blocks_and_width(model)
     yield f"  weights: {_weights(diffusion_model)}"
     cast = getattr(model.model, "manual_cast_dtype", None)
     yield f"  computes in: {_dtype(cast)}, cast while it runs" if cast else "  computes in: the weights' own type"
+
+
+def _blocks_and_width(model: Any) -> Iterator[str]:
+    try:
+        found = find_model(model)
+    except ValueError:
+        return
+    (first, second), kinds = found.depths, found.family.naming.kinds
+    yield f"  blocks: {first}" if len(kinds) == 1 else f"  blocks: {first} {kinds[0].word}, {second} {kinds[1].word}"
+    widths = (getattr(found.model, name, None) for name in ("hidden_size", "inner_dim", "dim"))
+    if width := next(filter(None, widths), None):
+        yield f"  width: {width}, {found.heads} head{'s' if found.heads != 1 else ''} of {width // found.heads}"
 
 
 def _weights(diffusion_model: Any) -> str:
@@ -83,23 +91,35 @@ def _dtype(dtype: torch.dtype) -> str:
 def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
     yield "Guidance"
     try:
-        flux = find_flux(model)
+        found = find_model(model)
     except ValueError as error:
         yield f"  {error}"
         return
-    doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
-    yield f"  auto is: double blocks {', '.join(map(str, auto_blocks(doubles)))}"
+    (doubles, singles), naming = found.depths, found.family.naming
+    yield f"  works here: {_works(found)}"
+    yield f"  auto is: {naming.of_kind(False, ', '.join(map(str, auto_blocks(doubles))), 's')}"
     try:
-        blocks = parse_blocks(spec, doubles, singles, flux.num_heads)
+        blocks = parse_blocks(spec, doubles, singles, found.heads, naming)
     except ValueError as error:
         yield f"  {error}"
         return
-    yield f'  "{spec.strip()}" guides: {blocks_name(blocks)}'
+    yield f'  "{spec.strip()}" guides: {blocks_name(blocks, naming)}'
     for block in blocks:
         if block.scale is not None or block.heads is not None:
-            yield f"    {block_name(block.position(doubles), doubles)}: {_strength(block.scale)}, {_heads(block.heads)}"
+            name = naming.block(block.position(doubles), doubles)
+            yield f"    {name}: {_strength(block.scale)}, {_heads(block.heads)}"
+    if not found.family.slots:
+        return
     yield "  cost of reach, in blocks run a second time at a step that renews the branch:"
     yield from (f"    {line}" for line in _costs(tuple(with_strength(blocks, doubles)), doubles, singles))
+
+
+def _works(found: Found) -> str:
+    """What guidance can do on this family."""
+    if not found.family.slots:
+        return "reach attention, without a negative prompt; ComfyUI lets nothing stand in a block's place here"
+    same = " (of which double blocks is output)" if len(found.family.stacks) == 1 else ""
+    return f"reach {', '.join(found.family.reaches)}{same}, negative_prompt"
 
 
 def _strength(scale: float | None) -> str:

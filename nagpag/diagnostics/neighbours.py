@@ -9,7 +9,7 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
-from ..patch.families import diffusion_model_of
+from ..patch.families import FAMILIES, diffusion_model_of
 from ..patch.plan import PLANS, RECORDINGS, replacements
 from ..patch.report import plan_summary
 from .recording import KEY as RECORD_KEY
@@ -216,7 +216,7 @@ def _replaced_forwards(model: Any) -> Iterator[str]:
 
 
 def _replaced_blocks(model: Any) -> Iterator[str]:
-    for kind in ("double_blocks", "single_blocks"):
+    for kind in dict.fromkeys(stack for family in FAMILIES for stack in family.stacks):
         blocks = list(getattr(diffusion_model_of(model), kind, ()))
         taken = [str(i) for i, block in enumerate(blocks) if "forward" in vars(block)]
         foreign = {_module(type(block)) for block in blocks if not type(block).__module__.startswith("comfy.")}

@@ -11,7 +11,6 @@ import comfy.model_management
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import block_name
 from ..patch.fallback import attempt, words_of
 from ..patch.forward import Forward
 from ..patch.plan import PLANS, RECORDINGS, Plan
@@ -90,7 +89,7 @@ class Reporter:
         if numbers is None or plan not in self.plans:
             return
         guidance, merges = self.plans.index(plan), forward.merges
-        names = tuple(block_name(merge.position, plan.double_blocks) for merge in merges)
+        names = tuple(plan.name(merge.position) for merge in merges)
         sigma = numbers.new_zeros(()) if forward.sigmas is None else forward.sigmas[0]
         strengths = tuple(plan.scale(merge.position) * forward.y for merge in merges)
         reused = tuple(merge.reused for merge in merges)
@@ -120,7 +119,7 @@ class Reporter:
 
 def _guidance(plan: Plan, run: Run | None) -> Guidance:
     positions = plan.blocks if plan.merge is None else (plan.merge,)
-    names = tuple(block_name(position, plan.double_blocks) for position in positions)
+    names = tuple(plan.name(position) for position in positions)
     settings = {f.name: getattr(plan.settings, f.name) for f in dataclasses.fields(plan.settings)}
     settings |= {name: getattr(plan.settings, name) is not None for name in ("curve", "negative_conditioning")}
     return Guidance(plan_summary(plan), settings, names, _problem(plan, run))
@@ -134,7 +133,7 @@ def _problem(plan: Plan, run: Run | None) -> str:
         return "guidance is switched off: every chosen block has scale 0"
     if run is None or not run.guided:
         return f"guided nothing: {why_nothing(plan, run)}"
-    missing = [block_name(p, plan.double_blocks) for p in sorted(plan.needed(run.carried) - run.reached)]
-    failed = [block_name(p, plan.double_blocks) for p in sorted(run.failed)]
+    missing = [plan.name(p) for p in sorted(plan.needed(run.carried) - run.reached)]
+    failed = [plan.name(p) for p in sorted(run.failed)]
     said = [f"never reached: {', '.join(missing)}"] if missing else []
     return "; ".join([*said, f"gave up after an error: {', '.join(failed)}"] if failed else said)

@@ -20,14 +20,15 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
-from ..blocks import Block, block_name, blocks_name, merge_position, parse_blocks, with_strength
+from ..blocks import Block, merge_position, parse_blocks, with_strength
 from ..settings import Settings
 from .block import double_block, single_block
-from .families import find_flux
+from .families import find_flux, find_model
+from .family import Found
 from .plan import PLANS, Call, Plan, replacements
 from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
 
-__all__ = ["apply_guidance", "find_flux", "make_plan"]
+__all__ = ["apply_guidance", "find_flux", "find_model", "make_plan"]
 
 log = logging.getLogger("nag_pag_flux")
 
@@ -35,16 +36,15 @@ log = logging.getLogger("nag_pag_flux")
 def apply_guidance(model: Any, settings: Settings) -> Any:
     """Return a clone of a ComfyUI MODEL that samples with guidance; `model` itself stays as it is.
 
-    Raises ValueError where the model has no double blocks of the FLUX kind or where the blocks or the
-    reach do not fit it.
+    Raises ValueError where the model is of no known family or where the blocks or the reach do not fit it.
     """
-    plan = make_plan(find_flux(model), settings)
+    plan = make_plan(find_model(model), settings)
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     options[PLANS] = (*options.get(PLANS, ()), plan)
     if not plan.acts:
         return patched
-    for position in plan.positions:
+    for position in plan.positions if plan.family.slots else ():
         _replace_block(patched, plan, position)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, plan.key, outer_sample(plan))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
@@ -53,27 +53,36 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     return patched
 
 
-def make_plan(flux: Any, settings: Settings) -> Plan:
+def make_plan(found: Found, settings: Settings) -> Plan:
     """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
-    doubles, singles = len(flux.double_blocks), len(flux.single_blocks)
-    blocks = parse_blocks(settings.blocks, doubles, singles, flux.num_heads)
+    (doubles, singles), family = found.depths, found.family
+    blocks = parse_blocks(settings.blocks, doubles, singles, found.heads, family.naming)
     chosen = with_strength(blocks, doubles)
-    plan = Plan(settings, chosen, None, doubles, flux.patch_size)
+    plan = Plan(settings, chosen, None, family, doubles, family.patch(found.model))
     if not plan.acts:
         return plan
-    merge = merge_position(tuple(chosen) or (0,), doubles, singles, settings.reach, settings.reach_blocks)
+    if not family.slots and (settings.reach != "attention" or settings.reach_blocks or settings.carries_negative):
+        raise ValueError(
+            f"NAG-PAG: with {family.name} only reach 'attention' works, without a negative prompt: ComfyUI lets "
+            "nothing stand in a block's place there, so that no branch can run. Take NAG-PAG Guidance (Advanced) with "
+            "reach attention, reach_blocks 0 and negative_prompt off"
+        )
+    merge = merge_position(
+        tuple(chosen) or (0,), doubles, singles, settings.reach, settings.reach_blocks, family.naming
+    )
     if merge is not None:
-        _say_what_lies_beyond([block for place, block in chosen.items() if place > merge], merge, doubles)
-        chosen = {place: block for place, block in chosen.items() if place <= merge}
-    return Plan(settings, chosen, merge, doubles, flux.patch_size)
+        _say_what_lies_beyond(plan, [block for place, block in chosen.items() if place > merge], merge)
+        plan.chosen = {place: block for place, block in chosen.items() if place <= merge}
+    plan.merge = merge
+    return plan
 
 
-def _say_what_lies_beyond(blocks: list[Block], merge: int, double_blocks: int) -> None:
+def _say_what_lies_beyond(plan: Plan, blocks: list[Block], merge: int) -> None:
     if blocks:
         log.warning(
             "NAG-PAG: %s lie behind the merge (after %s): the branch does not pass them.",
-            blocks_name(blocks),
-            block_name(merge, double_blocks),
+            plan.words(blocks),
+            plan.name(merge),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,10 +33,46 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     def attention(func, q, k, v, heads, *args, **kwargs):
         attend = functools.partial(before, func)
         z = attend(q, k, v, heads, *args, **kwargs)
-        guided = attempt_in_block(plan, forward, visit, lambda: guide(attend, z, q, k, v, heads, kwargs))
+        guided = attempt_in_block(plan, forward, visit, lambda: guide(attend, z, q, k, v, heads, _named(args, kwargs)))
         return z if guided is None else guided
 
     return attention
+
+
+def attention_of_all(plan: Plan, forward: Forward, model: Any, options: dict) -> Callable:
+    """Attention for a whole forward of a model whose blocks can't be replaced: guided where a chosen block asks for it.
+
+    options: the forward's, without it. The host says in them which block is at work.
+    """
+    earlier = {OVERRIDE: options[OVERRIDE]} if OVERRIDE in options else {}
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        told = {name: value for name, value in kwargs["transformer_options"].items() if name != OVERRIDE} | earlier
+        visit = _visit_in(forward, told)
+        if visit is not None and attempt_in_block(plan, forward, visit, lambda: _find_picture(plan, forward, model, q)):
+            return guided_attention(plan, forward, visit.position, told)(func, q, k, v, heads, *args, **kwargs)
+        attend = functools.partial(earlier[OVERRIDE], func) if earlier else func
+        return attend(q, k, v, heads, *args, **{**kwargs, "transformer_options": told})
+
+    return attention
+
+
+def _visit_in(forward: Forward, told: dict) -> Visit | None:
+    """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
+    visit = forward.visits.get(told.get("block_index", -1))
+    if visit is None or visit.reached or NEGATIVE_MARK in told or not forward.chunks:
+        return None
+    visit.reached = True
+    return None if visit.failed else visit
+
+
+def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> bool:
+    """Note where the picture is in the sequence: at its end, but for what fills it up."""
+    if q.shape[0] != forward.batch:
+        raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
+    assert plan.family.sequence_end is not None
+    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens)
+    return True
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
@@ -48,6 +85,7 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
             return z
         visit.heard = True
         z = _our_own(z, options)
+        q, k, v, kwargs = _split_heads(q, k, v, heads, kwargs)
         for chunk in forward.chunks:
             own = rows_of(chunk.rows, q.shape[0])
             own_options = {"mask": _own_mask(kwargs, own), "transformer_options": options_of(chunk, options)}
@@ -75,7 +113,8 @@ def perturbed_attention(
             return attend(q, k, v, heads, *args, **kwargs)
         visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
-        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**kwargs, "transformer_options": options})
+        q, k, v, named = _split_heads(q, k, v, heads, _named(args, kwargs))
+        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**named, "transformer_options": options})
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
             for own in rows:
@@ -103,6 +142,25 @@ def _options_before(options: dict, kwargs: dict) -> dict:
     if NEGATIVE_MARK not in given:
         return options
     return {**options, **{name: given[name] for name in (NEGATIVE_MARK, "cond_or_uncond", "uuids") if name in given}}
+
+
+def _named(args: tuple, kwargs: dict) -> dict:
+    """The arguments of the host's attention behind heads by their names: some models give a mask by its place."""
+    return {
+        **dict(zip(("mask", "attn_precision", "skip_reshape", "skip_output_reshape"), args, strict=False)),
+        **kwargs,
+    }
+
+
+def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict) -> tuple[Tensor, Tensor, Tensor, dict]:
+    """q, k, v as (batch, heads, tokens, head_dim), and what says so: some models give (batch, tokens, features)."""
+    if kwargs.get("skip_output_reshape"):
+        raise ValueError("its attention returns its heads apart, which guidance does not know")
+    if not kwargs.get("skip_reshape"):
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    if k.shape[1] != heads or v.shape[1] != heads:
+        raise ValueError(f"its attention shares {k.shape[1]} heads of keys among {heads}, which guidance does not know")
+    return q, k, v, {**kwargs, "skip_reshape": True}
 
 
 def _our_own(z: Tensor, options: dict) -> Tensor:

@@ -134,8 +134,8 @@ def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
     if plan.merge is None and not forward.visits[position].heard:
         raise Unheard()
     if position == plan.merge:
-        first = 0 if position < plan.double_blocks else forward.picture.start
-        merge_branch(plan, forward, position, out["img"], slice(first, first + forward.tokens))
+        picture = forward.picture_in_img if position < plan.double_blocks else forward.picture
+        merge_branch(plan, forward, position, out["img"], picture)
     elif plan.merge is not None:
         leave_block(forward, out)
 

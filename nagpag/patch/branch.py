@@ -10,25 +10,30 @@ from torch import Tensor
 
 from .attention import OVERRIDE, perturbed_attention, with_attention
 from .copies import Copies
-from .forward import Chunk, Forward, Stream, options_of, rows_of
+from .forward import Chunk, Forward, Stream, options_of, rows_of, rows_of_doubled
 from .merge import guide_in_place, noting
 from .negative import in_rows
 from .plan import PLANS, Plan, replacements
 from .run import Run
 
 
-def begin_streams(plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, options: dict, changing: bool) -> None:
+def begin_streams(
+    plan: Plan, run: Run, chunks: tuple[Chunk, ...], batch: int, options: dict, changing: bool, whole: bool
+) -> None:
     """Give each chunk whose branch is to be computed the stream in which it runs.
 
     One each, so that no other row is computed; one for all, of the whole batch, where another patch looks at a block's
-    rows: what it does may hang on which conditions are there. changing: whether the host itself adds between blocks.
+    rows: what it does may hang on which conditions are there. changing: whether the host itself adds between blocks;
+    whole: whether it gives a block what is of all rows, in a way of its own.
     """
     computed = tuple(chunk for chunk in chunks if chunk.difference is None)
     if not computed:
         return
     others = _others(plan, options)
     patches = options.get("patches", {})
-    looked_at = others or patches.get("attn1_patch") or patches.get("attn1_output_patch") or OVERRIDE in options
+    looked_at = (
+        whole or others or patches.get("attn1_patch") or patches.get("attn1_output_patch") or OVERRIDE in options
+    )
     groups: list[tuple[slice, int | None, tuple[Chunk, ...]]]
     groups = [(chunk.rows, chunk.index, (chunk,)) for chunk in computed]
     if looked_at and any(chunk.size < batch for chunk in computed):
@@ -65,14 +70,14 @@ def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, ca
         own = rows_of(stream.rows, forward.batch)
         if position == forward.start:
             # The one copy: blocks add in place, and the positive stream needs its own.
-            stream.img, stream.txt = own(args["img"]).clone(), _first_text(stream, own(args["txt"]))
+            stream.img, stream.txt = own(args["img"]).clone(), _first_text(plan, forward, stream, own(args["txt"]))
         if stream.img is None:
             continue
         stream.catch_up()
         for negative, name in ((stream.img, "img"), (stream.txt, "txt")):
             _follow(stream, negative, args[name], stream.left.get(name), own)
         out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
-        stream.img, stream.txt = out["img"], out["txt"]
+        stream.img, stream.txt = out["img"], out.get("txt", stream.txt)
 
 
 def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
@@ -124,15 +129,19 @@ def _follow_joined(forward: Forward, stream: Stream, now: Tensor, own: Callable)
     if stream.text is None:
         _follow(stream, stream.joined, now, left, own)
     elif left is not None and (now is not left or stream.watched):
-        text = forward.picture.start
+        text = forward.text_tokens
         _follow(stream, stream.joined[:, stream.text.tokens :], now[:, text:], left[:, text:], own)
 
 
-def _first_text(stream: Stream, txt: Tensor) -> Tensor:
+def _first_text(plan: Plan, forward: Forward, stream: Stream, txt: Tensor) -> Tensor:
     """The text that the stream begins with: in a branch's rows the negative prompt's, or the prompt's own."""
     if stream.text is None:
         return txt.clone()
     parts = [repeat_to_batch_size(chunk.text.txt, chunk.size) for chunk in stream.chunks if chunk.text is not None]
+    if plan.family.clip_first:
+        clip = txt[:, : txt.shape[1] - forward.prompt_tokens]
+        own = (clip[stream.rows_in(chunk)] for chunk in stream.chunks)
+        parts = [torch.cat((before, part), 1) for before, part in zip(own, parts, strict=True)]
     return _with_rows(stream, txt, parts) if stream.mixed else torch.cat(parts)
 
 
@@ -160,9 +169,11 @@ def _negative_args(plan: Plan, forward: Forward, position: int, stream: Stream, 
         options["patches"] = {name: stream.own(patches) for name, patches in options["patches"].items()}
     own_args = {name: own(value) for name, value in args.items() if name not in ("img", "txt", "transformer_options")}
     own_args["transformer_options"] = options
+    if plan.family.doubled_vec:
+        own_args["vec"] = rows_of_doubled(stream.rows, forward.batch)(args["vec"])
     own_args |= {"img": stream.img, "txt": stream.txt} if "txt" in args else {"img": stream.joined}
     if stream.text is not None:
-        _carry(forward, stream, own_args)
+        _carry(plan, forward, stream, own_args)
     elif position in plan.blocks and plan.perturbation(position) > 0:
         rows = [stream.rows_in(chunk) for chunk in stream.chunks]
         attention = perturbed_attention(plan, forward, position, options, forward.picture_of(stream), rows)
@@ -170,17 +181,18 @@ def _negative_args(plan: Plan, forward: Forward, position: int, stream: Stream, 
     return own_args
 
 
-def _carry(forward: Forward, stream: Stream, own_args: dict) -> None:
+def _carry(plan: Plan, forward: Forward, stream: Stream, own_args: dict) -> None:
     """Give the block what goes with the negative prompt's text: positions, mask, modulation, the picture's place."""
-    text, tokens = stream.text, forward.picture.start
+    text, tokens = stream.text, forward.text_tokens
     assert text is not None
-    if own_args.get("pe") is not None:
+    if own_args.get("pe") is not None and text.pe is not None:
         if stream.pe is None:  # the same for all blocks
             of_picture = own_args["pe"][:, :, tokens:]
             of_text = text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:])
             stream.pe = torch.cat((of_text, of_picture), 2)
         own_args["pe"] = stream.pe
-    own_args["attn_mask"] = _mask(stream, own_args.get("attn_mask"))
+    if plan.family.mask is not None:
+        own_args[plan.family.mask] = _mask(stream, own_args.get(plan.family.mask))
     if stream.chunks[0].shift is not None:
         own_args["vec"] = _shifted(stream, own_args["vec"])
     options = own_args["transformer_options"]

@@ -9,7 +9,6 @@ from typing import TypeVar
 import comfy.model_management
 import torch
 
-from ..blocks import block_name
 from .forward import Forward, Visit
 from .plan import Plan
 
@@ -84,7 +83,7 @@ def _say_once(said: set[str], plan: Plan, position: int, what: str, error: Excep
     cause = words_of(error)
     if cause not in said:
         said.add(cause)
-        log.warning("NAG-PAG: %s %s: %s", block_name(position, plan.double_blocks), what, cause)
+        log.warning("NAG-PAG: %s %s: %s", plan.name(position), what, cause)
 
 
 def _passes_through(error: Exception) -> bool:

@@ -1,13 +1,86 @@
-"""Which models can be guided."""
+"""Which models can be guided: the table of families, and which of them a MODEL is."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from comfy.ldm.chroma.model import Chroma
-from comfy.ldm.flux.model import Flux
+import torch
+from torch import Tensor
 
+from .. import naming
+from .family import Family, Found
+from .flux import FLUX, project_normed, square
 from .plan import PLANS
+
+# --- what the table's entries work out ---
+
+
+def _qwen_ids(model: Any, txt: Tensor, x: Tensor) -> Tensor:
+    """Text stands on the diagonal behind the picture, which is centred: ids from half its longer side on."""
+    sides = [(size + model.patch_size // 2) // model.patch_size for size in x.shape[-2:]]
+    start = max(sides) // 2
+    return torch.arange(start, start + txt.shape[1], device=txt.device).reshape(1, -1, 1).repeat(1, 1, 3)
+
+
+def _filled(model: Any, tokens: int) -> int:
+    """The picture's tokens with those that fill them up; an older ComfyUI has none of those."""
+    return -(-tokens // (multiple := getattr(model, "pad_tokens_multiple", None) or 1)) * multiple
+
+
+def _wan_reference(model: Any, given: dict) -> int:
+    """How many tokens a reference picture has, which some models put before the first frame."""
+    reference = given.get("reference_latent")
+    if reference is None or getattr(model, "ref_conv", None) is None:
+        return 0
+    height, width = (size // of for size, of in zip(reference.shape[-2:], model.patch_size[-2:], strict=True))
+    return height * width
+
+
+# --- the table ---
+
+QWEN_IMAGE = Family(
+    name="Qwen-Image",
+    models="Qwen-Image, Qwen-Image-Edit (2509, 2511) and Qwen-Image-Layered",
+    classes=("comfy.ldm.qwen_image.model.QwenImageTransformer2DModel",),
+    naming=naming.QWEN_IMAGE,
+    stacks=("transformer_blocks",),
+    slots=("double_block",),
+    heads=lambda model: model.transformer_blocks[0].num_attention_heads,
+    patch=square,
+    project=project_normed,
+    ids=_qwen_ids,
+    doubled_vec=True,
+)
+LUMINA = Family(
+    name="Z-Image and Lumina 2",
+    models="Z-Image (turbo, base, omni) and Lumina 2 with its fine-tunes",
+    classes=("comfy.ldm.lumina.model.NextDiT",),
+    naming=naming.LUMINA,
+    stacks=("layers",),
+    slots=(),
+    heads=lambda model: model.n_heads,
+    patch=square,
+    sequence_end=_filled,
+)
+WAN = Family(
+    name="Wan",
+    models="Wan 2.1 and 2.2 (text and image to video)",
+    classes=("comfy.ldm.wan.model.WanModel",),
+    naming=naming.WAN,
+    stacks=("blocks",),
+    slots=("double_block",),
+    heads=lambda model: model.num_heads,
+    patch=lambda model: tuple(model.patch_size),
+    joint=False,
+    ahead=_wan_reference,
+    clip_first=True,
+    project=lambda model, context: model.text_embedding(context),
+)
+
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+
+
+# --- which of them ---
 
 
 def diffusion_model_of(model: Any) -> Any:
@@ -22,16 +95,34 @@ def refuse_guided(model: Any, node: str) -> None:
         raise ValueError(f"{node}: this model is guided already; connect the one from before NAG-PAG Guidance")
 
 
-def find_flux(model: Any) -> Any:
-    """The diffusion model inside a MODEL, where it is of the FLUX family.
+def find_model(model: Any) -> Found:
+    """The diffusion model inside a MODEL, and its family.
 
     Raises ValueError that names the class and the families that work.
     """
     diffusion_model = diffusion_model_of(model)
-    if isinstance(diffusion_model, (Flux, Chroma)) and len(diffusion_model.double_blocks) > 0:
-        return diffusion_model
-    raise ValueError(
-        f"NAG-PAG can't guide this model: {type(diffusion_model).__name__} has no double blocks as FLUX has them. "
-        "Models that work: FLUX.1 (dev, schnell, Krea, Kontext, Fill, Redux) and its fine-tunes, FLUX.2, "
-        "Chroma and Chroma Radiance."
-    )
+    own = type(diffusion_model)
+    # A pack's class counts as ComfyUI's that it is made of, and an unknown one of ComfyUI's as itself.
+    of_host = next((cls for cls in own.__mro__ if cls.__module__.startswith("comfy.")), None)
+    if of_host is None and any(own.__name__ == cls.rpartition(".")[2] for each in FAMILIES for cls in each.classes):
+        raise ValueError(
+            f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
+            f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
+        )
+    name = "" if of_host is None else f"{of_host.__module__}.{of_host.__qualname__}"
+    for family in FAMILIES:
+        if name in family.classes and len(getattr(diffusion_model, family.stacks[0])) > 0:
+            return Found(family, diffusion_model)
+    raise ValueError(f"NAG-PAG can't guide this model: its class is {own.__name__}. {_which_work()}")
+
+
+def _which_work() -> str:
+    return f"Models that work: {'; '.join(family.models for family in FAMILIES)}."
+
+
+def find_flux(model: Any) -> Any:
+    """The diffusion model inside a MODEL, where it is of the FLUX family; raises ValueError where it is not."""
+    family, diffusion_model = find_model(model)
+    if family is not FLUX:
+        raise ValueError(f"NAG-PAG: this works with {FLUX.models}; this model is {family.name}")
+    return diffusion_model

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .copies import Copies
@@ -164,8 +165,10 @@ class Forward:
     """What the blocks need to know of this forward, and what they leave behind.
 
     chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
-    grid: the picture being made, (height, width) in tokens; they come first among the image tokens. recorded: whether
-    every merge is measured for a record; else statistics has the two numbers of the log line.
+    grid: the picture being made, (height, width) in tokens, a video's frames below one another; they come first among
+    the image tokens, save for `ahead` tokens of references. joint: whether the attention's sequence begins with the
+    text. prompt_tokens: of the prompt's text, as the host gives it to the model. recorded: whether every merge is
+    measured for a record; else statistics has the two numbers of the log line.
     start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
@@ -179,6 +182,9 @@ class Forward:
     sigmas: Tensor | None
     run: Run
     recorded: bool
+    joint: bool = True
+    ahead: int = 0
+    prompt_tokens: int = 0
     start: int | None = None
     y: float = 1.0
     strength: float | Tensor = 1.0
@@ -220,17 +226,32 @@ class Forward:
         return streams
 
     @property
-    def picture(self) -> slice:
-        """The picture's tokens in a sequence that begins with the text's."""
+    def text_tokens(self) -> int:
+        """How many text tokens stand in the attention's sequence, before all others."""
+        if not self.joint:
+            return 0
         if self.txt_tokens is None:
             raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
-        return slice(self.txt_tokens, self.txt_tokens + self.tokens)
+        return self.txt_tokens
+
+    @property
+    def picture(self) -> slice:
+        """The picture's tokens in the attention's sequence."""
+        return self._picture_behind(self.text_tokens)
+
+    @property
+    def picture_in_img(self) -> slice:
+        """The picture's tokens among the image tokens."""
+        return self._picture_behind(0)
 
     def picture_of(self, stream: Stream) -> slice:
-        """The picture's tokens in a sequence that begins with the text that this stream carries."""
-        if stream.text is None:
+        """The picture's tokens in the attention's sequence with the text that this stream carries."""
+        if stream.text is None or not self.joint:
             return self.picture
-        return slice(stream.text.tokens, stream.text.tokens + self.tokens)
+        return self._picture_behind(stream.text.tokens)
+
+    def _picture_behind(self, text: int) -> slice:
+        return slice(text + self.ahead, text + self.ahead + self.tokens)
 
 
 def rows_of(rows: slice, batch: int) -> Callable:
@@ -250,6 +271,18 @@ def rows_of(rows: slice, batch: int) -> Callable:
         return value
 
     return own
+
+
+def rows_of_doubled(rows: slice, batch: int) -> Callable:
+    """The same for a modulation vector that may have twice the rows: those for references stand behind all others."""
+    own = rows_of(rows, batch)
+
+    def own_vec(vec: Any) -> Any:
+        if isinstance(vec, Tensor) and vec.shape[0] == 2 * batch:
+            return torch.cat([own(half) for half in vec.chunk(2)])
+        return own(vec)
+
+    return own_vec
 
 
 def options_of(part: Chunk | Stream, options: dict) -> dict:

@@ -16,7 +16,8 @@ from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
 from .fallback import Refusal, attempt
-from .forward import NEGATIVE_MARK, Forward, options_of, rows_of
+from .family import Family
+from .forward import NEGATIVE_MARK, Chunk, Forward, options_of, rows_of
 from .plan import Plan
 from .report import Prompt, say_if_same, say_no_negative, say_not_disturbed
 from .run import NegativeText, Run
@@ -108,35 +109,67 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 # --- making it into what the blocks take ---
 
 
-def negative_text(run: Run, model: Any, device: torch.device) -> NegativeText | None:
-    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs."""
+def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
+    """Give each chunk whose branch is computed the negative prompt's text."""
+    computed = [chunk for chunk in chunks if chunk.difference is None]
+    text = _negative_text(run, plan.family, model, x) if computed else None
+    if text is None:
+        return
+    own_tokens = given["c_crossattn"].shape[1]
+    second = plan.merge is not None and plan.merge >= plan.double_blocks
+    if plan.family.mask is None and (text.mask is not None or given.get("attention_mask") is not None):
+        raise ValueError(
+            f"a prompt has an attention mask, and {plan.family.name} blocks take none with a negative prompt"
+        )
+    if text.tokens != own_tokens and plan.family.text_is_fixed(model.diffusion_model, given, second):
+        raise ValueError(
+            "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
+        )
+    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
+        raise ValueError(
+            "another patch acts on all of a batch, so that both prompts have to be of one length; "
+            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
+        )
+    y = given.get("y")
+    for chunk in computed:
+        chunk.text = text
+        chunk.shift = _shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
+
+
+def _negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
+    """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
+
+    x: the latent, on which the text's positions may hang.
+    """
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
     text = run.text
-    kept = text is not None and run.text_of is context and text.txt.device == device
+    shape = tuple(x.shape[2:])
+    kept = text is not None and run.text_of is context and text.txt.device == x.device and text.shape == shape
     if not kept or getattr(model.current_patcher, "hook_patches", None):
-        text = _projected(model, run.negative, context, device)
+        text = _projected(family, model, run.negative, context, x)
         run.text, run.text_of = text, context
     return text  # not the run's: the host may run prompts on several devices at once
 
 
 def through_post_input(
-    forward: Forward, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
+    forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
 ) -> Callable:
     """A post_input patch to stand before the others: what they do to the prompt's text they do to the negative one's.
 
-    A style reference adds tokens there, for instance.
+    A style reference adds tokens there, for instance. position_ids: of text tokens, as a family makes them.
     """
 
     def patch(inputs: dict) -> dict:
-        attempt(lambda: _patch_texts(forward, flux, patches, inputs), give_up)
+        attempt(lambda: _patch_texts(forward, position_ids, flux, patches, inputs), give_up)
         return inputs
 
     return patch
 
 
-def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: dict) -> None:
+def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], inputs: dict) -> None:
     given = inputs.get("transformer_options")  # other packs' forwards, and older hosts, hand none on here
     if given is not None and NEGATIVE_MARK in given:
         return  # another application asks for its own
@@ -149,23 +182,21 @@ def _patch_texts(forward: Forward, flux: Any, patches: list[Callable], inputs: d
         options = {} if given is None else {"transformer_options": options_of(chunk, given)}
         out = {name: own(value) for name, value in inputs.items()}
         out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
-        out["txt_ids"] = _ids(flux, text.txt).expand(chunk.size, -1, -1)
+        out["txt_ids"] = position_ids(text.txt).expand(chunk.size, -1, -1)
         for patch in stream.own(patches):
             out = patch({**out, **options})
         chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
         chunk.stream = stream
 
 
-def _projected(model: Any, model_conds: dict | None, context: Tensor, device: torch.device) -> NegativeText:
-    flux, dtype = model.diffusion_model, inference_dtype(model)
+def _projected(family: Family, model: Any, model_conds: dict | None, context: Tensor, x: Tensor) -> NegativeText:
+    flux, mask = model.diffusion_model, _tensor(model_conds, "attention_mask")
+    assert family.project is not None
     with torch.no_grad():
-        txt = context.to(device, dtype)
-        if getattr(flux, "txt_norm", None) is not None:
-            txt = flux.txt_norm(txt)
-        txt = flux.txt_in(txt)
+        txt = family.project(flux, context.to(x.device, inference_dtype(model)))
         pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
-        mask = _tensor(model_conds, "attention_mask")
-        return NegativeText(txt, flux.pe_embedder(_ids(flux, txt)), pooled, None if mask is None else mask.to(device))
+        pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
+        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), tuple(x.shape[2:]))
 
 
 def inference_dtype(model: Any) -> torch.dtype:
@@ -175,7 +206,7 @@ def inference_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
+def _shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
     """What the negative prompt's pooled vector adds to the modulation beyond the prompts' own y, (rows, hidden)."""
     with torch.no_grad():
         own = pooled_part(flux, y, text.txt)
@@ -194,11 +225,3 @@ def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
     width = flux.params.vec_in_dim
     y = like.new_zeros(1, width) if y is None else y.to(like.device, like.dtype)
     return flux.vector_in(y[:, :width])
-
-
-def _ids(flux: Any, txt: Tensor) -> Tensor:
-    """Ids of text tokens, (1, text tokens, axes), as the host's forward makes them."""
-    ids = torch.zeros(1, txt.shape[1], len(flux.params.axes_dim), device=txt.device, dtype=torch.float32)
-    for axis in getattr(flux.params, "txt_ids_dims", None) or ():
-        ids[:, :, axis] = torch.arange(txt.shape[1], device=txt.device, dtype=torch.float32)
-    return ids

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..blocks import Block
+from ..blocks import Block, blocks_name
 from ..settings import Settings
+from .family import Family
 
 # Where a model's options hold every application of the node, and a run's options what reports of it.
 PLANS, RECORDINGS = "nag_pag_plans", "nag_pag_recordings"
@@ -28,7 +29,8 @@ class Plan:
     """Settings fitted to a model.
 
     chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
-    branch is merged, None inside the attention; positions count the double blocks and then the single blocks.
+    branch is merged, None inside the attention; positions count the double blocks and then the single blocks; a family
+    with one kind of block has them as double_blocks. patch: the size of a token, (frames, height, width).
     replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
     calls: of the sampling now going on, what blocks know that can't find its run; said: what was said of them.
     """
@@ -36,8 +38,9 @@ class Plan:
     settings: Settings
     chosen: dict[int, Block]
     merge: int | None
+    family: Family
     double_blocks: int
-    patch_size: int
+    patch: tuple[int, int, int]
     # Each application has its own keys, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
@@ -124,8 +127,25 @@ class Plan:
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""
         if position < self.double_blocks:
-            return "double_block", position
-        return "single_block", position - self.double_blocks
+            return self.family.slots[0], position
+        return self.family.slots[1], position - self.double_blocks
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, int]:
+        """The tokens of a latent of this shape, (height, width), a video's frames below one another."""
+        frames, height, width = (-(-size // of) for size, of in zip((1, *shape[2:])[-3:], self.patch, strict=True))
+        return frames * height, width
+
+    def name(self, position: int) -> str:
+        """A position as a block, in words."""
+        return self.family.naming.block(position, self.double_blocks)
+
+    def names(self, positions: Iterable[int]) -> str:
+        """The same of several."""
+        return ", ".join(map(self.name, positions))
+
+    def words(self, blocks: Iterable[Block]) -> str:
+        """Blocks with their scales and heads, in words."""
+        return blocks_name(blocks, self.family.naming)
 
 
 def replacements(transformer_options: dict) -> dict:

@@ -8,7 +8,6 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ..blocks import block_name, blocks_name
 from ..inputs.guidance import BLOCKS, DISTURBING, INPUTS
 from ..schedule import steps_of
 from ..settings import Settings
@@ -42,9 +41,9 @@ def _branch(settings: Settings) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """What is guided and how, in a few words."""
-    merged = "" if plan.merge is None else f", merged after {block_name(plan.merge, plan.double_blocks)}"
+    merged = "" if plan.merge is None else f", merged after {plan.name(plan.merge)}"
     carried = "a negative prompt, or without one " if plan.settings.carries_negative else ""
-    return f"{carried}{blocks_name(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
+    return f"{carried}{plan.words(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
 
 
 def idle(settings: Settings) -> list[str]:
@@ -131,13 +130,13 @@ def report(plan: Plan, run: Run) -> None:
         return
     # Only a run that went well is asked for its numbers: after an error the device may not answer.
     detail = f"stopped early, as {run.ended}" if run.ended else f"{_steps(plan, run)}, {_means(run)}"
-    failed = f" {_names(plan, sorted(run.failed))} failed, as said above." if run.failed else ""
+    failed = f" {plan.names(sorted(run.failed))} failed, as said above." if run.failed else ""
     log.info("NAG-PAG guided %s: %s (%s).%s", _what(plan, run), detail, summary(plan.settings, run.carried), failed)
 
 
 def _what(plan: Plan, run: Run) -> str:
     """What guided: blocks, and a negative prompt."""
-    blocks = blocks_name(plan.chosen[position] for position in run.guided_blocks(plan))
+    blocks = plan.words(plan.chosen[position] for position in run.guided_blocks(plan))
     return " and ".join(part for part in ("by a negative prompt" if run.carried else "", blocks) if part)
 
 
@@ -167,7 +166,7 @@ def _steps(plan: Plan, run: Run) -> str:
     steps = f"{_count_steps(run, run.guided_sigmas)} steps"
     if plan.merge is None:
         return steps
-    merged = block_name(plan.merge, plan.double_blocks)
+    merged = plan.name(plan.merge)
     return f"{steps}, branch merged after {merged} and computed at {_count_steps(run, run.renewed_sigmas)} of them"
 
 
@@ -200,21 +199,17 @@ def _warn_unreached(plan: Plan, run: Run) -> None:
         log.warning(
             "NAG-PAG: %s not guided: another pack's forward calls blocks without ComfyUI's transformer_options, in "
             "which guidance travels (older TeaCache, MagCache, PuLID). Switch that off, or look for a newer one.",
-            _names(plan, sorted(run.blind)),
+            plan.names(sorted(run.blind)),
         )
     if taken:
         log.warning(
             "NAG-PAG: %s not guided: a node after NAG-PAG Guidance replaced it without "
             "calling what was there. Put NAG-PAG Guidance after that node.",
-            _names(plan, taken),
+            plan.names(taken),
         )
     if silent:
         log.warning(
             "NAG-PAG: %s never reached: another patch skips it or replaced the model's forward "
             "(a block cache, a layer skip, another pack's own FLUX forward). Switch that off, or choose other blocks.",
-            _names(plan, silent),
+            plan.names(silent),
         )
-
-
-def _names(plan: Plan, positions: list[int]) -> str:
-    return ", ".join(block_name(position, plan.double_blocks) for position in positions)

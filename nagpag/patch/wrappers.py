@@ -13,10 +13,11 @@ from torch import Tensor
 from ..measure import CHANGE, CLAMPED
 from ..schedule import guided_at, progress
 from ..settings import Settings
+from .attention import OVERRIDE, attention_of_all
 from .branch import begin_streams
 from .fallback import attempt, words_of
 from .forward import Chunk, Forward, Visit
-from .negative import add_conditions, hear_conditions, negative_text, prompts_in, shift_of, through_post_input
+from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
 from .renewal import hand_out_differences, keep_differences
 from .report import ending, report
@@ -185,9 +186,16 @@ def _begin_in_run(
     if forward is None:
         return None
     options = {**transformer_options, plan.forward_key: forward}
+    if not plan.family.slots:
+        options.pop("block_index", None)
+        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options)
     others = options.get("patches", {}).get("post_input")
-    if others and run.negative is not None:
-        through = through_post_input(forward, model.diffusion_model, others, lambda error: _leave_alone(run, error))
+    ids = plan.family.ids
+    if others and run.negative is not None and ids is not None:
+        flux = model.diffusion_model
+        through = through_post_input(
+            forward, lambda txt: ids(flux, txt, x), flux, others, lambda error: _leave_alone(run, error)
+        )
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
     # The last comes last: torch.compile is left out from there on.
     return run, forward, options, _compiling(run)
@@ -229,47 +237,22 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
         whole = tuple(x.shape[2:]) == run.shape
         hand_out_differences(plan, run, chunks, whole, transformer_options)
     if plan.merge is not None:
-        begin_streams(plan, run, chunks, x.shape[0], transformer_options, given.get("control") is not None)
+        changing = given.get("control") is not None or "double_block" in transformer_options.get("patches", {})
+        whole = plan.family.mask is None and given.get("attention_mask") is not None
+        begin_streams(plan, run, chunks, x.shape[0], transformer_options, changing, whole)
     if run.negative is not None:
-        _hand_out_text(plan, run, chunks, model, x, given)
-    height, width = x.shape[-2:]
-    grid = -(-height // plan.patch_size), -(-width // plan.patch_size)
+        hand_out_text(plan, run, chunks, model, x, given)
+    family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
     # A fill on the device: nothing is copied there, and nothing waits.
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, start, y, strength, visits=visits)
-
-
-def _hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
-    """Give each chunk whose branch is computed the negative prompt's text."""
-    computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = negative_text(run, model, x.device) if computed else None
-    if text is None:
-        return
-    own_tokens = given["c_crossattn"].shape[1]
-    if text.tokens != own_tokens and _text_length_is_fixed(plan, model.diffusion_model, given):
-        raise ValueError(
-            "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
-        )
-    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
-        raise ValueError(
-            "another patch acts on all of a batch, so that both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
-        )
-    y = given.get("y")
-    for chunk in computed:
-        chunk.text = text
-        chunk.shift = shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
-
-
-def _text_length_is_fixed(plan: Plan, flux: Any, given: dict) -> bool:
-    """True where the host's single blocks know the picture's place by the prompt's length, out of our reach."""
-    method = given.get("ref_latents_method") or getattr(flux.params, "default_ref_method", None)
-    single = plan.merge is not None and plan.merge >= plan.double_blocks
-    return single and bool(given.get("ref_latents")) and method == "index_timestep_zero"
+    ahead, prompt_tokens = family.ahead(flux, given), 0 if text is None else text.shape[1]
+    joint = (family.joint, ahead, prompt_tokens)
+    return Forward(
+        chunks, x.shape[0], plan.grid(x.shape), sigmas, run, recorded, *joint, start, y, strength, visits=visits
+    )
 
 
 def _sigma_matters(plan: Plan) -> bool:
@@ -327,7 +310,7 @@ def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> N
         copies.end()
         copies.forget()
     slots = replacements(transformer_options)
-    run.replaced |= {p for p in plan.positions if slots.get(plan.slot(p)) is not plan.replacements[p]}
+    run.replaced |= {p for p, ours in plan.replacements.items() if slots.get(plan.slot(p)) is not ours}
 
 
 def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:

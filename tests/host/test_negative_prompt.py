@@ -342,7 +342,7 @@ def test_it_runs_beside_an_earlier_node_and_an_attention_override(flux64):
 def test_an_error_in_the_text_leaves_the_plain_picture_and_one_warning(flux, caplog, monkeypatch):
     from nag_pag_flux.nagpag.patch import negative as module
 
-    monkeypatch.setattr(module, "_ids", lambda *args: 1 / 0)
+    monkeypatch.setattr(module, "_projected", lambda *args: 1 / 0)
     ours = guided(flux, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
     found = sample(ours, POSITIVE, negative=prompt(2))
     assert torch.equal(found, sample(flux, POSITIVE, negative=prompt(2)))

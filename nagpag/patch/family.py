@@ -1,0 +1,76 @@
+"""What the rest of this package knows of a family of models: one description, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..naming import Naming
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models, which have the same blocks and whose forwards call them in the same way.
+
+    name, models: in words. classes: ComfyUI's classes of the diffusion model, with their modules.
+    naming: what its blocks are called. stacks: the attributes in which the model holds them, in its order; slots: what
+    the host's table of replacements calls them, none where no block can be replaced and only the attention is reached.
+    heads: how many a block has; patch: the size of a token in the latent, (frames, height, width).
+
+    The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
+    the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
+    and the host's arguments of a forward. sequence_end: for a family without slots, how many tokens the picture has in
+    the attention's sequence with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees
+    it, may stand before the text's.
+
+    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. ids: of its positions, of
+    the model, that text and the latent; None where the text has no positions. mask: the name of the attention mask
+    among a block's arguments; None where the host keeps it to itself. doubled_vec: whether the modulation vector may
+    have twice the rows, those for references after all others. text_is_fixed: whether the blocks know the picture's
+    place by the prompt's length, out of our reach, of the model, the host's arguments and whether the branch reaches
+    into the second stack.
+    """
+
+    name: str
+    models: str
+    classes: tuple[str, ...]
+    naming: Naming
+    stacks: tuple[str, ...]
+    slots: tuple[str, ...]
+    heads: Callable[[Any], int]
+    patch: Callable[[Any], tuple[int, int, int]]
+    joint: bool = True
+    ahead: Callable[[Any, dict], int] = lambda model, given: 0
+    sequence_end: Callable[[Any, int], int] | None = None
+    clip_first: bool = False
+    project: Callable[[Any, Tensor], Tensor] | None = None
+    ids: Callable[[Any, Tensor, Tensor], Tensor] | None = None
+    mask: str | None = None
+    doubled_vec: bool = False
+    text_is_fixed: Callable[[Any, dict, bool], bool] = lambda model, given, second: False
+
+    @property
+    def reaches(self) -> tuple[str, ...]:
+        """The words of `reach` that work."""
+        return ("attention", "double blocks", "output") if self.slots else ("attention",)
+
+
+class Found(NamedTuple):
+    """A diffusion model and its family."""
+
+    family: Family
+    model: Any
+
+    @property
+    def depths(self) -> tuple[int, int]:
+        """How many blocks it has of the first kind, and of the second."""
+        first, second = (*(len(getattr(self.model, name)) for name in self.family.stacks), 0)[:2]
+        return first, second
+
+    @property
+    def heads(self) -> int:
+        """How many heads a block has."""
+        return self.family.heads(self.model)

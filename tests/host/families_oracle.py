@@ -1,0 +1,166 @@
+"""Guidance done a second way for the families beside FLUX: inside the host's own attention and blocks, with none of our
+code. Which row and token is which is told by the test, or read from what the host says about the forward."""
+
+import contextlib
+
+import torch
+from oracle import guided_tokens
+from other_families import attention_module
+from own_forward import hooked, of_rows
+
+STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
+
+
+def dense(q, k, v, mask, kind, picture, temperature=2.0):
+    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim)."""
+    q, k, v = q.double(), k.double(), v.double()
+    bias = 0.0 if mask is None else mask.double().reshape(-1, 1, *mask.shape[-2:])
+    logits = q @ k.mT / q.shape[-1] ** 0.5
+    own = torch.eye(q.shape[2], dtype=torch.bool)
+    if kind == "identity":
+        weights = own.to(q.dtype).expand_as(logits)
+    elif kind == "mean":
+        weights = torch.zeros_like(logits)
+        weights[..., picture] = 1 / (picture.stop - picture.start)
+    elif kind == "softened":
+        weights = (logits / temperature + bias).softmax(dim=-1)
+    else:
+        seen = own.clone()
+        seen[:, : picture.start] = True
+        weights = (logits + bias).masked_fill(~seen, float("-inf")).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+class InAttention:
+    """Takes the place of the attention that a family's blocks call. change(z, z_neg, picture, options) → z.
+
+    behind: how many tokens of references stand behind the picture.
+    """
+
+    def __init__(self, case, blocks, kind, change, behind=0):
+        self.case, self.blocks, self.kind, self.change, self.behind = case, blocks, kind, change, behind
+        self.calls = []
+
+    def __call__(self, q, k, v, heads, mask=None, **kwargs):
+        case, options = self.case, kwargs["transformer_options"]
+        z = self.plain(q, k, v, heads, mask=mask, **kwargs)
+        axis = 2 if case.split else 1
+        whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
+        if options.get("block_index") not in self.blocks or not whole:
+            return z
+        if not case.split:
+            q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
+        picture = slice(start, start + case.tokens)
+        self.calls.append((options["block_index"], len(q)))
+        return self.change(z, dense(q, k, v, mask, self.kind, picture), picture, options)
+
+    @contextlib.contextmanager
+    def at_work(self):
+        module = attention_module(self.case)
+        self.plain = getattr(module, self.case.attention)
+
+        def attention(q, k, v, heads, mask=None, **kwargs):
+            return self(q, k, v, heads, mask, **kwargs)
+
+        setattr(module, self.case.attention, attention)
+        try:
+            yield self
+        finally:
+            setattr(module, self.case.attention, self.plain)
+
+
+def conditional_rows(options, batch):
+    kinds = options["cond_or_uncond"]
+    return torch.tensor([kind == 0 for kind in kinds]).repeat_interleave(batch // len(kinds))
+
+
+def guided_in_attention(case, blocks, kind, behind=0):
+    """In-attention guidance of the prompt's rows."""
+
+    def change(z, z_neg, picture, options):
+        z = z.clone()
+        rows = conditional_rows(options, len(z)).nonzero().flatten().tolist()
+        for row in rows:
+            z[row, picture] = guided_tokens(z[row, picture], z_neg[row, picture], *STRENGTHS).to(z.dtype)
+        return z
+
+    return InAttention(case, blocks, kind, change, behind)
+
+
+def disturbed_attention(case, blocks, kind, u, behind=0):
+    """A negative stream's attention: a share u of Z⁻ at the picture, in all rows."""
+
+    def change(z, z_neg, picture, options):
+        z = z.clone()
+        z[:, picture] = torch.lerp(z[:, picture].double(), z_neg[:, picture], u).to(z.dtype)
+        return z
+
+    return InAttention(case, blocks, kind, change, behind)
+
+
+class SecondForward:
+    """A branch done as the host's own forward: on the negative prompt, or on the prompt with a disturbed attention.
+
+    A model function wrapper runs it for every prompt, keeps what the merge block gave, and then runs the prompt's
+    forward, into which it merges that. negative: a conditioning, or None. disturbed: of `disturbed_attention`, or None.
+    """
+
+    def __init__(self, case, model, merge, negative=None, disturbed=None, every=1, ahead=0):
+        self.case, self.model, self.merge = case, model.model, merge
+        self.negative, self.disturbed, self.every = negative, disturbed, every
+        self.kept, self.sigmas, self.computed = {}, [], 0
+        self.picture = slice(ahead, ahead + case.tokens)
+
+    @property
+    def block(self):
+        return getattr(self.model.diffusion_model, self.case.stack)[self.merge]
+
+    def img(self, out):
+        return out if self.case.img is None else out[self.case.img]
+
+    def with_img(self, out, img):
+        return img if self.case.img is None else tuple(img if i == self.case.img else o for i, o in enumerate(out))
+
+    def patched(self, model):
+        model = model.clone()
+        model.set_model_unet_function_wrapper(self.run)
+        return model
+
+    def run(self, apply_model, given):
+        x, t, c, kinds = given["input"], given["timestep"], given["c"], given["cond_or_uncond"]
+        size, options = x.shape[0] // len(kinds), c["transformer_options"]
+        sigma = float(options["sigmas"][0])
+        self.sigmas += [sigma] if sigma not in self.sigmas else []
+        renew = self.sigmas.index(sigma) % self.every == 0
+        rows_of = {i: slice(i * size, (i + 1) * size) for i, kind in enumerate(kinds) if kind == 0}
+        minus = {i: self.hidden(apply_model, x[rows], t[rows], c, rows) for i, rows in rows_of.items() if renew}
+
+        def merge(module, args, out):
+            hidden = self.img(out).clone()
+            for i, rows in rows_of.items():
+                plus, uuid = hidden[rows, self.picture], options["uuids"][i]
+                if renew:
+                    self.kept[uuid] = minus[i].double() - plus.double()
+                hidden[rows, self.picture] = guided_tokens(plus, plus.double() + self.kept[uuid], *STRENGTHS).to(
+                    plus.dtype
+                )
+            return self.with_img(out, hidden)
+
+        with hooked(self.block, merge):
+            return apply_model(x, t, **c)
+
+    def hidden(self, apply_model, x, t, c, rows):
+        """The picture's tokens after the merge block in the branch's own forward."""
+        found, own = [], of_rows(c, rows)
+        self.computed += 1
+        if self.negative is not None:
+            ((context, _),) = self.negative
+            own["c_crossattn"] = context.repeat(len(x), 1, 1)
+        disturbed = contextlib.nullcontext()
+        if self.disturbed is not None:
+            disturbed = self.disturbed.at_work()
+        keep = lambda module, args, out: found.append(self.img(out)[:, self.picture].clone())  # noqa: E731
+        with hooked(self.block, keep), disturbed:
+            apply_model(x, t, **own)
+        return found[0]

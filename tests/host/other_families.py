@@ -1,0 +1,147 @@
+"""Small models of the families beside FLUX, and what the oracles know of each: none of it is asked of our code."""
+
+import dataclasses
+import importlib
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import comfy.sample
+import torch
+from nag_pag_flux.lab.toy import small_families
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family. small: its model in lab/toy/small_families.py. module, attention: where its blocks look the host's
+    attention up; split: whether it is given heads apart. stack: the model's blocks; img: where in what a block returns
+    the picture's stream is, None where that is all, and -1 where a branch can't be run.
+
+    latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
+    reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
+    picture and before it. names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the
+    picture's tokens are filled up in the attention's sequence. reaches: those that work. another:
+    whether it is but another model of its family.
+    """
+
+    small: str
+    family: str
+    module: str
+    attention: str
+    split: bool
+    stack: str
+    img: int | None
+    latent: tuple
+    grid: tuple
+    context: int
+    names: tuple
+    missing: str
+    reference: dict | None = None
+    behind: int = 0
+    ahead: int = 0
+    pad: int = 1
+    reaches: tuple = ("attention", "double blocks", "output")
+    another: bool = False
+
+    @property
+    def tokens(self):
+        return torch.Size(self.grid).numel()
+
+    def __str__(self):
+        return self.small
+
+
+def some(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+QWEN = Case(
+    small="Qwen-Image",
+    family="Qwen-Image",
+    module="comfy.ldm.qwen_image.model",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="transformer_blocks",
+    img=1,
+    latent=(16, 1, 9, 13),
+    grid=(1, 5, 7),
+    context=64,
+    names=("transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: Qwen-Image has blocks 0 to 3",
+    reference={"reference_latents": [some(1, 16, 1, 6, 8, seed=20)]},
+    behind=12,
+)
+QWEN_2511 = dataclasses.replace(QWEN, small="Qwen-Image-Edit 2511", another=True)
+# Its layers are what frames are to others.
+LAYERED = dataclasses.replace(QWEN, small="Qwen-Image-Layered", another=True, latent=(16, 3, 9, 13), grid=(3, 5, 7))
+LUMINA = Case(
+    small="Lumina 2",
+    family="Z-Image and Lumina 2",
+    module="comfy.ldm.lumina.model",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="layers",
+    img=None,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("layers.2", "layers.2.attention"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    reaches=("attention",),
+)
+Z_IMAGE = dataclasses.replace(
+    LUMINA,
+    small="Z-Image",
+    pad=32,
+    reference={"reference_latents": [some(1, 16, 6, 8, seed=20)]},
+)
+WAN = Case(
+    small="Wan 2.1",
+    family="Wan",
+    module="comfy.ldm.wan.model",
+    attention="optimized_attention",
+    split=False,
+    stack="blocks",
+    img=None,
+    latent=(16, 3, 9, 13),
+    grid=(3, 5, 7),
+    context=48,
+    names=("blocks.2", "blocks.2.attn1"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+)
+# The first picture, as CLIP sees it and beside the noise.
+FIRST_PICTURE = {
+    "concat_latent_image": some(1, 16, 3, 9, 13, seed=21),
+    "clip_vision_output": SimpleNamespace(penultimate_hidden_states=some(1, 6, 1280, seed=22)),
+}
+WAN_PICTURE = dataclasses.replace(WAN, small="Wan 2.1 image to video", another=True, reference=FIRST_PICTURE)
+WAN_REFERENCE = dataclasses.replace(
+    WAN,
+    small="Wan 2.1 with a reference",
+    another=True,
+    reference={"reference_latents": [some(1, 16, 1, 10, 14, seed=23)]},
+    ahead=35,
+)
+
+CASES = [QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True), WAN, WAN_PICTURE, WAN_REFERENCE]
+HERE = [case for case in CASES if small_families.host_has(case.small)]
+for _case in CASES:
+    if _case not in HERE:  # said, and not skipped: `make test` runs the newest host, which has them all
+        print(f"\ntests/host/test_families.py: not {_case.small}, which this ComfyUI does not have")
+
+
+def prompt(case, seed, tokens=9, **extra):
+    """A conditioning; another seed is another prompt."""
+    return [[some(1, tokens, case.context, seed=seed), {**extra}]]
+
+
+def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
+    """KSampler's own path from an empty latent."""
+    start = torch.zeros(batch, *case.latent)
+    noise = comfy.sample.prepare_noise(start, 7)
+    return comfy.sample.sample(
+        *(model, noise, steps, cfg, "euler", "simple", positive, negative, start), disable_pbar=True, seed=7
+    )
+
+
+def attention_module(case):
+    return importlib.import_module(case.module)

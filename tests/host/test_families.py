@@ -1,0 +1,246 @@
+"""Families beside FLUX, small, of random weights, through the host's own loader and sampler, each beside an oracle."""
+
+import dataclasses
+
+import pytest
+import torch
+from families_oracle import SecondForward, disturbed_attention, guided_in_attention
+from nag_pag_flux.lab.cost.live_bytes import LiveBytes
+from nag_pag_flux.lab.host import REPO
+from nag_pag_flux.lab.toy import small_families
+from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
+from nag_pag_flux.nagpag.patch import find_model
+from nag_pag_flux.nagpag.patch.families import FAMILIES
+from other_families import CASES, HERE, prompt, sample
+from sampling import guided
+
+WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
+# Other models of a family run what they have of their own: references, latents, and what they give a block.
+FIRST = pytest.mark.parametrize("case", [case for case in HERE if not case.another], ids=str)
+ALL, BRANCHES = pytest.mark.parametrize("case", HERE, ids=str), pytest.mark.parametrize("case", WITH_BRANCHES, ids=str)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The checkpoints."""
+    folder = tmp_path_factory.mktemp("families")
+    for case in HERE:
+        small_families.make_small(case.small, folder / f"{case.small}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def load(files):
+    """A small model, loaded once for each type."""
+    loaded = {}
+
+    def load(case, dtype=torch.float32):
+        if (case.small, dtype) not in loaded:
+            path = files / f"{case.small}.safetensors"
+            loaded[case.small, dtype] = small_families.load_small(case.small, path, dtype)
+        return loaded[case.small, dtype]
+
+    return load
+
+
+def same_effect(ours, expected, plain, tolerance=1e-3):
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-3
+    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
+
+
+@ALL
+def test_the_stock_loader_detects_it(case, files, load):
+    model = load(case)
+    assert (files / f"{case.small}.safetensors").stat().st_size < 10e6
+    kind = type(model.model.diffusion_model)
+    assert f"{kind.__module__}.{kind.__qualname__}" == small_families.SMALL[case.small].kind
+    assert find_model(model).family.name == case.family
+
+
+# cfg, pictures, length of the negative prompt, the type, and how close.
+RUNS = [
+    ("identity", 3.0, 2, 14, torch.float32, 1e-3),
+    ("softened", 3.0, 2, 9, torch.float32, 1e-3),
+    ("mean", 1.0, 1, 9, torch.float32, 1e-3),
+    ("identity + text", 3.0, 1, 5, torch.float32, 1e-3),
+    ("identity", 3.0, 2, 9, torch.bfloat16, 0.2),
+]
+
+
+@pytest.mark.parametrize("negative, cfg, batch, length, dtype, tolerance", RUNS)
+@FIRST
+def test_attention_is_guided_as_the_oracle_does_it(case, load, negative, cfg, batch, length, dtype, tolerance):
+    model, prompts = load(case, dtype), (prompt(case, 1), prompt(case, 2, tokens=length))
+    sampling = (*prompts, batch, cfg)
+    ours = sample(case, guided(model, blocks="1-3", negative=negative, temperature=2.0), *sampling)
+    with guided_in_attention(case, (1, 2, 3), negative).at_work() as oracle:
+        expected = sample(case, model, *sampling)
+    assert {block for block, _ in oracle.calls} == {1, 2, 3}
+    same_effect(ours, expected, sample(case, model, *sampling), tolerance)
+
+
+def test_every_negative_is_tried():
+    assert {run[0] for run in RUNS} == set(NEGATIVE.options)
+
+
+@ALL
+def test_references_are_left_alone(case, load):
+    if case.reference is None:
+        return
+    model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
+    ours = sample(case, guided(model, blocks="1-3"), *prompts, 2, 3.0)
+    with guided_in_attention(case, (1, 2, 3), "identity", case.behind).at_work():
+        expected = sample(case, model, *prompts, 2, 3.0)
+    same_effect(ours, expected, sample(case, model, *prompts, 2, 3.0))
+
+
+@FIRST
+def test_scale_0_is_the_plain_model_to_the_bit(case, load):
+    sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0)
+    for inputs in ({"scale": 0.0}, {"blocks": "1:0"}):
+        assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), sample(case, load(case), *sampling))
+
+
+@FIRST
+def test_names_of_blocks(case, load):
+    model = load(case)
+    bare = sample(case, guided(model, blocks="2"), prompt(case, 1), prompt(case, 2), steps=1)
+    for name in case.names:
+        found = sample(case, guided(model, blocks=name), prompt(case, 1), prompt(case, 2), steps=1)
+        assert torch.equal(found, bare), name
+    with pytest.raises(ValueError, match=case.missing):
+        guided(model, blocks="60")
+    with pytest.raises(ValueError, match=f'"single_blocks.2" is no block of this model: .* has 2 or {case.names[0]}'):
+        guided(model, blocks="single_blocks.2")
+
+
+@FIRST
+def test_inspect_says_what_works(case, load):
+    text = inspect_model(load(case), "auto")
+    assert "auto is: blocks 1, 2, 3" in text and '"auto" guides: blocks 1, 2, 3' in text and "blocks: 4\n" in text
+    assert f"works here: reach {', '.join(case.reaches)}" in text
+
+
+@pytest.mark.parametrize("every, cfg, batch, extra", [(1, 3.0, 2, False), (2, 1.0, 1, False), (1, 3.0, 2, True)])
+@BRANCHES
+def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, batch, extra):
+    extra = case.reference if extra else {}
+    if extra is None:
+        return
+    model, behind = load(case), case.behind if extra else 0
+    # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
+    sampling = (
+        prompt(case, 1, **extra),
+        prompt(case, 2, 9 if extra else 14, **extra),
+        batch,
+        cfg,
+        4 if every > 1 else 2,
+    )
+    ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
+    disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
+    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
+    expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
+    assert oracle.computed == 2
+    same_effect(sample(case, ours, *sampling), expected, plain)
+
+
+@pytest.mark.parametrize("length, batch, extra", [(5, 2, False), (14, 1, False), (14, 2, True)])
+@pytest.mark.parametrize("reach, merge", [("output", 3), ("double blocks", 3)])
+@BRANCHES
+def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, merge, length, batch, extra):
+    extra = case.reference if extra else {}
+    if extra is None or (reach == "double blocks" and batch == 2):
+        return
+    model, negative = load(case), prompt(case, 3, length)
+    inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
+    sampling = (prompt(case, 1, **extra), negative, batch)
+    ours = sample(case, guided(model, **inputs), *sampling)
+    oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
+    expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
+    same_effect(ours, expected, plain)
+
+
+@ALL
+def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
+    if len(case.reaches) > 1:
+        return
+    for inputs in ({"reach": "output"}, {"reach_blocks": 1}, {"reach": "output", "negative_prompt": "sampler's"}):
+        with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' works"):
+            guided(load(case), **inputs)
+    guided(load(case), reach="output", scale=0.0)
+
+
+class TestMasksOfQwenImage:
+    """The host gives a block no mask: it keeps the text's to itself, for all rows of the batch."""
+
+    case = next(case for case in HERE if case.small == "Qwen-Image")
+
+    def masked(self, seed, tokens=9):
+        mask = torch.ones(1, tokens, dtype=torch.long)
+        mask[:, 5:] = 0
+        return prompt(self.case, seed, tokens, attention_mask=mask)
+
+    def test_in_the_attention(self, load):
+        sampling = (self.masked(1), self.masked(2), 2, 3.0)
+        ours = sample(self.case, guided(load(self.case), blocks="1-3", negative="identity + text"), *sampling)
+        plain = sample(self.case, load(self.case), *sampling)
+        with guided_in_attention(self.case, (1, 2, 3), "identity + text").at_work():
+            same_effect(ours, sample(self.case, load(self.case), *sampling), plain)
+        assert not torch.equal(plain, sample(self.case, load(self.case), prompt(self.case, 1), *sampling[1:]))
+
+    def test_in_a_branch(self, load):
+        sampling = (self.masked(1), self.masked(2), 2, 3.0)
+        ours = sample(self.case, guided(load(self.case), blocks="1-2", reach_blocks=1), *sampling)
+        disturbed = disturbed_attention(self.case, (1, 2), "identity", 1.0)
+        oracle = SecondForward(self.case, load(self.case), 2, disturbed=disturbed, every=4)
+        expected = sample(self.case, oracle.patched(load(self.case)), *sampling)
+        same_effect(ours, expected, sample(self.case, load(self.case), *sampling))
+
+    def test_with_a_negative_prompt_it_is_said(self, load, caplog):
+        model = guided(load(self.case), reach="output", perturbation=0.0, negative_prompt="sampler's")
+        sampling = (self.masked(1), prompt(self.case, 2))
+        assert torch.equal(sample(self.case, model, *sampling), sample(self.case, load(self.case), *sampling))
+        assert "a prompt has an attention mask, and Qwen-Image blocks take none with a negative prompt" in caplog.text
+
+
+def test_the_page_lists_every_family():
+    rows = [line.split(" | ") for line in (REPO / "docs/families.md").read_text().splitlines() if line.startswith("| ")]
+    named = {row[0].strip("| "): row for row in rows[1:]}
+    assert list(named) == [family.name for family in FAMILIES]
+    tested = {case.family for case in CASES}
+    for family in FAMILIES:
+        _, models, names, reaches, evidence = named[family.name]
+        kinds = [
+            ", ".join(f"`{name}`" for name in (prefix + "8", *(name.replace("#", "8") for name in kind.names)))
+            for prefix, kind in zip(("", "s"), family.naming.kinds, strict=False)
+        ]
+        assert (models, names, reaches) == (family.models, "; ".join(kinds), ", ".join(family.reaches))
+        if family.name != "FLUX":
+            assert family.name in tested
+            assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
+
+
+class TestVideos:
+    case = next(case for case in HERE if case.small == "Wan 2.1")
+
+    def test_a_records_map_shows_the_frames_below_one_another(self, load):
+        record = Record()
+        model = record_model(guided(load(self.case), blocks="2"), record)
+        sample(self.case, model, prompt(self.case, 1), prompt(self.case, 2), 2, 3.0)
+        (recording,) = record.recordings
+        assert [tuple(found.shape) for found in recording.maps.values()] == [(3 * 5, 7)]
+        assert recording.blocks() == [(0, "block 2")] and len(recording.rows) == 2
+
+    @pytest.mark.parametrize("frames", [3, 12])
+    def test_memory_stays_within_one_activation_however_many_frames(self, load, frames):
+        longer = dataclasses.replace(self.case, latent=(16, frames, 9, 13))
+        model, prompts, peaks = load(self.case), (prompt(self.case, 1), prompt(self.case, 2)), []
+        for one in (model, model, guided(model, blocks="1-3")):
+            with LiveBytes() as live:
+                sample(longer, one, *prompts, steps=1)
+            peaks.append(live.peak)
+        assert peaks[2] - peaks[1] <= 1.05 * frames * 5 * 7 * 64 * 4
