@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -53,7 +54,15 @@ def main(address: str) -> None:
     waiting = {run.remote(job): number for number, job in enumerate(jobs)}
     while waiting:
         (one, *_), _ = ray.wait(list(waiting), num_returns=1)
-        print(json.dumps({"number": waiting.pop(one), **ray.get(one)}), flush=True)
+        print(json.dumps({"number": waiting.pop(one), **outcome(one)}), flush=True)
+
+
+def outcome(job: Any) -> dict:
+    """What came of a job; one that was lost again and again takes no other with it."""
+    try:
+        return ray.get(job)
+    except Exception as error:  # what went wrong in a job comes back as a class that Ray makes of its error's
+        return {"error": str(error).strip().splitlines()[-1]}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
 MODEL = Socket(
     name="model",
     kind="MODEL",
-    does="A model of the FLUX family. It goes out patched, for the stock samplers; the one that came in stays as it "
-    "was.",
+    does="A model of one of these families: FLUX, Qwen-Image, Z-Image, Lumina 2, Wan. It goes out patched, for the "
+    "stock samplers; the one that came in stays as it was.",
 )
 
 # --- what ---

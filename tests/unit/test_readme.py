@@ -190,6 +190,7 @@ PAGES = [
     "docs/inputs.md",
     "docs/which-setting.md",
     "docs/evidence/one_head.md",
+    "docs/families.md",
     "docs/sweep.md",
 ]
 
