@@ -21,13 +21,11 @@ STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
 def contenders() -> list[Contender]:
-    """Whom the table compares: the branch by strength, renewal and reach, NAGuidance, CFG."""
+    """Whom the table compares: the branch by start, strength, renewal and reach, NAGuidance, CFG."""
     return [
         *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
-        *(
-            nagpag(f"NAG-PAG, stronger, from {start:.0%} on", REPORTED, start_percent=start, **STRONGER)
-            for start in STARTS
-        ),
+        nagpag("NAG-PAG, scale 5, from 20% on", REPORTED, start_percent=0.2, scale=5.0),
+        nagpag("NAG-PAG, stronger, from 45% on", REPORTED, **STRONGER),
         nagpag("NAG-PAG, stronger, from the first step on, every 4", REPORTED, **FROM_THE_FIRST),
         nagpag("NAG-PAG, stronger, the same, merged after the double blocks", REPORTED, **EARLY, **STRONGER),
         nag(),

@@ -42,13 +42,15 @@ def _pareto(found: list[Results]) -> Any:
     from matplotlib.figure import Figure
 
     rows = math.ceil(len(found) / 2)
-    figure = Figure(figsize=(13, 1 + 4.5 * rows), layout="constrained")
+    figure = Figure(figsize=(11, 1 + 3.8 * rows), layout="constrained")
     panels = figure.subplots(rows, 2, sharey=True, squeeze=False).flatten()
     for empty in panels[len(found) :]:
         empty.axis("off")
     panels = panels[: len(found)]
+    order: dict[str, int] = {}
     for ax, results in zip(panels, found, strict=True):
-        for i, contender in enumerate(results.contenders):
+        for contender in results.contenders:
+            i = order.setdefault(contender.name, len(order))  # the same look in every panel
             gain = gains.gain(results.subjects, contender, REPORTING, results.count(contender))
             style = {"fmt": "os^D"[i % 4], "color": f"C{i % 10}", "capsize": 3, "label": contender.name}
             ax.errorbar(contender.passes, gain.value, 2 * gain.error, **style)
@@ -57,7 +59,8 @@ def _pareto(found: list[Results]) -> Any:
         ax.set_title(results.group.title, fontsize=9)
         ax.set_xlabel("model passes a step, at FLUX.1's proportions")
     figure.supylabel("change in objects right, models not chosen on (two errors)", fontsize=10)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    named = {name: line for ax in panels for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 

@@ -133,7 +133,7 @@ class TestCompany:
 
 def test_the_nodes_defaults_without_a_negative_prompt(flux64):
     """As the table of inputs has them, but from the first step on; `auto` is 1-3 of 4 blocks."""
-    branch = Branch((1, 2, 3), LAST, picture_tokens(), u=0.1, strengths=(3.0, 1.75, 0.33))
+    branch = Branch((1, 2, 3), LAST, picture_tokens(), u=0.1, strengths=(3.0, 1.75, 0.2))
     branch.reuse = every_third([], every=6)
     check_branch(flux64, branch, {**ADVANCED.defaults, "negative_prompt": "off", "start_percent": 0.0}, steps=7)
     assert len(branch.computed) == 2
