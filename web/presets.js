@@ -1,16 +1,11 @@
 // A choice on NAG-PAG Guidance (Advanced) that sets several inputs at once. It is the frontend's alone: what it sets is
 // seen on the node's other widgets, and these are what is saved and queued. Which presets there are comes with the
 // node's definition (nodes/schema.py), its words with the translations (locales/<language>/main.json).
-import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { after } from "./after.js";
+import { ownWords, shownWith } from "./words.js";
 
 const PRESETS = "nag_pag_presets";
-
-async function wordsOf(language) {
-  const translations = await (await api.fetchApi("/i18n")).json();
-  return (translations[language]?.nagPag ?? translations.en.nagPag).preset;
-}
 
 function widget(node, name) {
   return node.widgets?.find((one) => one.name === name);
@@ -32,9 +27,9 @@ function choose(node, values) {
   node.setDirtyCanvas?.(true, true);
 }
 
-function addChoice(node, presets, words) {
+function addChoice(node, presets, words, meanings) {
   const values = [...Object.keys(presets), words.own];
-  const options = { values, serialize: false };
+  const options = { values, serialize: false, getOptionLabel: shownWith(meanings) };
   const choice = node.addWidget("combo", "preset", words.own, (name) => choose(node, presets[name]), options);
   choice.serialize = false; // it stands last, so that the places of the others in a saved workflow stay
   choice.label = words.name;
@@ -48,10 +43,10 @@ app.registerExtension({
     const inputs = { ...nodeData.input?.required, ...nodeData.input?.optional };
     const presets = Object.values(inputs).map((spec) => spec[1]?.[PRESETS]).find(Boolean);
     if (!presets) return;
-    const words = await wordsOf(app.extensionManager.setting.get("Comfy.Locale"));
+    const { preset: words, choices } = await ownWords();
     after(nodeType.prototype, "onNodeCreated", (node) => {
       const others = [...(node.widgets ?? [])];
-      const choice = addChoice(node, presets, words);
+      const choice = addChoice(node, presets, words, choices?.preset);
       const show = () => { choice.value = presetOf(node, presets, words.own); };
       for (const one of [...others, choice]) after(one, "callback", show);
       show();

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 
 from ...nagpag.inputs import calibration, comparison, diagnostics, guidance, presets
-from ...nagpag.inputs.kinds import Input, Node
+from ...nagpag.inputs.kinds import Choice, Input, Node
 from .. import host
 
 PATH = host.REPO / "locales" / "en" / "nodeDefs.json"
 OTHER_WORDS = PATH.with_name("main.json")  # of what is no node's input
+IDLE = "no effect"  # behind the name of an input that does nothing beside the other settings
 NODES = (
     *(guidance.GUIDANCE, guidance.ADVANCED, comparison.COMPARE),
     *(diagnostics.INSPECT, diagnostics.RECORD, diagnostics.PLOT, calibration.CALIBRATE),
 )
+# The words of each are typed and saved as they are; other languages show what they mean behind them (web/choices.js).
+CHOICES: dict[str, Choice] = {
+    item.name: item
+    for item in (*(one for node in NODES for one in node.widgets), presets.PRESET)
+    if isinstance(item, Choice)
+}
 
 
 def english() -> str:
@@ -22,8 +29,8 @@ def english() -> str:
 
 
 def other_english() -> str:
-    """The text of locales/en/main.json: web/presets.js shows it."""
-    return _json({"nagPag": {"preset": {**_text(presets.PRESET), "own": presets.OWN}}})
+    """The text of locales/en/main.json, which web/words.js reads; the words of choices mean what they say here."""
+    return _json({"nagPag": {"preset": {**_text(presets.PRESET), "own": presets.OWN}, "idle": IDLE}})
 
 
 def _json(texts: dict) -> str:

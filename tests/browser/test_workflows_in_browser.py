@@ -13,7 +13,15 @@ import requests
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import blueprint, locales
 from nag_pag_flux.lab.server import run_graph
-from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
+from nag_pag_flux.nagpag.inputs.guidance import (
+    ADVANCED,
+    GUIDANCE,
+    NEGATIVE,
+    NEGATIVE_PROMPT,
+    REACH,
+    SAVED_WIDGETS,
+    SCHEDULE,
+)
 from nag_pag_flux.nagpag.inputs.presets import OWN, PRESET, PRESETS
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -245,6 +253,91 @@ def test_compare_and_the_presets_speak_the_pages_language(page_of_its_own):
         set_language(page, "en")
     words = texts["main"]["nagPag"]["preset"]
     assert found == [texts["nodeDefs"]["NAGPAGCompare"]["display_name"], words["name"], words["tooltip"], words["own"]]
+
+
+def place_wide(page):
+    """One advanced node, wide enough for all that its widgets show."""
+    page.evaluate("""() => {
+        window.app.graph.clear();
+        const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
+        node.pos = [400, 200];
+        node.size = [700, node.size[1]];
+        window.app.graph.add(node);
+        Object.assign(window.app.canvas.ds, {offset: [0, 0], scale: 1});
+        window.app.canvas.setDirty(true, true);
+    }""")
+
+
+def texts_drawn(page):
+    """What the classic canvas writes when it is drawn anew."""
+    return page.evaluate("""() => {
+        const drawn = [];
+        const {fillText} = CanvasRenderingContext2D.prototype;
+        CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+            drawn.push(text);
+            return fillText.call(this, text, ...rest);
+        };
+        window.app.canvas.draw(true, true);
+        CanvasRenderingContext2D.prototype.fillText = fillText;
+        return drawn;
+    }""")
+
+
+def open_choice(page, name):
+    """Click on a widget that the classic canvas has drawn, in its middle."""
+    x, y = page.evaluate(
+        """name => {
+        const [node] = window.app.graph._nodes;
+        const widget = node.widgets.find(one => one.name === name);
+        const [x, y] = window.app.canvas.ds.convertOffsetToCanvas([
+            node.pos[0] + node.size[0] / 2, node.pos[1] + widget.last_y + 10]);
+        const {left, top} = window.app.canvas.canvas.getBoundingClientRect();
+        return [left + x, top + y];
+    }""",
+        name,
+    )
+    page.mouse.click(x, y)
+
+
+def sent_reach(page):
+    (node,) = page.evaluate("async () => Object.values((await window.app.graphToPrompt()).output)")
+    return node["inputs"]["reach"]
+
+
+def test_a_choice_shows_what_its_words_mean_and_sends_the_word(browser, server):
+    """In Spanish, in both canvases."""
+    words = json.loads((host.REPO / "locales/es/main.json").read_text())["nagPag"]
+    label = {name: {word: f"{word} ({said})" for word, said in all_.items()} for name, all_ in words["choices"].items()}
+    first = [label[item.name][item.default] for item in (REACH, NEGATIVE_PROMPT, NEGATIVE, SCHEDULE, PRESET)]
+    page = loaded(browser, server, "es")
+    try:
+        page.locator("#splash-loader").wait_for(state="hidden")  # it would take the clicks
+        place_wide(page)
+        drawn = texts_drawn(page)
+        assert [one for one in first if one not in drawn] == []
+        assert any(one.endswith(f"({words['idle']})") for one in drawn)
+        open_choice(page, "reach")
+        menu = page.locator(".litecontextmenu .litemenu-entry")
+        menu.first.wait_for(timeout=10_000)
+        assert menu.all_inner_texts() == list(label["reach"].values())
+        menu.get_by_text(label["reach"]["attention"], exact=True).click()
+        assert label["reach"]["attention"] in texts_drawn(page) and sent_reach(page) == "attention"
+        page.screenshot(path=ARTEFACTS / "choices_classic.png")
+
+        page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+        node = page.locator(".lg-node")
+        node.get_by_text(words["preset"]["own"], exact=True).wait_for(timeout=10_000)
+        node.get_by_text(label["reach"]["attention"], exact=True).click()
+        page.get_by_role("option", name=label["reach"]["output"]).click()
+        for one in first:
+            node.get_by_text(one, exact=True).wait_for(timeout=10_000)
+        assert node.get_by_text(f"({words['idle']})").count()
+        assert sent_reach(page) == "output"
+        page.screenshot(path=ARTEFACTS / "choices_nodes_2.png")
+        assert not errors_of_ours(page)
+    finally:
+        page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+        page.close()
 
 
 # --- workflows saved before the node had a sister ---

@@ -18,6 +18,10 @@ def translated(language, file="nodeDefs.json"):
     return json.loads((host.REPO / "locales" / language / file).read_text())
 
 
+def own_words(language):
+    return translated(language, "main.json")["nagPag"]
+
+
 def test_english_is_the_table():
     made = {locales.PATH: locales.english(), locales.OTHER_WORDS: locales.other_english()}
     for path, text in made.items():
@@ -54,13 +58,45 @@ def test_no_two_languages_say_the_same():
 
 def test_the_presets_words_are_there_in_every_language():
     """A preset's own name is typed into NAG-PAG Compare's axes, and is the same in all."""
-    words = [translated(language, "main.json")["nagPag"]["preset"] for language in LANGUAGES]
+    words = [own_words(language)["preset"] for language in LANGUAGES]
     assert all(one.keys() == {"name", "tooltip", "own"} for one in words)
     for kind in ("tooltip", "own"):
         assert len({one[kind] for one in words}) == len(LANGUAGES)
     assert all(
         one["name"] and one["own"] not in PRESETS and not re.search(r"[{}@|]", str([*one.values()])) for one in words
     )
+
+
+# A word that means itself: French for attention.
+SAME = {("fr", "attention")}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_language_but_english_says_what_the_words_of_choices_mean(language):
+    if language == "en":
+        assert "choices" not in own_words(language)
+        return
+    said = own_words(language)["choices"]
+    assert {name: tuple(meanings) for name, meanings in said.items()} == {
+        name: item.options for name, item in locales.CHOICES.items()
+    }
+    for meanings in said.values():
+        assert {(language, word) for word, meaning in meanings.items() if word == meaning} <= SAME
+        assert len(set(meanings.values())) == len(meanings)
+        assert not [meaning for meaning in meanings.values() if not meaning or re.search(r"[{}@|()（）]", meaning)]
+
+
+def test_the_combos_of_the_nodes_are_all_told():
+    assert {"reach", "negative_prompt", "negative", "schedule", "preset"} == locales.CHOICES.keys()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_help_quotes_what_stands_on_an_input_that_does_nothing(language):
+    """web/idle_inputs.js shows it in brackets behind the input's name."""
+    pages = host.REPO / "web" / "docs"
+    page = pages / (f"{guidance.ADVANCED.id}.md" if language == "en" else f"{guidance.ADVANCED.id}/{language}.md")
+    assert f"*({own_words(language)['idle']})*" in page.read_text()
+    assert [one for one in LANGUAGES if own_words(one)["idle"] == own_words(language)["idle"]] == [language]
 
 
 def tooltips_of(texts):
