@@ -263,6 +263,7 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_are_drawn():
     board.run(asked, workers, events.append)
     (failed,) = [event for event in events if event.kind == "failed"]
     assert failed.job == asked[1] and "3 workers were lost" in str(failed.error)
+    assert isinstance(failed.error, JobFailed)  # which the command line knows
     assert done(events) == sorted(job.name for job in asked if job != asked[1])
 
 

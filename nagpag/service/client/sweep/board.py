@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .. import NoServer, ServiceError
+from .. import JobFailed, NoServer, ServiceError
 from .plan import Job
 
 MOST_LOST = 3  # workers that one job may cost
@@ -172,7 +172,7 @@ def _draw(worker: Worker, job: Job, board: Board, tell: Callable[[Event], None])
     except Lost as error:
         tell(Event("lost", worker, job, error=error))
         if not board.give_back(job):
-            tell(Event("failed", worker, job, error=ServiceError(f"{MOST_LOST} workers were lost over it: {error}")))
+            tell(Event("failed", worker, job, error=JobFailed(f"{MOST_LOST} workers were lost over it: {error}")))
         return False
     except ServiceError as error:
         if not board.over():  # else it was cancelled as the sweep was stopped

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from .. import NoServer, ServiceError
+from .. import JobFailed, NoServer, ServiceError
 from .board import Drawn, Lost
 from .own_comfyui import OwnComfyUI
 from .plan import Job
@@ -104,7 +104,7 @@ class OnRay:
             self.stop()  # its ComfyUI is gone; another actor starts another
             raise Lost(found)
         if kind == "failed":
-            raise ServiceError(found, told)
+            raise JobFailed(found, told)
         return Drawn(found, told, self.name)
 
     def stop(self) -> None:
