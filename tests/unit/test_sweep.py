@@ -268,13 +268,42 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_are_drawn():
 
 
 def test_where_everything_fails_it_stops_with_the_reason():
-    asked, events = jobs(9), []
+    asked, events = jobs(board.MOST_SAME + 1), []
     with pytest.raises(JobFailed, match="it failed"):
         board.run(asked, [Fake("a", fails=[job.name for job in asked])], events.append)
-    assert done(events) == []
+    assert done(events) == [] and sum(event.kind == "failed" for event in events) == board.MOST_SAME
     events.clear()
-    board.run(asked, [Fake("a", fails=[job.name for job in asked[1:]])], events.append)
-    assert sum(event.kind == "failed" for event in events) == 8 and done(events) == [asked[0].name]
+    board.run(asked, [Fake("a", fails=[job.name for job in asked])], events.append, some_there=True)
+    assert sum(event.kind == "failed" for event in events) == len(asked)
+
+
+def test_failures_at_the_front_do_not_starve_the_rest():
+    """In their order the sweep would give up before it came to those that can be drawn."""
+    asked, events = jobs(200), []
+    board.run(asked, [Fake("a", fails=[job.name for job in asked[:40]])], events.append)
+    assert len(done(events)) == 160 and sum(event.kind == "failed" for event in events) == 40
+
+
+def test_what_is_drawn_while_the_sweep_is_stopped_is_kept():
+    asked, events, stopped = jobs(1), [], threading.Event()
+
+    class Slow(Fake):
+        def draw(self, job, progress):
+            progress(0.5)
+            assert stopped.wait(60)
+            return board.Drawn([b"x"], {}, self.name)
+
+        def stop(self):
+            stopped.set()
+
+    def see(event):
+        events.append(event)
+        if event.kind == "progress":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        board.run(asked, [Slow("slow")], see)
+    assert done(events) == [asked[0].name]
 
 
 # --- what is kept ---

@@ -126,7 +126,7 @@ def _folder(file: Path, where: Where) -> Iterator[Folder]:
 
 def _draw(plan: Plan, seen: Seen, workers: Sequence[Worker], quiet: bool) -> None:
     with _bar(seen, quiet) as show:
-        run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show)
+        run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show, bool(seen.there))
 
 
 def words(told: dict[str, Any]) -> str:
