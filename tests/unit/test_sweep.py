@@ -15,7 +15,7 @@ from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
 from nag_pag_flux.nagpag.service.client.sweep import board, plan
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
-from nag_pag_flux.nagpag.service.graphs import node_of, recorded, with_all_inputs
+from nag_pag_flux.nagpag.service.graphs import node_of, recorded, saved_anew, with_all_inputs
 from nag_pag_flux.nagpag.settings import Settings
 
 BEGIN = 'prompts = ["a cat", "a dog"]\nseeds = [1, 2]\n'
@@ -180,6 +180,12 @@ BAD = [
     (f"{GRAPH}[axes.8]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
     (f"{GRAPH}[axes.8]\nscale = [3, 11]", ["scale 11 is not a number from 0 to 10"]),
     (f"{GRAPH}[axes.8]\nblocks = ['auto', '8;12']", ['"8;12" is not a block']),
+    (f"{GRAPH}[settings.KSampler]\nsteps = 4\n[axes.9]\nsteps = [5, 6]", ["KSampler.steps and 9.steps are the same"]),
+    (f"{GRAPH}[axes.KSampler]\nseed = [1, 2]", ["KSampler.seed is where the seeds go", "write seeds"]),
+    (f"{GRAPH}[settings.5]\ntext = 'b'", ["5.text is where the prompts go", "write prompts"]),
+    (f"{GRAPH}seed_into = '5.text'", ["5.text is where both the prompts and the seeds go"]),
+    (f"{GRAPH}[axes.KSampler]\nsteps = [4.5]", ["KSampler.steps 4.5 is no whole number"]),
+    (f"{BEGIN}prompt_into = '6.text'", ["prompt_into is for a graph", "graph ="]),
     (f"{GRAPH}prompt_into = '4.width'\nseed_into = '9.sed'", ["9.sed is unknown", "did you mean seed?"]),
 ]  # fmt: skip
 
@@ -189,6 +195,14 @@ def test_a_bad_file_is_refused_with_the_culprit_and_what_is_valid(read, text, sa
     with pytest.raises(BadPlan) as caught:
         read(text)
     assert "sweep.toml" in str(caught.value) and [words for words in said if words not in str(caught.value)] == []
+
+
+def test_a_graph_that_saves_nothing_is_refused(read, tmp_path):
+    graph = graphs.load_graph("flux_dev_text_to_image")
+    kept = {number: node for number, node in graph.items() if node["class_type"] != "SaveImage"}
+    (tmp_path / "graph.json").write_text(json.dumps(kept))
+    with pytest.raises(BadPlan, match="needs a Save Image node"):
+        read(GRAPH)
 
 
 def test_a_canvas_graph_and_a_text_that_is_not_unique_are_told_apart(read, tmp_path):
@@ -346,6 +360,16 @@ def test_guidances_numbers_are_means_over_its_evaluations():
     assert found["ratio"] == (1.0 + 2.0 + 2.0 + 2.0 + 3.0) / 5 and found["guided_steps"] == 2
     assert (found["clamped"], found["norm_ratio"]) == (None, 2.0)
     assert set(means(None).values()) == {None} and means({"rows": []})["guided_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    "inputs, begins", [({"filename_prefix": "a"}, "a_"), ({"filename_prefix": ["5", 0]}, "ComfyUI_"), ({}, "ComfyUI_")]
+)
+def test_saving_gets_a_name_of_its_own_whatever_its_prefix_is(inputs, begins):
+    graph = {"1": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], **inputs}}}
+    found = [saved_anew(graph)["1"]["inputs"] for _ in range(2)]
+    assert all(one["filename_prefix"].startswith(begins) and one["images"] == ["2", 0] for one in found)
+    assert found[0] != found[1] and graph["1"]["inputs"] == {"images": ["2", 0], **inputs}
 
 
 def test_recording_leaves_the_graph_and_goes_between_guidance_and_sampler():

@@ -21,6 +21,7 @@ from .ways import GRAPH, AsGraph, AsRequest, BadPlan, unknown
 
 MOST_JOBS = 100_000
 TABLES = ("settings", "axes", "cluster")
+INTO = (asked.PROMPT_INTO.name, asked.SEED_INTO.name)
 KEYS = (*(item.name for item in asked.KEYS), "seeds", *TABLES)
 Values = dict[str, Any]
 
@@ -76,6 +77,8 @@ def read(path: Path) -> Plan:
     told = read_toml(path)
     found = [*unknown(told, KEYS, ""), *wrong_values(told, asked.KEYS), *_wrong_seeds(told)]
     found += wrong_tables(told, TABLES)
+    if not told.get("graph"):
+        found += [f"{name} is for a graph of one's own: say graph = …" for name in INTO if name in told]
     if found:
         raise BadPlan(path, found)
     if found := [*wrong_cluster(told)]:
