@@ -3,7 +3,10 @@
 import copy
 import json
 import random
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,7 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
-from nag_pag_flux.nagpag.service.client.sweep import board, plan
+from nag_pag_flux.nagpag.service.client.sweep import board, guard, own_comfyui, plan
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
 from nag_pag_flux.nagpag.service.graphs import node_of, recorded, saved_anew, with_all_inputs
@@ -318,6 +321,32 @@ def test_what_is_drawn_while_the_sweep_is_stopped_is_kept():
     with pytest.raises(KeyboardInterrupt):
         board.run(asked, [Slow("slow")], see)
     assert done(events) == [asked[0].name]
+
+
+# --- a ComfyUI of a worker's own ---
+
+
+def test_a_python_that_is_not_there_is_said_before_anything_starts(tmp_path):
+    (tmp_path / "main.py").touch()
+    with pytest.raises(NoServer, match="/none/python on .* is no Python that can be run"):
+        own_comfyui.OwnComfyUI({"comfyui": str(tmp_path), "python": "/none/python", "options": []})
+
+
+def test_a_command_that_cannot_be_begun_has_ended_and_leaves_nothing(tmp_path):
+    (folder := tmp_path / "worker").mkdir()
+    words = [sys.executable, guard.__file__, str(folder), "/none/python"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        assert "/none/python can't be run: No such file" in begun.stderr.readline()
+        assert until((folder / guard.ENDED).exists)
+        begun.stdin.close()
+        assert until(lambda: not folder.exists())
+
+
+def until(found):
+    deadline = time.monotonic() + 60
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found()
 
 
 # --- what is kept ---
