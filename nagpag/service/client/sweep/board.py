@@ -45,7 +45,7 @@ class Worker(Protocol):
         """
 
     def models(self) -> dict[str, dict] | None:
-        """The model files that its ComfyUI has, as `Client.models`; None: it is not up yet, but another is."""
+        """The model files that its ComfyUI has, as `Client.models`; None: it is not up."""
 
     def stop(self) -> None:
         """Let what it draws now be cancelled; called from another thread."""

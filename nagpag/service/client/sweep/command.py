@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import NoServer
 from . import calibration
 from . import plan as planning
 from .board import Event, Worker, run
@@ -151,8 +152,13 @@ def _workers(cluster_table: dict[str, Any] | None, where: Where) -> Iterator[Seq
 
 
 def _picked(workers: Sequence[Worker], fields: set[str]) -> dict[str, str | None]:
-    """The model files that every worker would take where none is named. Raises BadPlan where they differ."""
+    """The model files that every worker that is up would take where none is named. Raises BadPlan where they differ.
+
+    Those that come up later are asked for these by name.
+    """
     found = {worker.name: files for worker in workers if (files := worker.models())}
+    if not found:
+        raise NoServer("no ComfyUI is up")
     picked = {name: {server: files[name]["picked"] for server, files in found.items()} for name in sorted(fields)}
     if differ := [name for name, by_server in picked.items() if len(set(by_server.values())) > 1]:
         lines = [f"{name}: {', '.join(f'{one} takes {file}' for one, file in picked[name].items())}" for name in differ]
