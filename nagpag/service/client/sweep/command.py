@@ -93,35 +93,39 @@ class Where:
 def sweep(file: Path, where: Where) -> dict[str, Any]:
     """Run a sweep; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     plan = planning.read(file)
-    with _workers(plan.cluster, where) as workers:
+    with _folder(file, where) as folder, _workers(plan.cluster, where) as workers:
         plan = plan.with_files(_picked(workers, plan.open_files))
-        with _folder(file, where) as folder:
-            seen = Seen.of(plan, folder, len(workers), "pictures")
-            try:
-                _draw(plan, seen, workers, where.quiet)
-            finally:
-                files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
+        seen = Seen.of(plan, folder, len(workers), "pictures")
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            files = folder.write_tables(plan, seen.failed)
+        files += _sheet(plan, folder)
     return {**seen.told, "files": list(map(str, files))}
 
 
 def calibrate(file: Path, where: Where) -> dict[str, Any]:
     """Run Calibrate's search; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     search = calibration.read(file)
-    with _workers(search.cluster, where) as workers:
+    with _folder(file, where) as folder, _workers(search.cluster, where) as workers:
         plan = search.plan(_picked(workers, search.open_files))
-        with _folder(file, where) as folder:
-            seen = Seen.of(plan, folder, len(workers), "parts")
-            try:
-                _draw(plan, seen, workers, where.quiet)
-            finally:
-                found = calibration.write(plan, folder)
+        seen = Seen.of(plan, folder, len(workers), "parts")
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            found = calibration.write(plan, folder)
     return {**seen.told, **found}
 
 
 @contextlib.contextmanager
 def _folder(file: Path, where: Where) -> Iterator[Folder]:
-    folder = Folder(Path(where.output) if where.output else file.with_suffix(""))
-    with folder.alone():
+    path = Path(where.output) if where.output else file.with_suffix("")
+    with contextlib.ExitStack() as held:
+        try:
+            folder = Folder(path)
+            held.enter_context(folder.alone())
+        except OSError as error:
+            raise BadPlan(path, [f"it can't be a folder to write to: {error.strerror}"]) from None
         yield folder
 
 
