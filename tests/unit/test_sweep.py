@@ -15,7 +15,7 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
-from nag_pag_flux.nagpag.service.client.sweep import board, guard, own_comfyui, plan
+from nag_pag_flux.nagpag.service.client.sweep import board, command, guard, own_comfyui, plan
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
 from nag_pag_flux.nagpag.service.graphs import node_of, recorded, saved_anew, with_all_inputs
@@ -321,6 +321,15 @@ def test_what_is_drawn_while_the_sweep_is_stopped_is_kept():
     with pytest.raises(KeyboardInterrupt):
         board.run(asked, [Slow("slow")], see)
     assert done(events) == [asked[0].name]
+
+
+def test_what_fails_is_said_and_told_also_without_a_bar(tmp_path, capsys):
+    asked = jobs(2)
+    seen = command.Seen.of(plan.Plan(tuple(asked), (), None), Folder(tmp_path), 1, "pictures")
+    with command._bar(seen, quiet=True) as show:
+        board.run(asked, [Fake("a", fails=[asked[0].name])], show)
+    assert capsys.readouterr().err == "nagpag: failed: it failed\n"
+    assert seen.told["reasons"] == {asked[0].name: "it failed"} and seen.told["drawn"] == 1
 
 
 # --- a ComfyUI of a worker's own ---

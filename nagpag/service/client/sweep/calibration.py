@@ -165,14 +165,18 @@ def _mean(parts: Sequence[Values]) -> dict[str, float | None]:
     return {"change": change, "error": error}
 
 
-def write(plan: Plan, folder: Folder) -> dict[str, Any]:
-    """Write calibration.json and calibration.csv; what is in the first. chosen: None where nothing helps."""
+def write(plan: Plan, folder: Folder, failed: dict[str, str]) -> dict[str, Any]:
+    """Write calibration.json and calibration.csv; what is in the first. chosen: None where nothing helps.
+
+    failed: the reasons, by the jobs' names.
+    """
     there = [(job.body["calibrate"]["inputs"][PICTURES.name], folder.of(job)) for job in plan.jobs]
     parts = [(pictures, kept["numbers"]["tried"]) for pictures, kept in there if kept]
     tried = pooled(parts)
     chosen = {name: tried[0][name] for name in ("blocks", "alpha")} if tried and (tried[0]["change"] or 0) > 0 else None
     told = {"chosen": chosen, "tried": tried, "pictures": sum(pictures for pictures, _ in parts)}
     told["missing_pictures"] = sum(pictures for pictures, kept in there if not kept)
+    told["reasons"] = {job.prompt: failed[job.name] for job in plan.jobs if job.name in failed}
     text = io.StringIO()
     rows = csv.DictWriter(text, ("blocks", "alpha", "change", "error"))
     rows.writeheader()

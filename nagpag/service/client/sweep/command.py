@@ -64,9 +64,9 @@ class Seen:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What came of it, in numbers."""
+        """What came of it, in numbers, and why what failed did, by the jobs' names."""
         counts = {"drawn": self.drawn, "were_there": self.there, "failed": len(self.failed)}
-        return {"folder": str(self.folder.path), **counts}
+        return {"folder": str(self.folder.path), **counts, "reasons": self.failed}
 
     @property
     def done(self) -> float:
@@ -113,7 +113,7 @@ def calibrate(file: Path, where: Where) -> dict[str, Any]:
         try:
             _draw(plan, seen, workers, where.quiet)
         finally:
-            found = calibration.write(plan, folder)
+            found = calibration.write(plan, folder, seen.failed)
     return {**seen.told, **found}
 
 
@@ -183,24 +183,29 @@ def _sheet(plan: Plan, folder: Folder) -> list[Path]:
 def _bar(seen: Seen, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """A progress bar over all pictures; what goes wrong is said above it."""
     if quiet:
-        yield seen.see
+        yield lambda event: _say(seen, event)
         return
     try:
         from tqdm import tqdm
     except ImportError:
         print("nagpag: no progress bar, as the package tqdm is missing", file=sys.stderr)
-        yield seen.see
+        yield lambda event: _say(seen, event)
         return
     shape = "{desc} |{bar}| {percentage:3.0f}% [{elapsed}<{remaining}]"
     with tqdm(total=seen.total, initial=seen.there, bar_format=shape, desc=seen.words) as bar:
 
         def show(event: Event) -> None:
-            seen.see(event)
-            for line in seen.said:
-                bar.write(f"nagpag: {line}", file=sys.stderr)
-            seen.said.clear()
+            _say(seen, event, bar.write)
             bar.set_description_str(seen.words, refresh=False)
             bar.n = seen.done
             bar.refresh()
 
         yield show
+
+
+def _say(seen: Seen, event: Event, write: Callable[..., object] = print) -> None:
+    """Take in what happened, and say what went wrong."""
+    seen.see(event)
+    for line in seen.said:
+        write(f"nagpag: {line}", file=sys.stderr)
+    seen.said.clear()
