@@ -186,7 +186,7 @@ class AsGraph:
         if not all(isinstance(node, dict) and {"class_type", "inputs"} <= node.keys() for node in nodes):
             how = "it has nodes and links of the canvas; in ComfyUI use Export (API)"
             raise BadPlan(self.path, [f"graph {str(file)!r} is no API graph: {how}"])
-        if not any(node["class_type"] == "SaveImage" for node in nodes):
+        if "SaveImage" not in [node["class_type"] for node in graph.values()]:
             raise BadPlan(self.path, [f"graph {str(file)!r} saves no picture: it needs a Save Image node"])
         return graph
 
