@@ -15,7 +15,8 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
-from nag_pag_flux.nagpag.service.client.sweep import board, command, guard, own_comfyui, plan
+from nag_pag_flux.nagpag.service.client.compare import LABEL
+from nag_pag_flux.nagpag.service.client.sweep import board, command, guard, own_comfyui, plan, sheet
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
 from nag_pag_flux.nagpag.service.graphs import node_of, recorded, saved_anew, with_all_inputs
@@ -330,6 +331,24 @@ def test_what_fails_is_said_and_told_also_without_a_bar(tmp_path, capsys):
         board.run(asked, [Fake("a", fails=[asked[0].name])], show)
     assert capsys.readouterr().err == "nagpag: failed: it failed\n"
     assert seen.told["reasons"] == {asked[0].name: "it failed"} and seen.told["drawn"] == 1
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.data())
+def test_a_sheet_is_never_too_large_and_its_pictures_never_too_small(rows, columns, data):
+    prompts = data.draw(st.integers(1, rows))
+    try:
+        side = sheet._side(rows, columns, prompts)
+    except sheet.TooMany:
+        side = sheet.LEAST_SIDE
+        assert columns * side * (rows * (side + LABEL) + prompts * LABEL) > sheet.MOST_PIXELS
+        return
+    assert sheet.LEAST_SIDE <= side <= sheet.MOST_SIDE
+    assert columns * side * (rows * (side + LABEL) + prompts * LABEL) <= sheet.MOST_PIXELS
+
+
+def test_too_many_for_a_sheet_are_said(tmp_path, capsys):
+    found = plan.Plan(tuple(jobs(20_000)), (), None)
+    assert command._sheet(found, Folder(tmp_path)) == [] and "20000 pictures do not fit" in capsys.readouterr().err
 
 
 # --- a ComfyUI of a worker's own ---

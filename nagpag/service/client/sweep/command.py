@@ -176,7 +176,11 @@ def _sheet(plan: Plan, folder: Folder) -> list[Path]:
     except ImportError:
         print('nagpag: no sheet, as Pillow is missing: pip install "nag-pag-flux[client]"', file=sys.stderr)
         return []
-    return [sheet.write(plan, folder)]
+    try:
+        return [sheet.write(plan, folder)]
+    except sheet.TooMany as error:
+        print(f"nagpag: no sheet: {error}", file=sys.stderr)
+        return []
 
 
 @contextlib.contextmanager
