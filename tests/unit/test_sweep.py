@@ -333,6 +333,14 @@ def test_what_fails_is_said_and_told_also_without_a_bar(tmp_path, capsys):
     assert seen.told["reasons"] == {asked[0].name: "it failed"} and seen.told["drawn"] == 1
 
 
+def test_pictures_that_are_there_without_numbers_are_told(tmp_path, capsys):
+    folder, asked = Folder(tmp_path), plan.Plan(tuple(jobs(3)), (), None)
+    for job, numbers in zip(asked.jobs, (None, {"rows": []}), strict=False):
+        folder.write(job, board.Drawn([b"x"], {"numbers": numbers}, "here"))
+    command._say_without_numbers(asked, folder)
+    assert "1 of the pictures that are there have no numbers" in capsys.readouterr().err
+
+
 @given(st.integers(1, 3000), st.integers(1, 3000), st.data())
 def test_a_sheet_is_never_too_large_and_its_pictures_never_too_small(rows, columns, data):
     prompts = data.draw(st.integers(1, rows))

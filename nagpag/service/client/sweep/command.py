@@ -96,6 +96,7 @@ def sweep(file: Path, where: Where) -> dict[str, Any]:
     with _folder(file, where) as folder, _workers(plan.cluster, where) as workers:
         plan = plan.with_files(_picked(workers, plan.open_files))
         seen = Seen.of(plan, folder, len(workers), "pictures")
+        _say_without_numbers(plan, folder)
         try:
             _draw(plan, seen, workers, where.quiet)
         finally:
@@ -132,6 +133,14 @@ def _folder(file: Path, where: Where) -> Iterator[Folder]:
 def _draw(plan: Plan, seen: Seen, workers: Sequence[Worker], quiet: bool) -> None:
     with _bar(seen, quiet) as show:
         run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show, bool(seen.there))
+
+
+def _say_without_numbers(plan: Plan, folder: Folder) -> None:
+    """A picture that is there is not drawn again for its numbers: say so."""
+    there = [kept for job in plan.jobs if job.has_numbers and (kept := folder.of(job))]
+    if count := sum(kept.get("numbers") is None for kept in there):
+        words = f"{count} of the pictures that are there have no numbers; delete these to have them drawn with them"
+        print(f"nagpag: {words}", file=sys.stderr)
 
 
 def words(told: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from ....inputs import requests as table
 from ....inputs import sweep as asked
 from ....inputs.kinds import Input, shortened
+from ...graphs import recorded
 from .ways import GRAPH, AsGraph, AsRequest, BadPlan, unknown
 
 MOST_JOBS = 100_000
@@ -46,6 +47,11 @@ class Job:
         """A digest of all that decides the picture."""
         told = json.dumps([self.way, self.body], sort_keys=True, ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(told.encode()).hexdigest()[:20]
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether guidance's numbers come with it."""
+        return self.numbers and (self.way != GRAPH or recorded(self.body) is not self.body)
 
     def with_files(self, picked: dict[str, str | None]) -> Job:
         """The same with these names for the model files that it leaves to be found."""
