@@ -22,7 +22,7 @@ class NAGPAGCalibrate(io.ComfyNode):
 
         The host shows one message on every input that is named here, so alphas are read when the node runs.
         """
-        from ..nagpag.calibration.search import read_candidates
+        from ..nagpag.candidates import read_candidates
 
         try:
             read_candidates(candidates or "", CALIBRATE.defaults["alphas"])

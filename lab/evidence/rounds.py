@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ...nagpag.candidates import default_specs
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
-from ..in_host import enter_host
 from ..toy.flux import HEAD_DIM
 from ..toy.proportioned import SIZES
 from .contenders import (
@@ -177,14 +177,11 @@ def zeroed_round() -> list[Contender]:
 
 def calibrate_round() -> list[Contender]:
     """What NAG-PAG Calibrate tries where nobody names candidates."""
-    enter_host()
-    from ...nagpag.calibration import search
-
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
     return [
         nagpag(f"Calibrate: blocks {spec}, alpha {alpha:g}", blocks=spec, alpha=alpha)
         for alpha in alphas
-        for spec in search.default_specs(DOUBLES)
+        for spec in default_specs(DOUBLES)
     ]
 
 

@@ -40,7 +40,8 @@ def saved_anew(graph: Graph) -> Graph:
     graph, token = copy.deepcopy(graph), secrets.token_hex(4)
     for node in graph.values():
         if node["class_type"] == "SaveImage":
-            node["inputs"]["filename_prefix"] += f"_{token}"
+            prefix = node["inputs"].get("filename_prefix")  # it may be missing, or come over a link
+            node["inputs"]["filename_prefix"] = f"{prefix if isinstance(prefix, str) else 'ComfyUI'}_{token}"
     return graph
 
 

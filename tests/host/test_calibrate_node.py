@@ -11,11 +11,13 @@ import torch
 from nag_pag_flux.lab import host
 from nag_pag_flux.lab.evidence import runs, sampling
 from nag_pag_flux.lab.evidence.subjects import Subject
+from nag_pag_flux.nagpag import candidates
 from nag_pag_flux.nagpag.calibration import search, series, told
 from nag_pag_flux.nagpag.calibration.probe import predict
 from nag_pag_flux.nagpag.calibration.recovery import Losses, change, loss
-from nag_pag_flux.nagpag.calibration.search import Candidate, Found, Search
+from nag_pag_flux.nagpag.calibration.search import Found, Search
 from nag_pag_flux.nagpag.calibration.series import Series
+from nag_pag_flux.nagpag.candidates import Candidate
 from nag_pag_flux.nagpag.comparison.sheet import GAP
 from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
 from nag_pag_flux.nagpag.kept import Kept
@@ -202,10 +204,10 @@ def test_it_tells_harm_from_help_on_the_trained_model():
 
 
 def test_without_candidates_it_tries_where_the_blocks_begin():
-    assert search.default_specs(19) == ["0-18", "4-18", "7-18", "9-18", "14-18"]
-    assert search.default_specs(8) == ["0-7", "2-7", "3-7", "4-7", "6-7"]
-    assert search.default_specs(1) == ["0-0"]
-    assert len(search.read_candidates(" \n", "0.1,0.2", 19)) == 10
+    assert candidates.default_specs(19) == ["0-18", "4-18", "7-18", "9-18", "14-18"]
+    assert candidates.default_specs(8) == ["0-7", "2-7", "3-7", "4-7", "6-7"]
+    assert candidates.default_specs(1) == ["0-0"]
+    assert len(candidates.read_candidates(" \n", "0.1,0.2", 19)) == 10
 
 
 @pytest.mark.parametrize(

@@ -20,19 +20,19 @@ from nag_pag_flux.lab.server import furnish, run_graph, running_server
 from PIL import Image
 from showing import outputs
 
-STEPS = 6
+STEPS = 4
 SET = {**SMALL, "num_inference_steps": STEPS, "nag_pag_start_percent": 0.0}
 SETTINGS = "\n".join(f"{name} = {json.dumps(value)}" for name, value in SET.items())
 SWEEP = f"""
 prompts = ["a red cat", "a dog"]
-seeds = [11, 12]
+seeds = [11]
 [settings]
 {SETTINGS}
 [axes]
-nag_pag_scale = [0, 3.0]
+nag_pag_scale = [0, 1.5, 3.0]
 """
-ALL = 8
-PATIENCE = 400  # seconds, on a machine that is busy with other things
+ALL = 6
+PATIENCE = 240  # seconds, on a machine that is busy with other things; less than a test may take
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,9 @@ def end(process, held):
 def wait_until(found, process):
     deadline = time.monotonic() + PATIENCE
     while not (value := found()):
-        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()  # else the reading of what it said would wait for its end
+            raise AssertionError(process.communicate()[1])
         time.sleep(0.02)
     return value
 
@@ -112,7 +114,7 @@ def table(folder):
 def test_pictures_are_those_of_the_requests_and_the_table_tells_of_each(alone, service):
     rows = table(alone)
     assert len(rows) == ALL and len({row["name"] for row in rows}) == ALL
-    for row in rows[1:4:2]:
+    for row in rows[1:5:3]:
         asked = {**SET, "seed": row["seed"], "nag_pag_scale": row["nag_pag_scale"], "numbers": True}
         answer = service.post(prompt=row["prompt"], **asked).json()
         (picture,) = row["pictures"]
@@ -131,10 +133,10 @@ def test_pictures_are_those_of_the_requests_and_the_table_tells_of_each(alone, s
 def test_the_sheet_has_every_picture_in_its_place(alone):
     """A column for each point of the axes, a row for each prompt and seed, and a line for each prompt."""
     sheet, side, label = np.asarray(Image.open(alone / "sheet.png").convert("RGB")), 512, 32
-    assert sheet.shape == (4 * (side + label) + 2 * label, 2 * side, 3)
+    assert sheet.shape == (2 * (side + label) + 2 * label, 3 * side, 3)
     for number, row in enumerate(table(alone)):
-        y, x = divmod(number, 2)
-        top = y * (side + label) + label * (1 + y // 2)
+        y, x = divmod(number, 3)
+        top = y * (side + label) + label * (1 + y)
         cell = sheet[top : top + side, x * side : (x + 1) * side]
         assert (cell[4::8, 4::8] == pixels((alone / row["pictures"][0]).read_bytes())).all()
 
@@ -196,28 +198,24 @@ def test_what_fails_is_told_and_tried_again_and_the_rest_is_drawn(service, tmp_p
     assert [("head 9 does not exist" in (row["failed"] or "")) for row in table(tmp_path / "fails")] == [False, True]
 
 
-def test_a_calibration_in_parts_finds_what_the_node_finds(service, tmp_path):
-    """Each part is the node's own run with its seed; together their mean. A second run draws nothing."""
+def test_a_calibration_finds_what_the_node_finds_and_a_second_run_draws_nothing(service, tmp_path):
+    """One part, as small as it can be; how several are cut and put together tests/unit/test_search_in_parts.py says."""
     files = "".join(f"{name} = {json.dumps(SET[name])}\n" for name in ("width", "height", "t5xxl", "clip_type", "vae"))
     texts = ["a red cat", "a dog"]
-    search = "candidates = 'auto'\nalphas = '0.3'\nsteps = 1\npictures = 32\nseed = 5"
-    (tmp_path / "find.toml").write_text(f"prompts = {texts}\n[search]\n{search}\n[settings]\nnum_images = 8\n{files}")
+    search = "candidates = 'auto'\nalphas = '0.3'\nsteps = 1\npictures = 2\nseed = 5"
+    (tmp_path / "find.toml").write_text(f"prompts = {texts}\n[search]\n{search}\n[settings]\nnum_images = 1\n{files}")
+    expected = by_the_node(service.server, texts, seed=5)
     told = [sweep(tmp_path / "find.toml", "--server", service.url, "--json", what="calibrate") for _ in range(2)]
     first, second = (json.loads(done.stdout) for done in told)
-    assert [done.returncode for done in told] == [0, 0] and (first["drawn"], second["drawn"]) == (2, 0)
-    found = [row["numbers"]["tried"][0] for row in drawn(tmp_path / "find").values()]
-    assert first["tried"] == second["tried"] and first["pictures"] == 32
-    (row,) = first["tried"]
-    assert row["change"] == pytest.approx(np.mean([one["change"] for one in found]))
-    assert row["error"] == pytest.approx(np.hypot(*[one["error"] for one in found]) / 2)
-    assert by_the_node(service.server, texts, seed=7) in found  # the second part, two batches of eight later
+    assert [done.returncode for done in told] == [0, 0] and (first["drawn"], second["drawn"]) == (1, 0)
+    assert first["tried"] == second["tried"] == [expected] and first["pictures"] == 2 and expected["change"] is not None
 
 
 def by_the_node(server, texts, seed):
     """What Calibrate finds in a graph that is built here by hand."""
     graph = graphs.for_small_models(graphs.load_graph("flux_dev_text_to_image"), 64, 64)
-    graph["4"]["inputs"]["batch_size"] = 8
-    own = {"candidates": "auto", "alphas": "0.3", "reach": "output", "pictures": 16, "steps": 1, "sigma": 0.7}
+    graph["4"]["inputs"]["batch_size"] = 1
+    own = {"candidates": "auto", "alphas": "0.3", "reach": "output", "pictures": 2, "steps": 1, "sigma": 0.7}
     links = {"model": ["1", 0], "positive": ["22", 0], "empty": ["24", 0], "latent_image": ["4", 0], "vae": ["3", 0]}
     more = {
         **{str(20 + i): ("CLIPTextEncode", {"text": text, "clip": ["2", 0]}) for i, text in enumerate(texts)},
@@ -242,6 +240,7 @@ def by_the_node(server, texts, seed):
         (["cats.toml", "--server", "127.0.0.1:1"], 3, "127.0.0.1:1"),
         (["cats.toml", "--ray", "local"], 2, 'pip install "nag-pag-flux[cluster]"'),
         (["cats.toml", "--ray", "local", "--server", "a"], 2, "no --server"),
+        (["cats.toml", "--output", "README.md"], 2, "README.md: it can't be a folder"),
     ],
 )
 def test_bad_input_and_no_server_have_their_codes(file, words, code, said):
@@ -295,10 +294,9 @@ def test_on_ray_with_a_worker_killed_another_comes_and_it_ends_as_on_one_server(
     process = begin(on_ray, "--ray", "local", "--output", many, python=host.cluster_python())
     held = []
     try:
-        for count in (1, 2):
-            held += wait_until(lambda: workers(many) - {*held}, process)  # noqa: B023
+        for _ in range(2):
+            held.append(wait_until(lambda: workers(many) - {*held}, process).pop())
             os.kill(held[-1][1], signal.SIGSTOP)
-            assert len(held) == count
         (number, victim), (_, other) = held
         before = drawn(many)
         os.kill(victim, signal.SIGKILL)

@@ -14,7 +14,7 @@ WORDS = ("nagpag/inputs/", "tests/")
 
 # A room is a path without .py, or a folder's beginning. What the rooms of a line may import, beside themselves.
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
-ASKED = ("nagpag/blocks", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
+ASKED = ("nagpag/blocks", "nagpag/candidates", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
 SERVICE = tuple(f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs"))
 LAB = tuple(
     f"lab/{name}"

@@ -1,5 +1,6 @@
 """nagpag calibrate: its parts draw what one Calibrate would, and what they found is put together."""
 
+import json
 import math
 
 import pytest
@@ -71,9 +72,13 @@ def test_the_best_stands_first_and_what_is_unknown_last():
 
 def test_what_is_missing_is_told_and_nothing_is_chosen_where_nothing_helps(tmp_path):
     plan, folder = search(1, 1, 32).plan({}), Folder(tmp_path)
-    assert calibration.write(plan, folder) == {"chosen": None, "tried": [], "pictures": 0, "missing_pictures": 32}
+    told = calibration.write(plan, folder, {plan.jobs[1].name: "out of memory"})
+    assert told == json.loads((tmp_path / "calibration.json").read_text()) == {
+        "chosen": None, "tried": [], "pictures": 0, "missing_pictures": 32, "reasons": {"part 2": "out of memory"}
+    }  # fmt: skip
+    assert "nothing was measured (0 pictures, 32 missing)" in calibration.words(told)
     folder.write(plan.jobs[0], Drawn([], {"numbers": {"tried": [tried(-0.1, 0.1)]}}, "here"))
-    told = calibration.write(plan, folder)
+    told = calibration.write(plan, folder, {})
     assert (told["chosen"], told["pictures"], told["missing_pictures"]) == (None, 16, 16)
     assert "none did better than no guidance (16 pictures, 16 missing)" in calibration.words(told)
     assert (tmp_path / "calibration.csv").read_text().splitlines()[1] == "auto,0.3,-0.1,0.1"
@@ -86,6 +91,12 @@ def test_what_is_missing_is_told_and_nothing_is_chosen_where_nothing_helps(tmp_p
         ("prompts = ['a']\nseeds = [1]", ["seeds is unknown", "valid are prompts, search, settings, cluster"]),
         ("prompts = ['a']\n[search]\npicture = 3", ["search.picture is unknown", "did you mean pictures?"]),
         ("prompts = ['a']\n[search]\npictures = 1\nsigma = 2", ["pictures 1 is not a whole number from 2", "sigma 2"]),
+        (
+            "prompts = ['a', 'b', 'c']\n[search]\npictures = 4\n[settings]\nnum_images = 2",
+            ["pictures 4 is less than prompts × num_images, 6"],
+        ),
+        ("prompts = ['a']\n[search]\ncandidates = 'auto; zzz'", ['"zzz" is not a block']),
+        ("prompts = ['a']\n[search]\nalphas = '0.15; 0.3'", ["'0.15; 0.3' in alphas is not a number"]),
         ("prompts = ['a']\n[settings]\nstrength = 1", ["settings.strength is unknown"]),
         ("prompts = ['a']\n[cluster]\nworkers = 0", ["cluster.workers 0", "cluster.comfyui is missing"]),
     ],

@@ -3,7 +3,10 @@
 import copy
 import json
 import random
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +15,11 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.service.client import JobFailed, NoServer
-from nag_pag_flux.nagpag.service.client.sweep import board, plan
+from nag_pag_flux.nagpag.service.client.compare import LABEL
+from nag_pag_flux.nagpag.service.client.sweep import board, command, guard, own_comfyui, plan, sheet
 from nag_pag_flux.nagpag.service.client.sweep.kept import Folder, Taken, means
 from nag_pag_flux.nagpag.service.client.sweep.ways import BadPlan
-from nag_pag_flux.nagpag.service.graphs import node_of, recorded, with_all_inputs
+from nag_pag_flux.nagpag.service.graphs import node_of, recorded, saved_anew, with_all_inputs
 from nag_pag_flux.nagpag.settings import Settings
 
 BEGIN = 'prompts = ["a cat", "a dog"]\nseeds = [1, 2]\n'
@@ -180,6 +184,12 @@ BAD = [
     (f"{GRAPH}[axes.8]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
     (f"{GRAPH}[axes.8]\nscale = [3, 11]", ["scale 11 is not a number from 0 to 10"]),
     (f"{GRAPH}[axes.8]\nblocks = ['auto', '8;12']", ['"8;12" is not a block']),
+    (f"{GRAPH}[settings.KSampler]\nsteps = 4\n[axes.9]\nsteps = [5, 6]", ["KSampler.steps and 9.steps are the same"]),
+    (f"{GRAPH}[axes.KSampler]\nseed = [1, 2]", ["KSampler.seed is where the seeds go", "write seeds"]),
+    (f"{GRAPH}[settings.5]\ntext = 'b'", ["5.text is where the prompts go", "write prompts"]),
+    (f"{GRAPH}seed_into = '5.text'", ["5.text is where both the prompts and the seeds go"]),
+    (f"{GRAPH}[axes.KSampler]\nsteps = [4.5]", ["KSampler.steps 4.5 is no whole number"]),
+    (f"{BEGIN}prompt_into = '6.text'", ["prompt_into is for a graph", "graph ="]),
     (f"{GRAPH}prompt_into = '4.width'\nseed_into = '9.sed'", ["9.sed is unknown", "did you mean seed?"]),
 ]  # fmt: skip
 
@@ -189,6 +199,14 @@ def test_a_bad_file_is_refused_with_the_culprit_and_what_is_valid(read, text, sa
     with pytest.raises(BadPlan) as caught:
         read(text)
     assert "sweep.toml" in str(caught.value) and [words for words in said if words not in str(caught.value)] == []
+
+
+def test_a_graph_that_saves_nothing_is_refused(read, tmp_path):
+    graph = graphs.load_graph("flux_dev_text_to_image")
+    kept = {number: node for number, node in graph.items() if node["class_type"] != "SaveImage"}
+    (tmp_path / "graph.json").write_text(json.dumps(kept))
+    with pytest.raises(BadPlan, match="needs a Save Image node"):
+        read(GRAPH)
 
 
 def test_a_canvas_graph_and_a_text_that_is_not_unique_are_told_apart(read, tmp_path):
@@ -263,17 +281,108 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_are_drawn():
     board.run(asked, workers, events.append)
     (failed,) = [event for event in events if event.kind == "failed"]
     assert failed.job == asked[1] and "3 workers were lost" in str(failed.error)
+    assert isinstance(failed.error, JobFailed)  # which the command line knows
     assert done(events) == sorted(job.name for job in asked if job != asked[1])
 
 
 def test_where_everything_fails_it_stops_with_the_reason():
-    asked, events = jobs(9), []
+    asked, events = jobs(board.MOST_SAME + 1), []
     with pytest.raises(JobFailed, match="it failed"):
         board.run(asked, [Fake("a", fails=[job.name for job in asked])], events.append)
-    assert done(events) == []
+    assert done(events) == [] and sum(event.kind == "failed" for event in events) == board.MOST_SAME
     events.clear()
-    board.run(asked, [Fake("a", fails=[job.name for job in asked[1:]])], events.append)
-    assert sum(event.kind == "failed" for event in events) == 8 and done(events) == [asked[0].name]
+    board.run(asked, [Fake("a", fails=[job.name for job in asked])], events.append, some_there=True)
+    assert sum(event.kind == "failed" for event in events) == len(asked)
+
+
+def test_failures_at_the_front_do_not_starve_the_rest():
+    """In their order the sweep would give up before it came to those that can be drawn."""
+    asked, events = jobs(200), []
+    board.run(asked, [Fake("a", fails=[job.name for job in asked[:40]])], events.append)
+    assert len(done(events)) == 160 and sum(event.kind == "failed" for event in events) == 40
+
+
+def test_what_is_drawn_while_the_sweep_is_stopped_is_kept():
+    asked, events, stopped = jobs(1), [], threading.Event()
+
+    class Slow(Fake):
+        def draw(self, job, progress):
+            progress(0.5)
+            assert stopped.wait(60)
+            return board.Drawn([b"x"], {}, self.name)
+
+        def stop(self):
+            stopped.set()
+
+    def see(event):
+        events.append(event)
+        if event.kind == "progress":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        board.run(asked, [Slow("slow")], see)
+    assert done(events) == [asked[0].name]
+
+
+def test_what_fails_is_said_and_told_also_without_a_bar(tmp_path, capsys):
+    asked = jobs(2)
+    seen = command.Seen.of(plan.Plan(tuple(asked), (), None), Folder(tmp_path), 1, "pictures")
+    with command._bar(seen, quiet=True) as show:
+        board.run(asked, [Fake("a", fails=[asked[0].name])], show)
+    assert capsys.readouterr().err == "nagpag: failed: it failed\n"
+    assert seen.told["reasons"] == {asked[0].name: "it failed"} and seen.told["drawn"] == 1
+
+
+def test_pictures_that_are_there_without_numbers_are_told(tmp_path, capsys):
+    folder, asked = Folder(tmp_path), plan.Plan(tuple(jobs(3)), (), None)
+    for job, numbers in zip(asked.jobs, (None, {"rows": []}), strict=False):
+        folder.write(job, board.Drawn([b"x"], {"numbers": numbers}, "here"))
+    command._say_without_numbers(asked, folder)
+    assert "1 of the pictures that are there have no numbers" in capsys.readouterr().err
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.data())
+def test_a_sheet_is_never_too_large_and_its_pictures_never_too_small(rows, columns, data):
+    prompts = data.draw(st.integers(1, rows))
+    try:
+        side = sheet._side(rows, columns, prompts)
+    except sheet.TooMany:
+        side = sheet.LEAST_SIDE
+        assert columns * side * (rows * (side + LABEL) + prompts * LABEL) > sheet.MOST_PIXELS
+        return
+    assert sheet.LEAST_SIDE <= side <= sheet.MOST_SIDE
+    assert columns * side * (rows * (side + LABEL) + prompts * LABEL) <= sheet.MOST_PIXELS
+
+
+def test_too_many_for_a_sheet_are_said(tmp_path, capsys):
+    found = plan.Plan(tuple(jobs(20_000)), (), None)
+    assert command._sheet(found, Folder(tmp_path)) == [] and "20000 pictures do not fit" in capsys.readouterr().err
+
+
+# --- a ComfyUI of a worker's own ---
+
+
+def test_a_python_that_is_not_there_is_said_before_anything_starts(tmp_path):
+    (tmp_path / "main.py").touch()
+    with pytest.raises(NoServer, match="/none/python on .* is no Python that can be run"):
+        own_comfyui.OwnComfyUI({"comfyui": str(tmp_path), "python": "/none/python", "options": []})
+
+
+def test_a_command_that_cannot_be_begun_has_ended_and_leaves_nothing(tmp_path):
+    (folder := tmp_path / "worker").mkdir()
+    words = [sys.executable, guard.__file__, str(folder), "/none/python"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        assert "/none/python can't be run: No such file" in begun.stderr.readline()
+        assert until((folder / guard.ENDED).exists)
+        begun.stdin.close()
+        assert until(lambda: not folder.exists())
+
+
+def until(found):
+    deadline = time.monotonic() + 60
+    while not found() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found()
 
 
 # --- what is kept ---
@@ -316,6 +425,16 @@ def test_guidances_numbers_are_means_over_its_evaluations():
     assert found["ratio"] == (1.0 + 2.0 + 2.0 + 2.0 + 3.0) / 5 and found["guided_steps"] == 2
     assert (found["clamped"], found["norm_ratio"]) == (None, 2.0)
     assert set(means(None).values()) == {None} and means({"rows": []})["guided_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    "inputs, begins", [({"filename_prefix": "a"}, "a_"), ({"filename_prefix": ["5", 0]}, "ComfyUI_"), ({}, "ComfyUI_")]
+)
+def test_saving_gets_a_name_of_its_own_whatever_its_prefix_is(inputs, begins):
+    graph = {"1": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], **inputs}}}
+    found = [saved_anew(graph)["1"]["inputs"] for _ in range(2)]
+    assert all(one["filename_prefix"].startswith(begins) and one["images"] == ["2", 0] for one in found)
+    assert found[0] != found[1] and graph["1"]["inputs"] == {"images": ["2", 0], **inputs}
 
 
 def test_recording_leaves_the_graph_and_goes_between_guidance_and_sampler():

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import queue
+import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .. import NoServer, ServiceError
+from .. import JobFailed, NoServer, ServiceError
 from .plan import Job
 
 MOST_LOST = 3  # workers that one job may cost
-MOST_SAME = 3  # jobs that fail, and none that is drawn, before the sweep gives up
+MOST_SAME = 10  # jobs that fail for the same reason, and none is drawn, before the sweep gives up
 
 
 class Lost(Exception):
@@ -44,7 +45,7 @@ class Worker(Protocol):
         """
 
     def models(self) -> dict[str, dict] | None:
-        """The model files that its ComfyUI has, as `Client.models`; None: it is not up yet, but another is."""
+        """The model files that its ComfyUI has, as `Client.models`; None: it is not up."""
 
     def stop(self) -> None:
         """Let what it draws now be cancelled; called from another thread."""
@@ -75,6 +76,11 @@ class Board:
         with self._changed:
             self._taken.remove(job.name)
             self._changed.notify_all()
+
+    def go_elsewhere(self) -> None:
+        """Go on with any job that waits: what fails for one reason often stands together."""
+        with self._changed:
+            self._waiting.rotate(random.randrange(len(self._waiting) or 1))
 
     def give_back(self, job: Job) -> bool:
         """Its worker was lost: another draws it, next of all. False: it cost too many workers."""
@@ -115,36 +121,43 @@ class Event:
     error: Exception | None = None
 
 
-def run(jobs: Sequence[Job], workers: Sequence[Worker], see: Callable[[Event], None]) -> None:
-    """Have all jobs drawn; `see` gets every event, in this thread.
+def run(jobs: Sequence[Job], workers: Sequence[Worker], see: Callable[[Event], None], some_there: bool = False) -> None:
+    """Have all jobs drawn; `see` gets every event, in this thread. some_there: others of the sweep are drawn already.
 
-    Raises NoServer when no worker is left, the first error where nothing but errors comes, and what `see` raises.
+    Raises NoServer when no worker is left, the error where nothing but one error comes, and what `see` raises. What is
+    drawn when it is stopped, `see` gets all the same.
     """
     board, events = Board(jobs), queue.SimpleQueue[Event]()
     threads = [threading.Thread(target=_work, args=(worker, board, events.put), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     try:
-        _watch(board, events, len(workers), see)
+        _watch(board, events, len(workers), see, some_there)
     finally:
         board.stop()
         for worker in workers:
             worker.stop()
         for thread in threads:
             thread.join()
+        while not events.empty():
+            if (event := events.get()).kind == "done":
+                see(event)
 
 
-def _watch(board: Board, events: queue.SimpleQueue[Event], working: int, see: Callable[[Event], None]) -> None:
-    done, failed, reason = 0, 0, ""
+def _watch(
+    board: Board, events: queue.SimpleQueue[Event], working: int, see: Callable[[Event], None], some_there: bool
+) -> None:
+    done, failed, reason = int(some_there), list[str](), ""
     while working:
         event = events.get()
         see(event)
         working -= event.kind == "gone"
         done += event.kind == "done"
-        failed += event.kind == "failed"
+        failed += [str(event.error)] if event.kind == "failed" else []
         reason = f": {event.error}" if event.error else reason
         broken = event.kind == "gone" and event.error and not isinstance(event.error, ServiceError)
-        if broken or (event.error and failed >= MOST_SAME and not done):
+        hopeless = not done and event.kind == "failed" and len(failed) >= MOST_SAME and len(set(failed)) == 1
+        if broken or hopeless:
             raise event.error  # type: ignore[misc]
     if not board.over():
         raise NoServer(f"no ComfyUI is left to draw on{reason}\nRun this again when there is one: it goes on from here")
@@ -172,11 +185,12 @@ def _draw(worker: Worker, job: Job, board: Board, tell: Callable[[Event], None])
     except Lost as error:
         tell(Event("lost", worker, job, error=error))
         if not board.give_back(job):
-            tell(Event("failed", worker, job, error=ServiceError(f"{MOST_LOST} workers were lost over it: {error}")))
+            tell(Event("failed", worker, job, error=JobFailed(f"{MOST_LOST} workers were lost over it: {error}")))
         return False
     except ServiceError as error:
         if not board.over():  # else it was cancelled as the sweep was stopped
             tell(Event("failed", worker, job, error=error))
+            board.go_elsewhere()
     except BaseException:  # a fault of ours: nobody may wait for this job
         board.settle(job)
         raise

@@ -7,13 +7,14 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ....candidates import read_candidates
 from ....inputs import requests as table
 from ....inputs import sweep as asked
-from ....inputs.calibration import CALIBRATE, PICTURES, SEED
+from ....inputs.calibration import ALPHAS, CALIBRATE, CANDIDATES, PICTURES, SEED
 from ....inputs.kinds import Input, Socket
 from ...graphs import NUMBERS, Graph
 from .kept import Folder, write_whole
@@ -132,7 +133,21 @@ def read(path: Path) -> Search:
         {item.name: as_asked(item, told.get(name, {}).get(item.name, item.default)) for item in items.values()}
         for name, items in TABLES.items()
     )
-    return Search(told["prompts"], search, settings, cluster_of(told))
+    asks = Search(told["prompts"], search, settings, cluster_of(told))
+    if found := [*_wrong_together(asks)]:
+        raise BadPlan(path, found)
+    return asks
+
+
+def _wrong_together(asks: Search) -> Iterator[str]:
+    """What each may be and all together not."""
+    least, pictures = len(asks.prompts) * asks.settings[table.NUM_IMAGES.name], asks.search[PICTURES.name]
+    if pictures < least:
+        yield f"search.pictures {pictures} is less than prompts × num_images, {least}: some prompts would not be drawn"
+    try:
+        read_candidates(asks.search[CANDIDATES.name], asks.search[ALPHAS.name])
+    except ValueError as error:
+        yield str(error)
 
 
 def _wrong(name: str, told: Values, items: dict[str, Input]) -> list[str]:
@@ -165,14 +180,18 @@ def _mean(parts: Sequence[Values]) -> dict[str, float | None]:
     return {"change": change, "error": error}
 
 
-def write(plan: Plan, folder: Folder) -> dict[str, Any]:
-    """Write calibration.json and calibration.csv; what is in the first. chosen: None where nothing helps."""
+def write(plan: Plan, folder: Folder, failed: dict[str, str]) -> dict[str, Any]:
+    """Write calibration.json and calibration.csv; what is in the first. chosen: None where nothing helps.
+
+    failed: the reasons, by the jobs' names.
+    """
     there = [(job.body["calibrate"]["inputs"][PICTURES.name], folder.of(job)) for job in plan.jobs]
     parts = [(pictures, kept["numbers"]["tried"]) for pictures, kept in there if kept]
     tried = pooled(parts)
     chosen = {name: tried[0][name] for name in ("blocks", "alpha")} if tried and (tried[0]["change"] or 0) > 0 else None
     told = {"chosen": chosen, "tried": tried, "pictures": sum(pictures for pictures, _ in parts)}
     told["missing_pictures"] = sum(pictures for pictures, kept in there if not kept)
+    told["reasons"] = {job.prompt: failed[job.name] for job in plan.jobs if job.name in failed}
     text = io.StringIO()
     rows = csv.DictWriter(text, ("blocks", "alpha", "change", "error"))
     rows.writeheader()
@@ -186,7 +205,9 @@ def words(told: dict[str, Any]) -> str:
     """What was found, for people."""
     lines = [f"blocks {row['blocks']}, alpha {row['alpha']:g}: {_measured(row)}" for row in told["tried"]]
     best = told["chosen"]
-    chosen = f"best: blocks {best['blocks']}, alpha {best['alpha']:g}" if best else "none did better than no guidance"
+    chosen = "none did better than no guidance" if told["tried"] else "nothing was measured"
+    if best:
+        chosen = f"best: blocks {best['blocks']}, alpha {best['alpha']:g}"
     missing = f", {told['missing_pictures']} missing" if told["missing_pictures"] else ""
     return "\n".join([*lines, f"{chosen} ({told['pictures']} pictures{missing})"])
 

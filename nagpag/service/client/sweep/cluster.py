@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from .. import NoServer, ServiceError
+from .. import JobFailed, NoServer, ServiceError
 from .board import Drawn, Lost
 from .own_comfyui import OwnComfyUI
 from .plan import Job
@@ -86,13 +86,13 @@ class OnRay:
         raise NoServer(f"{self.name} does not start: {_reason(error)}")
 
     def models(self) -> dict[str, dict] | None:
-        """The model files that its ComfyUI has; None: it is not up yet. Raises NoServer."""
+        """The model files that its ComfyUI has; None: it is not up yet, or did not start, which `ready` tells."""
         if not ray.wait([self.told], timeout=0)[0]:
             return None
         try:
             return ray.get(self.actor.models.remote())
-        except RayError as error:
-            raise NoServer(f"{self.name} does not start: {_reason(error)}") from error
+        except RayError:
+            return None
 
     def draw(self, job: Job, progress: Callable[[float], None]) -> Drawn:
         """Draw it in the actor. Raises Lost, or ServiceError."""
@@ -104,7 +104,7 @@ class OnRay:
             self.stop()  # its ComfyUI is gone; another actor starts another
             raise Lost(found)
         if kind == "failed":
-            raise ServiceError(found, told)
+            raise JobFailed(found, told)
         return Drawn(found, told, self.name)
 
     def stop(self) -> None:
@@ -129,12 +129,26 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
     try:
         made += [OnRay(number, cluster) for number in range(1, _count(cluster) + 1)]
         print(f"nagpag: starting {len(made)} ComfyUIs on the cluster at {address} …", file=sys.stderr, flush=True)
-        ray.wait([worker.told for worker in made], num_returns=1)
+        _wait_for_one(made)
         yield made
     finally:
         for worker in made:
             worker.stop()
         ray.shutdown()
+
+
+def _wait_for_one(made: list[OnRay]) -> None:
+    """Until a worker is up. Raises NoServer where none comes."""
+    waiting = [worker.told for worker in made]
+    error: Exception | None = None
+    while waiting:
+        (settled, *_), waiting = ray.wait(waiting, num_returns=1)
+        try:
+            ray.get(settled)
+            return
+        except RayError as raised:
+            error = raised
+    raise NoServer(f"no worker starts: {_reason(error)}")
 
 
 def _connect(address: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import NoServer
 from . import calibration
 from . import plan as planning
 from .board import Event, Worker, run
@@ -63,9 +64,9 @@ class Seen:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What came of it, in numbers."""
+        """What came of it, in numbers, and why what failed did, by the jobs' names."""
         counts = {"drawn": self.drawn, "were_there": self.there, "failed": len(self.failed)}
-        return {"folder": str(self.folder.path), **counts}
+        return {"folder": str(self.folder.path), **counts, "reasons": self.failed}
 
     @property
     def done(self) -> float:
@@ -92,41 +93,54 @@ class Where:
 def sweep(file: Path, where: Where) -> dict[str, Any]:
     """Run a sweep; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     plan = planning.read(file)
-    with _workers(plan.cluster, where) as workers:
+    with _folder(file, where) as folder, _workers(plan.cluster, where) as workers:
         plan = plan.with_files(_picked(workers, plan.open_files))
-        with _folder(file, where) as folder:
-            seen = Seen.of(plan, folder, len(workers), "pictures")
-            try:
-                _draw(plan, seen, workers, where.quiet)
-            finally:
-                files = [*folder.write_tables(plan, seen.failed), *_sheet(plan, folder)]
+        seen = Seen.of(plan, folder, len(workers), "pictures")
+        _say_without_numbers(plan, folder)
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            files = folder.write_tables(plan, seen.failed)
+        files += _sheet(plan, folder)
     return {**seen.told, "files": list(map(str, files))}
 
 
 def calibrate(file: Path, where: Where) -> dict[str, Any]:
     """Run Calibrate's search; what came of it. Raises ServiceError; Ctrl-C cancels what runs."""
     search = calibration.read(file)
-    with _workers(search.cluster, where) as workers:
+    with _folder(file, where) as folder, _workers(search.cluster, where) as workers:
         plan = search.plan(_picked(workers, search.open_files))
-        with _folder(file, where) as folder:
-            seen = Seen.of(plan, folder, len(workers), "parts")
-            try:
-                _draw(plan, seen, workers, where.quiet)
-            finally:
-                found = calibration.write(plan, folder)
+        seen = Seen.of(plan, folder, len(workers), "parts")
+        try:
+            _draw(plan, seen, workers, where.quiet)
+        finally:
+            found = calibration.write(plan, folder, seen.failed)
     return {**seen.told, **found}
 
 
 @contextlib.contextmanager
 def _folder(file: Path, where: Where) -> Iterator[Folder]:
-    folder = Folder(Path(where.output) if where.output else file.with_suffix(""))
-    with folder.alone():
+    path = Path(where.output) if where.output else file.with_suffix("")
+    with contextlib.ExitStack() as held:
+        try:
+            folder = Folder(path)
+            held.enter_context(folder.alone())
+        except OSError as error:
+            raise BadPlan(path, [f"it can't be a folder to write to: {error.strerror}"]) from None
         yield folder
 
 
 def _draw(plan: Plan, seen: Seen, workers: Sequence[Worker], quiet: bool) -> None:
     with _bar(seen, quiet) as show:
-        run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show)
+        run([job for job in plan.jobs if seen.folder.of(job) is None], workers, show, bool(seen.there))
+
+
+def _say_without_numbers(plan: Plan, folder: Folder) -> None:
+    """A picture that is there is not drawn again for its numbers: say so."""
+    there = [kept for job in plan.jobs if job.has_numbers and (kept := folder.of(job))]
+    if count := sum(kept.get("numbers") is None for kept in there):
+        words = f"{count} of the pictures that are there have no numbers; delete these to have them drawn with them"
+        print(f"nagpag: {words}", file=sys.stderr)
 
 
 def words(told: dict[str, Any]) -> str:
@@ -151,8 +165,13 @@ def _workers(cluster_table: dict[str, Any] | None, where: Where) -> Iterator[Seq
 
 
 def _picked(workers: Sequence[Worker], fields: set[str]) -> dict[str, str | None]:
-    """The model files that every worker would take where none is named. Raises BadPlan where they differ."""
+    """The model files that every worker that is up would take where none is named. Raises BadPlan where they differ.
+
+    Those that come up later are asked for these by name.
+    """
     found = {worker.name: files for worker in workers if (files := worker.models())}
+    if not found:
+        raise NoServer("no ComfyUI is up")
     picked = {name: {server: files[name]["picked"] for server, files in found.items()} for name in sorted(fields)}
     if differ := [name for name, by_server in picked.items() if len(set(by_server.values())) > 1]:
         lines = [f"{name}: {', '.join(f'{one} takes {file}' for one, file in picked[name].items())}" for name in differ]
@@ -166,31 +185,40 @@ def _sheet(plan: Plan, folder: Folder) -> list[Path]:
     except ImportError:
         print('nagpag: no sheet, as Pillow is missing: pip install "nag-pag-flux[client]"', file=sys.stderr)
         return []
-    return [sheet.write(plan, folder)]
+    try:
+        return [sheet.write(plan, folder)]
+    except sheet.TooMany as error:
+        print(f"nagpag: no sheet: {error}", file=sys.stderr)
+        return []
 
 
 @contextlib.contextmanager
 def _bar(seen: Seen, quiet: bool) -> Iterator[Callable[[Event], None]]:
     """A progress bar over all pictures; what goes wrong is said above it."""
     if quiet:
-        yield seen.see
+        yield lambda event: _say(seen, event)
         return
     try:
         from tqdm import tqdm
     except ImportError:
         print("nagpag: no progress bar, as the package tqdm is missing", file=sys.stderr)
-        yield seen.see
+        yield lambda event: _say(seen, event)
         return
     shape = "{desc} |{bar}| {percentage:3.0f}% [{elapsed}<{remaining}]"
     with tqdm(total=seen.total, initial=seen.there, bar_format=shape, desc=seen.words) as bar:
 
         def show(event: Event) -> None:
-            seen.see(event)
-            for line in seen.said:
-                bar.write(f"nagpag: {line}", file=sys.stderr)
-            seen.said.clear()
+            _say(seen, event, bar.write)
             bar.set_description_str(seen.words, refresh=False)
             bar.n = seen.done
             bar.refresh()
 
         yield show
+
+
+def _say(seen: Seen, event: Event, write: Callable[..., object] = print) -> None:
+    """Take in what happened, and say what went wrong."""
+    seen.see(event)
+    for line in seen.said:
+        write(f"nagpag: {line}", file=sys.stderr)
+    seen.said.clear()

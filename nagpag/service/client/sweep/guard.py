@@ -2,8 +2,8 @@
 
 Its standard input is a pipe that nobody writes to. When the other end is let go, however that happens, it ends the
 command with all that it started, so that no ComfyUI outlives its worker and keeps the GPU, and removes the folder.
-Where the command ends by itself, it leaves a file ENDED in the folder. Standard library only, and importing nothing of
-ours.
+Where the command ends by itself, or can't be begun, it leaves a file ENDED in the folder. Standard library only, and
+importing nothing of ours.
 """
 
 import contextlib
@@ -28,7 +28,14 @@ def main(folder: Path, command: list[str]) -> int:
 
 def _watch(folder: Path, command: list[str]) -> int:
     alone = threading.Event()  # who started us is gone
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        print(f"{command[0]} can't be run: {error.strerror}", file=sys.stderr, flush=True)
+        (folder / ENDED).touch()
+        _wait_until_alone()
+        shutil.rmtree(folder, ignore_errors=True)
+        return 1
     ending = threading.Thread(target=_end_when_alone, args=(process, alone), daemon=True)
     ending.start()
     status = process.wait()
@@ -39,9 +46,13 @@ def _watch(folder: Path, command: list[str]) -> int:
     return status
 
 
-def _end_when_alone(process: subprocess.Popen, alone: threading.Event) -> None:
+def _wait_until_alone() -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
+
+
+def _end_when_alone(process: subprocess.Popen, alone: threading.Event) -> None:
+    _wait_until_alone()
     alone.set()
     with contextlib.suppress(subprocess.TimeoutExpired):
         _signal(process, signal.SIGTERM)

@@ -51,7 +51,8 @@ class OwnComfyUI:
                 start_new_session=True,
             )
         self.pipe = begun.stdin
-        begun.wait()
+        if hasattr(os, "fork"):  # else the guard itself goes on
+            begun.wait()
 
     def _wait_until_up(self) -> None:
         client, deadline = Client(self.url), time.monotonic() + START_SECONDS
@@ -80,9 +81,12 @@ def _command(cluster: dict[str, Any], port: int, folder: Path) -> list[str]:
     comfyui = Path(cluster["comfyui"])
     if not (comfyui / "main.py").is_file():
         raise NoServer(f"{comfyui} on {socket.gethostname()} is no ComfyUI folder: it has no main.py")
+    python = _python(cluster["python"], comfyui)
+    if not shutil.which(python):
+        raise NoServer(f"{python} on {socket.gethostname()} is no Python that can be run; see python under [cluster]")
     for name in ("output", "temp", "user"):
         (folder / name).mkdir()
-    command = [_python(cluster["python"], comfyui), str(comfyui / "main.py"), "--port", str(port)]
+    command = [python, str(comfyui / "main.py"), "--port", str(port)]
     command += [word for name in ("output", "temp", "user") for word in (f"--{name}-directory", str(folder / name))]
     return [*command, "--database-url", f"sqlite:///{folder}/comfyui.db", "--disable-auto-launch", *cluster["options"]]
 

@@ -17,10 +17,12 @@ from typing import Any
 from ....inputs import requests as table
 from ....inputs import sweep as asked
 from ....inputs.kinds import Input, shortened
+from ...graphs import recorded
 from .ways import GRAPH, AsGraph, AsRequest, BadPlan, unknown
 
 MOST_JOBS = 100_000
 TABLES = ("settings", "axes", "cluster")
+INTO = (asked.PROMPT_INTO.name, asked.SEED_INTO.name)
 KEYS = (*(item.name for item in asked.KEYS), "seeds", *TABLES)
 Values = dict[str, Any]
 
@@ -45,6 +47,11 @@ class Job:
         """A digest of all that decides the picture."""
         told = json.dumps([self.way, self.body], sort_keys=True, ensure_ascii=False, allow_nan=False)
         return hashlib.sha256(told.encode()).hexdigest()[:20]
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether guidance's numbers come with it."""
+        return self.numbers and (self.way != GRAPH or recorded(self.body) is not self.body)
 
     def with_files(self, picked: dict[str, str | None]) -> Job:
         """The same with these names for the model files that it leaves to be found."""
@@ -76,6 +83,8 @@ def read(path: Path) -> Plan:
     told = read_toml(path)
     found = [*unknown(told, KEYS, ""), *wrong_values(told, asked.KEYS), *_wrong_seeds(told)]
     found += wrong_tables(told, TABLES)
+    if not told.get("graph"):
+        found += [f"{name} is for a graph of one's own: say graph = …" for name in INTO if name in told]
     if found:
         raise BadPlan(path, found)
     if found := [*wrong_cluster(told)]:

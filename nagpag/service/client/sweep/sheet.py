@@ -6,6 +6,7 @@ Needs Pillow.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,22 +20,36 @@ from .plan import Job, Plan
 MOST_SIDE, LEAST_SIDE, MOST_PIXELS = 512, 64, 100_000_000
 
 
+class TooMany(Exception):
+    """The sheet would be too large."""
+
+
 def draw(plan: Plan, folder: Folder) -> Image.Image:
-    """The sheet; what is missing is grey. Of a batch the first picture is shown."""
+    """The sheet; what is missing is grey. Of a batch the first picture is shown. Raises TooMany."""
     rows = rows_of_sheet(plan)
     columns = max(len(jobs) for _, jobs in rows)
-    side = max(LEAST_SIDE, min(MOST_SIDE, int((MOST_PIXELS / len(rows) / columns) ** 0.5)))
-    bands: list[Image.Image] = []
-    for number, (prompt, jobs) in enumerate(rows):
-        if number == 0 or rows[number - 1][0] != prompt:
-            bands.append(caption(textwrap.shorten(prompt, 200, placeholder=" …"), side * columns))
-        bands.append(_row(jobs, folder, side, columns))
-    sheet = Image.new("RGB", (side * columns, sum(band.height for band in bands)), "white")
+    begins = [number == 0 or rows[number - 1][0] != prompt for number, (prompt, _) in enumerate(rows)]
+    side = _side(len(rows), columns, sum(begins))
+    sheet = Image.new("RGB", (side * columns, len(rows) * (side + LABEL) + sum(begins) * LABEL), "white")
     y = 0
-    for band in bands:
-        sheet.paste(band, (0, y))
-        y += band.height
-    return sheet
+    for (prompt, jobs), first in zip(rows, begins, strict=True):
+        if first:
+            sheet.paste(caption(textwrap.shorten(prompt, 200, placeholder=" …"), side * columns), (0, y))
+            y += LABEL
+        row = _row(jobs, folder, side, columns)
+        sheet.paste(row, (0, y))
+        y += row.height
+    return sheet if y == sheet.height else sheet.crop((0, 0, sheet.width, y))
+
+
+def _side(rows: int, columns: int, prompts: int) -> int:
+    """The longer side of a picture in pixels, so that all of them with their labels are MOST_PIXELS at most."""
+    # columns × side × (rows × (side + LABEL) + prompts × LABEL) = MOST_PIXELS
+    labels = LABEL * (rows + prompts) / 2
+    side = int((math.sqrt(labels**2 + rows * MOST_PIXELS / columns) - labels) / rows)
+    if side < LEAST_SIDE:
+        raise TooMany(f"{rows * columns} pictures do not fit on one")
+    return min(MOST_SIDE, side)
 
 
 def _row(jobs: Sequence[Job], folder: Folder, side: int, columns: int) -> Image.Image:
@@ -68,7 +83,7 @@ def _picture(job: Job, folder: Folder, side: int) -> Image.Image:
 
 
 def write(plan: Plan, folder: Folder) -> Path:
-    """Write sheet.png."""
+    """Write sheet.png. Raises TooMany."""
     file = io.BytesIO()
     draw(plan, folder).save(file, "PNG")
     write_whole(folder.path / "sheet.png", file.getvalue())

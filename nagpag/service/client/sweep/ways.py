@@ -153,6 +153,10 @@ def wrong(item: Input, value: Any) -> str | None:
     return problem and problem.replace(" or null", " or false, for none")
 
 
+# Inputs of stock nodes that are whole numbers. A graph does not say so: what is written 1 in it may be 1.0.
+_WHOLE = ("width", "height", "batch_size", "steps", "start_at_step", "end_at_step", "seed", "noise_seed")
+
+
 class AsGraph:
     """A graph of one's own. What is set is named node.input: the node by its id, its title or its class."""
 
@@ -166,6 +170,8 @@ class AsGraph:
         self.prompt = [self._place(told["prompt_into"])] if told.get("prompt_into") else self._prompt_place()
         self.seed = [self._place(told["seed_into"])] if told.get("seed_into") else self._seed_places()
         self.places = {name: self._place(name) for name in (*settings, *axes)}
+        if found := [*self._taken_twice()]:
+            raise BadPlan(path, found)
         given = [*settings.items(), *((name, one) for name, values in axes.items() for one in values)]
         if found := [problem for name, value in given if (problem := self._problem(*self.places[name], value))]:
             raise BadPlan(path, found)
@@ -180,6 +186,8 @@ class AsGraph:
         if not all(isinstance(node, dict) and {"class_type", "inputs"} <= node.keys() for node in nodes):
             how = "it has nodes and links of the canvas; in ComfyUI use Export (API)"
             raise BadPlan(self.path, [f"graph {str(file)!r} is no API graph: {how}"])
+        if "SaveImage" not in [node["class_type"] for node in graph.values()]:
+            raise BadPlan(self.path, [f"graph {str(file)!r} saves no picture: it needs a Save Image node"])
         return graph
 
     def _flat(self, where: str, told: Values) -> Values:
@@ -190,6 +198,19 @@ class AsGraph:
         return {f"{node}.{name}": value for node, inputs in told.items() for name, value in inputs.items()}
 
     # --- where a value goes ---
+
+    def _taken_twice(self) -> Iterator[str]:
+        """What would not be heard, as something else goes into the same input."""
+        names: dict[tuple[str, str], str] = {}
+        for name, place in self.places.items():
+            if place in self.prompt:
+                yield f"{name} is where the prompts go: write prompts = […]"
+            elif place in self.seed:
+                yield f"{name} is where the seeds go: write seeds = […]"
+            elif (other := names.setdefault(place, name)) != name:
+                yield f"{other} and {name} are the same input; name it once"
+        if both := [place for place in self.prompt if place in self.seed]:
+            yield f"{'.'.join(both[0])} is where both the prompts and the seeds go; name two inputs"
 
     def _place(self, name: str) -> tuple[str, str]:
         """The id and the input of "node.input"."""
@@ -249,6 +270,8 @@ class AsGraph:
         if node["class_type"] in _OURS:
             return _INPUTS[name].problem(value)
         before = node["inputs"][name]
+        if name in _WHOLE and isinstance(before, int) and isinstance(value, float):
+            return f"{self._title(number)}.{name} {shortened(value)} is no whole number, and ComfyUI would cut it"
         kinds = (int, float) if isinstance(before, int | float) and not isinstance(before, bool) else type(before)
         finite = not isinstance(value, float) or math.isfinite(value)
         if isinstance(value, kinds) and isinstance(value, bool) == isinstance(before, bool) and finite:

@@ -1,0 +1,68 @@
+"""What Calibrate tries, read from its two texts: block specs and alphas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .blocks import check_spec
+from .inputs.calibration import ALPHAS, CANDIDATES
+from .inputs.kinds import shortened
+
+STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
+MOST_CANDIDATES = 1000  # each draws a whole series of pictures
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is tried: a block spec and an alpha."""
+
+    blocks: str
+    alpha: float
+
+    def __str__(self) -> str:
+        return f"{self.blocks}, alpha {self.alpha:g}"
+
+
+def read_candidates(candidates: str, alphas: str, double_blocks: int | None = None) -> list[Candidate]:
+    """Every block spec with every alpha. candidates: specs, one a line or with semicolons; none: `default_specs`.
+
+    Raises ValueError that quotes what is no spec or no alpha, or says that it is too much. double_blocks: of the model,
+    None before it is known.
+    """
+    if problems := [problem for problem in (CANDIDATES.problem(candidates), ALPHAS.problem(alphas)) if problem]:
+        raise ValueError(f"NAG-PAG Calibrate: {'; '.join(problems)}")
+    specs = [spec.strip() for spec in candidates.replace(";", "\n").splitlines() if spec.strip()]
+    for spec in specs:
+        check_spec(spec)
+    specs, strengths = specs or default_specs(double_blocks or 8), _alphas(alphas)
+    if (number := len(specs) * len(strengths)) > MOST_CANDIDATES:
+        raise ValueError(
+            f"NAG-PAG Calibrate: {len(specs)} candidates with {len(strengths)} alphas are {number} to try; "
+            f"at most {MOST_CANDIDATES} are"
+        )
+    return [Candidate(spec, alpha) for spec in specs for alpha in strengths]
+
+
+def _alphas(text: str) -> list[float]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ValueError(
+            "NAG-PAG Calibrate: alphas is empty; write numbers from 0 to 1 with commas, such as 0.05, 0.15, 0.3"
+        )
+    return [_alpha(word) for word in words]
+
+
+def _alpha(word: str) -> float:
+    try:
+        alpha = float(word)
+    except ValueError:
+        alpha = -1.0
+    if not 0 < alpha <= 1:
+        raise ValueError(f"NAG-PAG Calibrate: {shortened(word)} in alphas is not a number above 0 and up to 1")
+    return alpha
+
+
+def default_specs(double_blocks: int) -> list[str]:
+    """The double blocks from some place on, where nothing is named: the first, a quarter, three eighths (auto) …"""
+    firsts = dict.fromkeys(min(double_blocks * start // 8, double_blocks - 1) for start in STARTS)
+    return [f"{first}-{double_blocks - 1}" for first in firsts]
