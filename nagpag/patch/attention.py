@@ -60,10 +60,10 @@ def attention_of_all(plan: Plan, forward: Forward, model: Any, options: dict) ->
 def _visit_in(forward: Forward, told: dict) -> Visit | None:
     """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
     visit = forward.visits.get(told.get("block_index", -1))
-    if visit is None or visit.reached or NEGATIVE_MARK in told or not forward.chunks:
+    if visit is None or visit.reached or NEGATIVE_MARK in told:
         return None
-    visit.reached = True
-    return None if visit.failed else visit
+    visit.reached = True  # also where nothing is to be guided, or the report would miss the block
+    return visit if forward.chunks and not visit.failed else None
 
 
 def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> bool:

@@ -15,6 +15,7 @@ from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
 from other_families import CASES, HERE, prompt, sample
+from own_forward import of_rows
 from sampling import guided
 
 WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
@@ -103,6 +104,24 @@ def test_scale_0_is_the_plain_model_to_the_bit(case, load):
     sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0)
     for inputs in ({"scale": 0.0}, {"blocks": "1:0"}):
         assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), sample(case, load(case), *sampling))
+
+
+def in_parts(apply_model, given):
+    """A model function wrapper that runs both conditions apart, and does not say which is which."""
+    x, t, rows = given["input"], given["timestep"], (slice(0, 1), slice(1, 2))
+    return torch.cat([apply_model(x[own], t[own], **of_rows(given["c"], own)) for own in rows])
+
+
+@FIRST
+def test_blocks_count_as_reached_where_nothing_was_to_be_guided(case, load, caplog):
+    caplog.set_level("INFO", logger="nag_pag_flux")
+    prompts = prompt(case, 1), prompt(case, 2)
+    sample(case, guided(load(case), blocks="1-3", start_percent=0.98, end_percent=0.99), *prompts)
+    model = load(case).clone()
+    model.set_model_unet_function_wrapper(in_parts)
+    sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
+    assert "no step of this sampling lay between" in caplog.text and "4 of 4 forwards not guided" in caplog.text
+    assert "never reached" not in caplog.text
 
 
 @FIRST
