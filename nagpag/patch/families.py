@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -105,15 +106,28 @@ def find_model(model: Any) -> Found:
     # A pack's class counts as ComfyUI's that it is made of, and an unknown one of ComfyUI's as itself.
     of_host = next((cls for cls in own.__mro__ if cls.__module__.startswith("comfy.")), None)
     if of_host is None and any(own.__name__ == cls.rpartition(".")[2] for each in FAMILIES for cls in each.classes):
-        raise ValueError(
-            f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
-            f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
-        )
+        raise ValueError(_not_of_host(own))
     name = "" if of_host is None else f"{of_host.__module__}.{of_host.__qualname__}"
     for family in FAMILIES:
         if name in family.classes and len(getattr(diffusion_model, family.stacks[0])) > 0:
+            # Packs' forwards of FLUX call its blocks, or the log says that they don't (docs/beside.md).
+            if family is not FLUX and _has_own_forward(own, of_host):
+                raise ValueError(_not_of_host(own))
             return Found(family, diffusion_model)
     raise ValueError(f"NAG-PAG can't guide this model: its class is {own.__name__}. {_which_work()}")
+
+
+def _has_own_forward(own: type, of_host: type | None) -> bool:
+    """Whether a pack's class, made of ComfyUI's, runs the model in a way of its own, as Nunchaku's Qwen-Image does."""
+    above = itertools.takewhile(lambda cls: cls is not of_host, own.__mro__)
+    return any(name in vars(cls) for cls in above for name in ("forward", "_forward", "forward_orig"))
+
+
+def _not_of_host(own: type) -> str:
+    return (
+        f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
+        f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
+    )
 
 
 def _which_work() -> str:

@@ -1,6 +1,7 @@
 """Families beside FLUX, small, of random weights, through the host's own loader and sampler, each beside an oracle."""
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -122,6 +123,28 @@ def test_blocks_count_as_reached_where_nothing_was_to_be_guided(case, load, capl
     sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
     assert "no step of this sampling lay between" in caplog.text and "4 of 4 forwards not guided" in caplog.text
     assert "never reached" not in caplog.text
+
+
+@FIRST
+def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypatch):
+    """Nunchaku's Qwen-Image, for instance, calls attention without transformer_options."""
+    model = load(case)
+    kind, packs = type(model.model.diffusion_model), {"__module__": "some_pack.models"}
+    forwards = type("Forwards", (), {**packs, "_forward": kind._forward})
+    for bases, refused in (((forwards, kind), True), ((type("Loads", (), packs), kind), False)):
+        monkeypatch.setattr(model.model.diffusion_model, "__class__", type("Theirs", bases, packs))
+        text = inspect_model(model, "auto")
+        assert ("its class Theirs comes from some_pack.models, not from ComfyUI" in text) == refused
+        assert ("works here: " in text) != refused
+
+
+@pytest.mark.parametrize("name", ["VaceWanModel", "CameraWanModel", "WanModel_S2V", "AnimateWanModel"])
+def test_variants_of_wan_are_refused_by_name(load, monkeypatch, name):
+    module = importlib.import_module(f"comfy.ldm.wan.{'model_animate' if name.startswith('Animate') else 'model'}")
+    model = load(next(case for case in HERE if case.small == "Wan 2.1"))
+    monkeypatch.setattr(model.model.diffusion_model, "__class__", getattr(module, name))
+    with pytest.raises(ValueError, match=f"its class is {name}. Models that work: .*Wan 2.1 and 2.2"):
+        guided(model)
 
 
 @FIRST
