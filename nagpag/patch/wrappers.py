@@ -188,7 +188,8 @@ def _begin_in_run(
     options = {**transformer_options, plan.forward_key: forward}
     if not plan.family.slots:
         options.pop("block_index", None)
-        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options)
+        give_up = lambda error: _leave_alone(run, error)  # noqa: E731
+        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
     if others and run.negative is not None and ids is not None:
