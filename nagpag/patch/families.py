@@ -50,6 +50,7 @@ QWEN_IMAGE = Family(
     patch=square,
     project=project_normed,
     ids=_qwen_ids,
+    ids_by_latent=True,
     doubled_vec=True,
 )
 LUMINA = Family(

@@ -27,11 +27,11 @@ class Family:
     it, may stand before the text's.
 
     project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. ids: of its positions, of
-    the model, that text and the latent; None where the text has no positions. mask: the name of the attention mask
-    among a block's arguments; None where the host keeps it to itself. doubled_vec: whether the modulation vector may
-    have twice the rows, those for references after all others. text_is_fixed: whether the blocks know the picture's
-    place by the prompt's length, out of our reach, of the model, the host's arguments and whether the branch reaches
-    into the second stack.
+    the model, that text and the latent; None where the text has no positions; ids_by_latent: whether they hang on the
+    latent's shape. mask: the name of the attention mask among a block's arguments; None where the host keeps it to
+    itself. doubled_vec: whether the modulation vector may have twice the rows, those for references after all others.
+    text_is_fixed: whether the blocks know the picture's place by the prompt's length, out of our reach, of the model,
+    the host's arguments and whether the branch reaches into the second stack.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Family:
     clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None
     ids: Callable[[Any, Tensor, Tensor], Tensor] | None = None
+    ids_by_latent: bool = False
     mask: str | None = None
     doubled_vec: bool = False
     text_is_fixed: Callable[[Any, dict, bool], bool] = lambda model, given, second: False

@@ -216,6 +216,17 @@ def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
     guided(load(case), reach="output", scale=0.0)
 
 
+@FIRST
+def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
+    """A forward that ends after two blocks."""
+    model, stack = load(case), case.stack
+    ours, modules = guided(model, blocks="1-3"), model.model.diffusion_model._modules
+    monkeypatch.setitem(modules, stack, modules[stack][:2])
+    sample(case, ours, prompt(case, 1), prompt(case, 2))
+    assert "block 2, block 3 never reached" in caplog.text and "FLUX" not in caplog.text
+    assert ("an attention override" in caplog.text) == (case.reaches == ("attention",))
+
+
 class TestMasksOfQwenImage:
     """The host gives a block no mask: it keeps the text's to itself, for all rows of the batch."""
 
