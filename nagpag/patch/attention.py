@@ -88,7 +88,7 @@ def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> None:
     if q.shape[0] != forward.batch:
         raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
     assert plan.family.sequence_end is not None
-    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens)
+    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens) - forward.ahead
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
@@ -106,7 +106,7 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
             own = rows_of(chunk.rows, q.shape[0])
             own_options = {"mask": _own_mask(kwargs, own), "transformer_options": options_of(chunk, options)}
             own_kwargs = {**kwargs, **own_options}
-            z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+            z_neg = _negative(forward, forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
             z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
             guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, noting(forward, visit, chunk, settings.tau))
         return z
@@ -130,7 +130,8 @@ def perturbed_attention(
         visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
         q, k, v, named = _split_heads(q, k, v, heads, _named(args, kwargs))
-        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**named, "transformer_options": options})
+        own_kwargs = {**named, "transformer_options": options}
+        z_neg = _negative(forward, picture, settings, attend, q, k, v, heads, own_kwargs)
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
             for own in rows:
@@ -190,14 +191,23 @@ def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
 
 
 def _negative(
-    picture: slice, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+    forward: Forward,
+    picture: slice,
+    settings: Settings,
+    attend: Callable,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    kwargs: dict,
 ) -> Tensor:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+    text = picture.start - forward.ahead
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
     return negative_attention(
-        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked, text
     )

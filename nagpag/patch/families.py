@@ -28,6 +28,12 @@ def _filled(model: Any, tokens: int) -> int:
     return -(-tokens // (multiple := getattr(model, "pad_tokens_multiple", None) or 1)) * multiple
 
 
+def _lumina_references(model: Any, given: dict) -> int:
+    """How many tokens reference pictures have, each filled up; they stand before the picture."""
+    sizes = (ref.shape[-2:] for ref in given.get("ref_latents") or ())
+    return sum(_filled(model, (height // model.patch_size) * (width // model.patch_size)) for height, width in sizes)
+
+
 def _wan_reference(model: Any, given: dict) -> int:
     """How many tokens a reference picture has, which some models put before the first frame."""
     reference = given.get("reference_latent")
@@ -62,6 +68,7 @@ LUMINA = Family(
     slots=(),
     heads=lambda model: model.n_heads,
     patch=square,
+    ahead=_lumina_references,
     sequence_end=_filled,
 )
 WAN = Family(

@@ -93,6 +93,7 @@ Z_IMAGE = dataclasses.replace(
     small="Z-Image",
     pad=32,
     reference={"reference_latents": [some(1, 16, 6, 8, seed=20)]},
+    ahead=32,
 )
 WAN = Case(
     small="Wan 2.1",

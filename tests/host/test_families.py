@@ -89,13 +89,14 @@ def test_every_negative_is_tried():
     assert {run[0] for run in RUNS} == set(NEGATIVE.options)
 
 
+@pytest.mark.parametrize("negative", ["identity", "identity + text"])
 @ALL
-def test_references_are_left_alone(case, load):
+def test_references_are_left_alone(case, load, negative):
     if case.reference is None:
         return
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    ours = sample(case, guided(model, blocks="1-3"), *prompts, 2, 3.0)
-    with guided_in_attention(case, (1, 2, 3), "identity", case.behind).at_work():
+    ours = sample(case, guided(model, blocks="1-3", negative=negative), *prompts, 2, 3.0)
+    with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
         expected = sample(case, model, *prompts, 2, 3.0)
     same_effect(ours, expected, sample(case, model, *prompts, 2, 3.0))
 
