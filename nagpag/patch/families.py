@@ -43,6 +43,15 @@ def _wan_reference(model: Any, given: dict) -> int:
     return height * width
 
 
+def _wan_given_frames(given: dict) -> int:
+    """How many of the first frames a noise mask gives whole, to models that see it (Wan 2.2 5B); the user's own."""
+    mask = given.get("denoise_mask")
+    if mask is None:
+        return 0
+    made = mask.amax(dim=(0, 1, 3, 4)).tolist()
+    return next((frame for frame, most in enumerate(made) if most > 0), 0)
+
+
 # --- the table ---
 
 QWEN_IMAGE = Family(
@@ -82,6 +91,7 @@ WAN = Family(
     patch=lambda model: tuple(model.patch_size),
     joint=False,
     ahead=_wan_reference,
+    given_frames=_wan_given_frames,
     clip_first=True,
     project=lambda model, context: model.text_embedding(context),
 )

@@ -22,7 +22,8 @@ class Family:
 
     The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
     the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
-    and the host's arguments of a forward. sequence_end: for a family without slots, how many tokens the picture has in
+    and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
+    there as well. sequence_end: for a family without slots, how many tokens the picture has in
     the attention's sequence with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees
     it, may stand before the text's.
 
@@ -44,6 +45,7 @@ class Family:
     patch: Callable[[Any], tuple[int, int, int]]
     joint: bool = True
     ahead: Callable[[Any, dict], int] = lambda model, given: 0
+    given_frames: Callable[[dict], int] = lambda given: 0
     sequence_end: Callable[[Any, int], int] | None = None
     clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None

@@ -53,7 +53,9 @@ class InAttention:
         start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
         self.calls.append((options["block_index"], len(q)))
-        return self.change(z, dense(q, k, v, mask, self.kind, picture, start - self.ahead), picture, options)
+        return self.change(
+            z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
+        )
 
     @contextlib.contextmanager
     def at_work(self):
@@ -110,7 +112,7 @@ class SecondForward:
         self.case, self.model, self.merge = case, model.model, merge
         self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
-        self.picture = slice(ahead, ahead + case.tokens)
+        self.picture = slice(ahead + case.given, ahead + case.given + case.tokens)
 
     @property
     def block(self):
