@@ -51,7 +51,7 @@ RECORDED = ("attention", "output")
 # Families whose hooks are others: by the attention alone, and with a text that is in no sequence of the picture's.
 OTHERS = {
     "Lumina 2": {"blocks": "1", "negative": "identity + text"},
-    "Wan 2.1": {"reach": "output", "renew_every": 1, "perturbation": 0.0, "negative_prompt": "sampler's"},
+    "Wan 2.2 5B": {"reach": "output", "renew_every": 1, "perturbation": 0.0, "negative_prompt": "sampler's"},
 }
 
 
