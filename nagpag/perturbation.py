@@ -1,7 +1,8 @@
 """The negative branch: what attention gives when its map is perturbed.
 
 Shapes: q, k, v are (batch, heads, tokens, head_dim) after RoPE, text tokens first; `picture` is the slice of
-the picture's tokens. Every function returns Z⁻ for these, (batch, picture tokens, heads, head_dim).
+the picture's tokens, `text` how many text tokens there are where others stand between, else None. Every function
+returns Z⁻ for the picture, (batch, picture tokens, heads, head_dim).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ def negative_attention(
     temperature: float,
     attention_scale: float,
     attend: Callable,
+    text: int | None = None,
 ) -> Tensor:
     """Z⁻ of the kind asked for: identity, softened, mean or identity + text; the arguments are those below.
 
@@ -37,7 +39,7 @@ def negative_attention(
     if kind == "softened":
         return softened_attention(q, k, v, picture, mask, temperature, attend)
     if kind == "identity + text":
-        return identity_and_text_attention(q, k, v, picture, mask, attention_scale)
+        return identity_and_text_attention(q, k, v, picture, mask, attention_scale, text)
     raise ValueError(f"negative {kind!r} is none of identity, softened, mean, identity + text")
 
 
@@ -67,18 +69,26 @@ def softened_attention(
 
 
 def identity_and_text_attention(
-    q: Tensor, k: Tensor, v: Tensor, picture: slice, mask: Tensor | None, attention_scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    picture: slice,
+    mask: Tensor | None,
+    attention_scale: float,
+    text: int | None = None,
 ) -> Tensor:
     """Each picture token attends to itself and to the text tokens only, as in PAG for joint attention (diffusers).
 
     attention_scale: what Q Kᵀ is multiplied by, 1/√d as a rule.
     """
-    text, row_bytes = picture.start, 4 * q.shape[0] * q.shape[1] * (picture.start + 1)
-    size = max(1, PIECE_BYTES // row_bytes)
+    text = picture.start if text is None else text
+    size = max(1, PIECE_BYTES // (4 * q.shape[0] * q.shape[1] * (text + 1)))
     z = torch.empty_like(identity_attention(v, picture), memory_format=torch.contiguous_format)
     for start in range(picture.start, picture.stop, size):
         piece = slice(start, min(start + size, picture.stop))
-        z[:, start - text : piece.stop - text] = _identity_and_text(q, k, v, piece, text, mask, attention_scale)
+        z[:, start - picture.start : piece.stop - picture.start] = _identity_and_text(
+            q, k, v, piece, text, mask, attention_scale
+        )
     return z
 
 

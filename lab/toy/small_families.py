@@ -80,6 +80,7 @@ SMALL = {
         "comfy.ldm.wan.model.WanModel", {**_WAN_READ, "model_type": "i2v", "in_dim": 36}, _WAN_GIVEN
     ),
     "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
+    "Wan 2.2 5B": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim": 48, "out_dim": 48}, _WAN_GIVEN),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
 }
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..perturbation import negative_attention
 from ..settings import Settings
-from .fallback import attempt_in_block
+from .fallback import attempt, attempt_in_block
 from .forward import NEGATIVE_MARK, Forward, Visit, options_of, rows_of
 from .merge import guide_heads_in_place, heads_in, noting
 from .plan import Plan
@@ -39,40 +39,56 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     return attention
 
 
-def attention_of_all(plan: Plan, forward: Forward, model: Any, options: dict) -> Callable:
+def attention_of_all(
+    plan: Plan, forward: Forward, model: Any, options: dict, give_up: Callable[[Exception], None]
+) -> Callable:
     """Attention for a whole forward of a model whose blocks can't be replaced: guided where a chosen block asks for it.
 
     options: the forward's, without it. The host says in them which block is at work.
     """
-    earlier = {OVERRIDE: options[OVERRIDE]} if OVERRIDE in options else {}
+    earlier = options.get(OVERRIDE)
 
     def attention(func, q, k, v, heads, *args, **kwargs):
-        told = {name: value for name, value in kwargs["transformer_options"].items() if name != OVERRIDE} | earlier
-        visit = _visit_in(forward, told)
-        if visit is not None and attempt_in_block(plan, forward, visit, lambda: _find_picture(plan, forward, model, q)):
-            return guided_attention(plan, forward, visit.position, told)(func, q, k, v, heads, *args, **kwargs)
-        attend = functools.partial(earlier[OVERRIDE], func) if earlier else func
+        told = {**kwargs["transformer_options"], OVERRIDE: earlier}
+        if not earlier:
+            told.pop(OVERRIDE)
+        guided = attempt(lambda: _guided_here(plan, forward, model, q, told), give_up)
+        if guided is not None:
+            return guided(func, q, k, v, heads, *args, **kwargs)
+        attend = functools.partial(earlier, func) if earlier else func
         return attend(q, k, v, heads, *args, **{**kwargs, "transformer_options": told})
 
     return attention
 
 
+def _guided_here(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> Callable | None:
+    """The attention that a chosen block is to have; None elsewhere, and where that fails."""
+    visit = _visit_in(forward, told)
+    if visit is None:
+        return None
+    return attempt_in_block(plan, forward, visit, lambda: _guided_at(plan, forward, model, visit, q, told))
+
+
 def _visit_in(forward: Forward, told: dict) -> Visit | None:
     """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
     visit = forward.visits.get(told.get("block_index", -1))
-    if visit is None or visit.reached or NEGATIVE_MARK in told or not forward.chunks:
+    if visit is None or visit.reached or NEGATIVE_MARK in told or forward.run.complained:
         return None
-    visit.reached = True
-    return None if visit.failed else visit
+    visit.reached = True  # also where nothing is to be guided, or the report would miss the block
+    return visit if forward.chunks and not visit.failed else None
 
 
-def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> bool:
+def _guided_at(plan: Plan, forward: Forward, model: Any, visit: Visit, q: Tensor, told: dict) -> Callable:
+    _find_picture(plan, forward, model, q)
+    return guided_attention(plan, forward, visit.position, told)
+
+
+def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> None:
     """Note where the picture is in the sequence: at its end, but for what fills it up."""
     if q.shape[0] != forward.batch:
         raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
     assert plan.family.sequence_end is not None
-    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens)
-    return True
+    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens) - forward.ahead
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
@@ -90,7 +106,7 @@ def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> C
             own = rows_of(chunk.rows, q.shape[0])
             own_options = {"mask": _own_mask(kwargs, own), "transformer_options": options_of(chunk, options)}
             own_kwargs = {**kwargs, **own_options}
-            z_neg = _negative(forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
+            z_neg = _negative(forward, forward.picture, settings, attend, own(q), own(k), own(v), heads, own_kwargs)
             z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
             guide_heads_in_place(z_pos, z_neg, ranges, scale, settings, noting(forward, visit, chunk, settings.tau))
         return z
@@ -114,7 +130,8 @@ def perturbed_attention(
         visit.heard = True
         z = _our_own(attend(q, k, v, heads, *args, **kwargs), options)
         q, k, v, named = _split_heads(q, k, v, heads, _named(args, kwargs))
-        z_neg = _negative(picture, settings, attend, q, k, v, heads, {**named, "transformer_options": options})
+        own_kwargs = {**named, "transformer_options": options}
+        z_neg = _negative(forward, picture, settings, attend, q, k, v, heads, own_kwargs)
         z_pos = z[:, picture].unflatten(-1, (heads, -1))
         for plus, minus in zip(heads_in(z_pos, ranges), heads_in(z_neg, ranges), strict=True):
             for own in rows:
@@ -174,14 +191,23 @@ def _own_mask(kwargs: dict, own: Callable) -> Tensor | None:
 
 
 def _negative(
-    picture: slice, settings: Settings, attend: Callable, q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict
+    forward: Forward,
+    picture: slice,
+    settings: Settings,
+    attend: Callable,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    kwargs: dict,
 ) -> Tensor:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
+    text = picture.start - forward.ahead
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
     return negative_attention(
-        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked
+        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked, text
     )

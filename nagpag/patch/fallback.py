@@ -51,7 +51,7 @@ class Unheard(Exception):
     def __str__(self) -> str:
         return (
             "another patch's forward does not hand transformer_options on to the block, so that its attention can't be "
-            "reached (a block cache, another pack's own FLUX forward). Switch that off, or use a negative prompt with "
+            "reached (a block cache, another pack's own forward). Switch that off, or use a negative prompt with "
             "a longer reach"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -27,6 +28,12 @@ def _filled(model: Any, tokens: int) -> int:
     return -(-tokens // (multiple := getattr(model, "pad_tokens_multiple", None) or 1)) * multiple
 
 
+def _lumina_references(model: Any, given: dict) -> int:
+    """How many tokens reference pictures have, each filled up; they stand before the picture."""
+    sizes = (ref.shape[-2:] for ref in given.get("ref_latents") or ())
+    return sum(_filled(model, (height // model.patch_size) * (width // model.patch_size)) for height, width in sizes)
+
+
 def _wan_reference(model: Any, given: dict) -> int:
     """How many tokens a reference picture has, which some models put before the first frame."""
     reference = given.get("reference_latent")
@@ -34,6 +41,15 @@ def _wan_reference(model: Any, given: dict) -> int:
         return 0
     height, width = (size // of for size, of in zip(reference.shape[-2:], model.patch_size[-2:], strict=True))
     return height * width
+
+
+def _wan_given_frames(given: dict) -> int:
+    """How many of the first frames a noise mask gives whole, to models that see it (Wan 2.2 5B); the user's own."""
+    mask = given.get("denoise_mask")
+    if mask is None:
+        return 0
+    made = mask.amax(dim=(0, 1, 3, 4)).tolist()
+    return next((frame for frame, most in enumerate(made) if most > 0), 0)
 
 
 # --- the table ---
@@ -49,6 +65,7 @@ QWEN_IMAGE = Family(
     patch=square,
     project=project_normed,
     ids=_qwen_ids,
+    ids_by_latent=True,
     doubled_vec=True,
 )
 LUMINA = Family(
@@ -60,6 +77,7 @@ LUMINA = Family(
     slots=(),
     heads=lambda model: model.n_heads,
     patch=square,
+    ahead=_lumina_references,
     sequence_end=_filled,
 )
 WAN = Family(
@@ -73,6 +91,7 @@ WAN = Family(
     patch=lambda model: tuple(model.patch_size),
     joint=False,
     ahead=_wan_reference,
+    given_frames=_wan_given_frames,
     clip_first=True,
     project=lambda model, context: model.text_embedding(context),
 )
@@ -105,15 +124,28 @@ def find_model(model: Any) -> Found:
     # A pack's class counts as ComfyUI's that it is made of, and an unknown one of ComfyUI's as itself.
     of_host = next((cls for cls in own.__mro__ if cls.__module__.startswith("comfy.")), None)
     if of_host is None and any(own.__name__ == cls.rpartition(".")[2] for each in FAMILIES for cls in each.classes):
-        raise ValueError(
-            f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
-            f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
-        )
+        raise ValueError(_not_of_host(own))
     name = "" if of_host is None else f"{of_host.__module__}.{of_host.__qualname__}"
     for family in FAMILIES:
         if name in family.classes and len(getattr(diffusion_model, family.stacks[0])) > 0:
+            # Packs' forwards of FLUX call its blocks, or the log says that they don't (docs/beside.md).
+            if family is not FLUX and _has_own_forward(own, of_host):
+                raise ValueError(_not_of_host(own))
             return Found(family, diffusion_model)
     raise ValueError(f"NAG-PAG can't guide this model: its class is {own.__name__}. {_which_work()}")
+
+
+def _has_own_forward(own: type, of_host: type | None) -> bool:
+    """Whether a pack's class, made of ComfyUI's, runs the model in a way of its own, as Nunchaku's Qwen-Image does."""
+    above = itertools.takewhile(lambda cls: cls is not of_host, own.__mro__)
+    return any(name in vars(cls) for cls in above for name in ("forward", "_forward", "forward_orig"))
+
+
+def _not_of_host(own: type) -> str:
+    return (
+        f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
+        f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
+    )
 
 
 def _which_work() -> str:

@@ -166,9 +166,9 @@ class Forward:
 
     chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
     grid: the picture being made, (height, width) in tokens, a video's frames below one another; they come first among
-    the image tokens, save for `ahead` tokens of references. joint: whether the attention's sequence begins with the
-    text. prompt_tokens: of the prompt's text, as the host gives it to the model. recorded: whether every merge is
-    measured for a record; else statistics has the two numbers of the log line.
+    the image tokens, save for `ahead` tokens of references and given frames. joint: whether the attention's sequence
+    begins with the text. prompt_tokens: of the prompt's text, as the host gives it to the model. recorded: whether
+    every merge is measured for a record; else statistics has the two numbers of the log line.
     start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes

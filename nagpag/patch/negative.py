@@ -140,13 +140,13 @@ def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x
 def _negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
     """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
 
-    x: the latent, on which the text's positions may hang.
+    x: the latent, on which the text's positions may hang: then anew for another shape, too.
     """
     context = _tensor(run.negative, "c_crossattn")
     if context is None:
         return None
     text = run.text
-    shape = tuple(x.shape[2:])
+    shape = _shape(family, x)
     kept = text is not None and run.text_of is context and text.txt.device == x.device and text.shape == shape
     if not kept or getattr(model.current_patcher, "hook_patches", None):
         text = _projected(family, model, run.negative, context, x)
@@ -196,7 +196,12 @@ def _projected(family: Family, model: Any, model_conds: dict | None, context: Te
         txt = family.project(flux, context.to(x.device, inference_dtype(model)))
         pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
         pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
-        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), tuple(x.shape[2:]))
+        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), _shape(family, x))
+
+
+def _shape(family: Family, x: Tensor) -> tuple[int, ...]:
+    """What a text's positions hang on of a latent; nothing as a rule, so that tiles of several sizes share a text."""
+    return tuple(x.shape[2:]) if family.ids_by_latent else ()
 
 
 def inference_dtype(model: Any) -> torch.dtype:

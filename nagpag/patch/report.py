@@ -209,7 +209,8 @@ def _warn_unreached(plan: Plan, run: Run) -> None:
         )
     if silent:
         log.warning(
-            "NAG-PAG: %s never reached: another patch skips it or replaced the model's forward "
-            "(a block cache, a layer skip, another pack's own FLUX forward). Switch that off, or choose other blocks.",
+            "NAG-PAG: %s never reached: another patch skips it or replaced the model's forward%s "
+            "(a block cache, a layer skip, another pack's own forward). Switch that off, or choose other blocks.",
             plan.names(silent),
+            "" if plan.family.slots else ", or its attention, without calling what was there (an attention override)",
         )

@@ -18,9 +18,9 @@ class NegativeText:
     """A negative prompt as the blocks take it.
 
     txt: (1 or rows, text tokens, hidden), after the model's own projection. pe: the text's rotary positions, (1, 1,
-    text tokens, …), None where it has none; shape: of the latent that they hold for, without rows and channels. pooled:
-    its part of the modulation vector, (1 or rows, hidden), None where the family has none. mask: its attention mask,
-    None where it has none.
+    text tokens, …), None where it has none; shape: of the latent that they hold for, without rows and channels, empty
+    where they hold for any. pooled: its part of the modulation vector, (1 or rows, hidden), None where the family has
+    none. mask: its attention mask, None where it has none.
     """
 
     txt: Tensor

@@ -188,7 +188,8 @@ def _begin_in_run(
     options = {**transformer_options, plan.forward_key: forward}
     if not plan.family.slots:
         options.pop("block_index", None)
-        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options)
+        give_up = lambda error: _leave_alone(run, error)  # noqa: E731
+        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
     if others and run.negative is not None and ids is not None:
@@ -248,11 +249,10 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    ahead, prompt_tokens = family.ahead(flux, given), 0 if text is None else text.shape[1]
-    joint = (family.joint, ahead, prompt_tokens)
-    return Forward(
-        chunks, x.shape[0], plan.grid(x.shape), sigmas, run, recorded, *joint, start, y, strength, visits=visits
-    )
+    (height, width), kept = plan.grid(x.shape), plan.grid((*x.shape[:2], family.given_frames(given), *x.shape[-2:]))
+    grid, ahead = (height - kept[0], width), family.ahead(flux, given) + kept[0] * kept[1]
+    joint = (family.joint, ahead, 0 if text is None else text.shape[1])
+    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
 
 
 def _sigma_matters(plan: Plan) -> bool:

@@ -11,8 +11,8 @@ from own_forward import hooked, of_rows
 STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
-def dense(q, k, v, mask, kind, picture, temperature=2.0):
-    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim)."""
+def dense(q, k, v, mask, kind, picture, text, temperature=2.0):
+    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim), text: its tokens."""
     q, k, v = q.double(), k.double(), v.double()
     bias = 0.0 if mask is None else mask.double().reshape(-1, 1, *mask.shape[-2:])
     logits = q @ k.mT / q.shape[-1] ** 0.5
@@ -26,7 +26,7 @@ def dense(q, k, v, mask, kind, picture, temperature=2.0):
         weights = (logits / temperature + bias).softmax(dim=-1)
     else:
         seen = own.clone()
-        seen[:, : picture.start] = True
+        seen[:, :text] = True
         weights = (logits + bias).masked_fill(~seen, float("-inf")).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -34,12 +34,12 @@ def dense(q, k, v, mask, kind, picture, temperature=2.0):
 class InAttention:
     """Takes the place of the attention that a family's blocks call. change(z, z_neg, picture, options) → z.
 
-    behind: how many tokens of references stand behind the picture.
+    behind, ahead: how many tokens of references stand behind the picture, and between it and the text.
     """
 
-    def __init__(self, case, blocks, kind, change, behind=0):
+    def __init__(self, case, blocks, kind, change, behind=0, ahead=0):
         self.case, self.blocks, self.kind, self.change, self.behind = case, blocks, kind, change, behind
-        self.calls = []
+        self.ahead, self.calls = ahead, []
 
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
         case, options = self.case, kwargs["transformer_options"]
@@ -53,7 +53,9 @@ class InAttention:
         start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
         self.calls.append((options["block_index"], len(q)))
-        return self.change(z, dense(q, k, v, mask, self.kind, picture), picture, options)
+        return self.change(
+            z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
+        )
 
     @contextlib.contextmanager
     def at_work(self):
@@ -75,7 +77,7 @@ def conditional_rows(options, batch):
     return torch.tensor([kind == 0 for kind in kinds]).repeat_interleave(batch // len(kinds))
 
 
-def guided_in_attention(case, blocks, kind, behind=0):
+def guided_in_attention(case, blocks, kind, behind=0, ahead=0):
     """In-attention guidance of the prompt's rows."""
 
     def change(z, z_neg, picture, options):
@@ -85,7 +87,7 @@ def guided_in_attention(case, blocks, kind, behind=0):
             z[row, picture] = guided_tokens(z[row, picture], z_neg[row, picture], *STRENGTHS).to(z.dtype)
         return z
 
-    return InAttention(case, blocks, kind, change, behind)
+    return InAttention(case, blocks, kind, change, behind, ahead)
 
 
 def disturbed_attention(case, blocks, kind, u, behind=0):
@@ -110,7 +112,7 @@ class SecondForward:
         self.case, self.model, self.merge = case, model.model, merge
         self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
-        self.picture = slice(ahead, ahead + case.tokens)
+        self.picture = slice(ahead + case.given, ahead + case.given + case.tokens)
 
     @property
     def block(self):

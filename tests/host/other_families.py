@@ -18,9 +18,10 @@ class Case:
 
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
-    picture and before it. names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the
-    picture's tokens are filled up in the attention's sequence. reaches: those that work. another:
-    whether it is but another model of its family.
+    picture and before it; given: tokens of a video's first frame where a noise mask gives it, just before the picture.
+    names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
+    filled up in the attention's sequence. reaches: those that work. another: whether it is but another model of its
+    family.
     """
 
     small: str
@@ -38,6 +39,7 @@ class Case:
     reference: dict | None = None
     behind: int = 0
     ahead: int = 0
+    given: int = 0
     pad: int = 1
     reaches: tuple = ("attention", "double blocks", "output")
     another: bool = False
@@ -93,6 +95,7 @@ Z_IMAGE = dataclasses.replace(
     small="Z-Image",
     pad=32,
     reference={"reference_latents": [some(1, 16, 6, 8, seed=20)]},
+    ahead=32,
 )
 WAN = Case(
     small="Wan 2.1",
@@ -121,8 +124,18 @@ WAN_REFERENCE = dataclasses.replace(
     reference={"reference_latents": [some(1, 16, 1, 10, 14, seed=23)]},
     ahead=35,
 )
+WAN_FRAME_BEHIND = dataclasses.replace(
+    WAN, another=True, reference={"time_dim_concat": some(1, 16, 1, 9, 13, seed=24)}, behind=35
+)
+# Of three frames the first is given, by a noise mask and by no prompt.
+WAN_5B = dataclasses.replace(
+    WAN, small="Wan 2.2 5B", another=True, latent=(48, 3, 9, 13), grid=(2, 5, 7), reference={}, given=35
+)
 
-CASES = [QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True), WAN, WAN_PICTURE, WAN_REFERENCE]
+CASES = [
+    *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
+    *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
+]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
     if _case not in HERE:  # said, and not skipped: `make test` runs the newest host, which has them all
@@ -137,9 +150,15 @@ def prompt(case, seed, tokens=9, **extra):
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
     """KSampler's own path from an empty latent."""
     start = torch.zeros(batch, *case.latent)
-    noise = comfy.sample.prepare_noise(start, 7)
+    noise, mask = comfy.sample.prepare_noise(start, 7), None
+    if case.given:
+        mask = torch.ones(1, 1, *case.latent[1:])
+        mask[:, :, 0] = 0
     return comfy.sample.sample(
-        *(model, noise, steps, cfg, "euler", "simple", positive, negative, start), disable_pbar=True, seed=7
+        *(model, noise, steps, cfg, "euler", "simple", positive, negative, start),
+        noise_mask=mask,
+        disable_pbar=True,
+        seed=7,
     )
 
 

@@ -1,6 +1,7 @@
 """Families beside FLUX, small, of random weights, through the host's own loader and sampler, each beside an oracle."""
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
 from other_families import CASES, HERE, prompt, sample
+from own_forward import of_rows
 from sampling import guided
 
 WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
@@ -87,13 +89,14 @@ def test_every_negative_is_tried():
     assert {run[0] for run in RUNS} == set(NEGATIVE.options)
 
 
+@pytest.mark.parametrize("negative", ["identity", "identity + text"])
 @ALL
-def test_references_are_left_alone(case, load):
+def test_references_are_left_alone(case, load, negative):
     if case.reference is None:
         return
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    ours = sample(case, guided(model, blocks="1-3"), *prompts, 2, 3.0)
-    with guided_in_attention(case, (1, 2, 3), "identity", case.behind).at_work():
+    ours = sample(case, guided(model, blocks="1-3", negative=negative), *prompts, 2, 3.0)
+    with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
         expected = sample(case, model, *prompts, 2, 3.0)
     same_effect(ours, expected, sample(case, model, *prompts, 2, 3.0))
 
@@ -103,6 +106,46 @@ def test_scale_0_is_the_plain_model_to_the_bit(case, load):
     sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0)
     for inputs in ({"scale": 0.0}, {"blocks": "1:0"}):
         assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), sample(case, load(case), *sampling))
+
+
+def in_parts(apply_model, given):
+    """A model function wrapper that runs both conditions apart, and does not say which is which."""
+    x, t, rows = given["input"], given["timestep"], (slice(0, 1), slice(1, 2))
+    return torch.cat([apply_model(x[own], t[own], **of_rows(given["c"], own)) for own in rows])
+
+
+@FIRST
+def test_blocks_count_as_reached_where_nothing_was_to_be_guided(case, load, caplog):
+    caplog.set_level("INFO", logger="nag_pag_flux")
+    prompts = prompt(case, 1), prompt(case, 2)
+    sample(case, guided(load(case), blocks="1-3", start_percent=0.98, end_percent=0.99), *prompts)
+    model = load(case).clone()
+    model.set_model_unet_function_wrapper(in_parts)
+    sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
+    assert "no step of this sampling lay between" in caplog.text and "4 of 4 forwards not guided" in caplog.text
+    assert "never reached" not in caplog.text
+
+
+@FIRST
+def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypatch):
+    """Nunchaku's Qwen-Image, for instance, calls attention without transformer_options."""
+    model = load(case)
+    kind, packs = type(model.model.diffusion_model), {"__module__": "some_pack.models"}
+    forwards = type("Forwards", (), {**packs, "_forward": kind._forward})
+    for bases, refused in (((forwards, kind), True), ((type("Loads", (), packs), kind), False)):
+        monkeypatch.setattr(model.model.diffusion_model, "__class__", type("Theirs", bases, packs))
+        text = inspect_model(model, "auto")
+        assert ("its class Theirs comes from some_pack.models, not from ComfyUI" in text) == refused
+        assert ("works here: " in text) != refused
+
+
+@pytest.mark.parametrize("name", ["VaceWanModel", "CameraWanModel", "WanModel_S2V", "AnimateWanModel"])
+def test_variants_of_wan_are_refused_by_name(load, monkeypatch, name):
+    module = importlib.import_module(f"comfy.ldm.wan.{'model_animate' if name.startswith('Animate') else 'model'}")
+    model = load(next(case for case in HERE if case.small == "Wan 2.1"))
+    monkeypatch.setattr(model.model.diffusion_model, "__class__", getattr(module, name))
+    with pytest.raises(ValueError, match=f"its class is {name}. Models that work: .*Wan 2.1 and 2.2"):
+        guided(model)
 
 
 @FIRST
@@ -172,6 +215,18 @@ def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
         with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' works"):
             guided(load(case), **inputs)
     guided(load(case), reach="output", scale=0.0)
+
+
+@FIRST
+def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
+    """A forward that ends after two blocks."""
+    model, stack = load(case), case.stack
+    ours, modules = guided(model, blocks="1-3"), model.model.diffusion_model._modules
+    monkeypatch.setitem(modules, stack, modules[stack][:2])
+    sample(case, ours, prompt(case, 1), prompt(case, 2))
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "block 2, block 3 never reached" in said and "FLUX" not in said
+    assert ("an attention override" in said) == (case.reaches == ("attention",))
 
 
 class TestMasksOfQwenImage:

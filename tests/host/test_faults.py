@@ -12,10 +12,13 @@ from pathlib import Path
 
 import comfy.model_management
 import nag_pag_flux.nagpag
+import other_families
 import pytest
 import torch
+from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from other_families import HERE
 from sampling import guided, prompt, sample
 
 POSITIVE, NEGATIVE = prompt(1), prompt(2, tokens=14)
@@ -45,6 +48,11 @@ CASES = {
     "negative prompt": {"blocks": "s0", "reach": "output", "renew_every": 1, "negative_prompt": "sampler's"},
 }
 RECORDED = ("attention", "output")
+# Families whose hooks are others: by the attention alone, and with a text that is in no sequence of the picture's.
+OTHERS = {
+    "Lumina 2": {"blocks": "1", "negative": "identity + text"},
+    "Wan 2.2 5B": {"reach": "output", "renew_every": 1, "perturbation": 0.0, "negative_prompt": "sampler's"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -111,8 +119,24 @@ def seen():
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_fault_at_any_line_costs_guidance_and_no_more(flux, caplog, seen, case):
-    model, plain = guided(flux, **CASES[case]), run(flux)
-    model = record_model(model, Record()) if case in RECORDED else model
+    model = guided(flux, **CASES[case])
+    sweep(record_model(model, Record()) if case in RECORDED else model, run(flux), run, caplog, seen)
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if case.small in OTHERS], ids=str)
+def test_so_it_is_with_other_families(tmp_path, caplog, seen, case):
+    small_families.make_small(case.small, path := tmp_path / "small.safetensors")
+    model = small_families.load_small(case.small, path)
+    prompts = other_families.prompt(case, 1), other_families.prompt(case, 2, tokens=14)
+
+    def run(model):
+        return other_families.sample(case, model, *prompts, steps=1)
+
+    sweep(guided(model, **OTHERS[case.small]), run(model), run, caplog, seen)
+
+
+def sweep(model, plain, run, caplog, seen):
+    """A fault at each line that no sweep before this one has been through."""
     with Tracer() as tracer:
         whole = run(model)
     assert not warnings(caplog) and not torch.equal(whole, plain)

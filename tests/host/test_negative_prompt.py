@@ -323,6 +323,21 @@ def test_the_text_is_projected_once_a_sampling_and_anew_where_weights_change(flu
     assert len(calls) == 1 + 4
 
 
+def test_tiles_of_unequal_sizes_share_one_text(flux, monkeypatch):
+    from nag_pag_flux.nagpag.patch import negative as module
+
+    def in_tiles(apply_model, given):
+        x = given["input"]
+        return torch.cat([apply_model(tile, given["timestep"], **given["c"]) for tile in x.split([8, 4], -1)], -1)
+
+    calls, projected = [], module._projected
+    monkeypatch.setattr(module, "_projected", lambda *args: calls.append(None) or projected(*args))
+    model = guided(flux, **{**DEFAULTS, "reach": "output", "negative_prompt": "sampler's", "renew_every": 1})
+    model.set_model_unet_function_wrapper(in_tiles)
+    sample(model, POSITIVE, negative=prompt(2), steps=2)
+    assert len(calls) == 1
+
+
 heard = set()  # not in a closure: what an override keeps there, it keeps for the branch apart
 
 
