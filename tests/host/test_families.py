@@ -149,6 +149,15 @@ def test_variants_of_wan_are_refused_by_name(load, monkeypatch, name):
 
 
 @FIRST
+def test_two_nodes_are_one_on_the_blocks_of_both(case, load):
+    sampling = prompt(case, 1), prompt(case, 2), 1, 3.0
+    both = sample(case, guided(load(case), blocks="1, 2"), *sampling)
+    for first, later in (("1", "2"), ("2", "1")):
+        stacked = guided(guided(load(case), blocks=first), blocks=later)
+        assert torch.equal(sample(case, stacked, *sampling), both)
+
+
+@FIRST
 def test_names_of_blocks(case, load):
     model = load(case)
     bare = sample(case, guided(model, blocks="2"), prompt(case, 1), prompt(case, 2), steps=1)
