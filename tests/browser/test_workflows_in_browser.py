@@ -649,17 +649,7 @@ def test_the_text_and_the_plot_show_on_their_nodes(page):
 
 def test_the_blueprint_is_found_placed_and_queued(page, server):
     """On the small models; the picture without guidance is that of the graph with scale 0."""
-    for _ in range(5):
-        page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
-        assert found_at_last(page, "NAG-PAG, off") == [blueprint.NAME]
-        page.locator("[data-testid=result-item]").click()
-        page.wait_for_function("() => window.app.graph._nodes.length === 1")
-        page.mouse.move(900, 300)
-        page.wait_for_timeout(200)
-        page.mouse.click(900, 300)  # the node hangs on the pointer until then
-        page.wait_for_timeout(200)
-        if page.evaluate("() => window.app.graph._nodes.length") == 1:
-            break  # a click that comes before the search has closed puts the node away again
+    place_blueprint(page)
     screenshot(page, "blueprint")
     graph = graphs.for_small_models(graphs.load_graph(graphs.WITH_NEGATIVE), 64, 64, steps=4)
     first = {name: widgets[0] for name, (_, widgets) in blueprint.INPUTS.items()}
@@ -694,6 +684,22 @@ def test_the_blueprint_is_found_placed_and_queued(page, server):
     assert off.tobytes() != on.tobytes()
     screenshot(page, "blueprint_run")
     assert not errors_of_ours(page)
+
+
+def place_blueprint(page):
+    """As a person does; alone in the graph."""
+    for _ in range(5):
+        page.evaluate("() => window.app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
+        assert found_at_last(page, "NAG-PAG, off") == [blueprint.NAME]
+        page.locator("[data-testid=result-item]").click()
+        page.wait_for_function("() => window.app.graph._nodes.length === 1")
+        page.mouse.move(900, 300)
+        page.wait_for_timeout(200)
+        page.mouse.click(900, 300)  # the node hangs on the pointer until then
+        page.wait_for_timeout(200)
+        if page.evaluate("() => window.app.graph._nodes.length") == 1:
+            break  # a click that comes before the search has closed puts the node away again
+    assert page.evaluate("() => window.app.graph._nodes.length") == 1
 
 
 def found_at_last(page, words):
@@ -791,6 +797,9 @@ def test_everything_opens_in_both_canvases(browser, server, language):
             for name in graphs.TEMPLATES if nodes_2 or language != "en" else ():  # that one is seen above
                 open_workflow(page, name)
                 screenshot(page, f"{name}_{canvas}_{language}")
+            page.evaluate("() => window.app.graph.clear()")
+            place_blueprint(page)
+            screenshot(page, f"blueprint_{canvas}_{language}")
         place_all(page)
         for node in locales.NODES:
             help_of(page, node, language)
