@@ -122,7 +122,7 @@ way of the pictures over a network, and the end, when some are done and others s
 
 
 def _beside(load: float) -> str:
-    if load < 0.5:
-        return "nothing else ran."
+    if load < 1:
+        return f"hardly anything ran beside it (a load of {load:.1f} before it began)."
     return f"""other work ran beside it, a load of {load:.1f} before it began. On so busy a machine a second
 process gets a second share of the time, too, so this is neither the speed nor the gain of two free cores."""
