@@ -36,7 +36,7 @@ READING = """\
 - Without a negative prompt a disturbed attention gains little, and the published form harms all. On
   [models with one head](evidence/one_head.md), whose double blocks are two thirds of the depth, it had helped some.
 - A negative prompt with words is obeyed as often as by CFG 2 if the branch is firmer and begins at 20 % (scale 5, 1.15
-  passes), by the defaults half as often. ComfyUI's NAGuidance, at 2 passes, is obeyed twice as often; of what was
+  passes), by the defaults less often. ComfyUI's NAGuidance, at 2 passes, is obeyed twice as often; of what was
   asked for it leaves less right than CFG 2 or the branch, on distilled models less than no guidance.
 - A negative of zeros (ConditioningZeroOut) served CFG 2 as well as the empty one; the node's late form it harmed by
   one judge (+.04 / -.15 on seed 0), so that the node takes zeros for none.
