@@ -8,15 +8,16 @@ the last words of the command. A worker that is lost is Ray's to replace: it doe
 from __future__ import annotations
 
 import base64
+import importlib
 import json
-import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import ray
+
+REPO = Path(__file__).resolve().parents[1]
 
 
 @ray.remote(num_cpus=1, max_retries=3)
@@ -29,28 +30,11 @@ def run(job: dict) -> dict:
     return {"bytes": base64.b64encode(made.read_bytes()).decode()}
 
 
-def connect(address: str) -> None:
-    """To the cluster at this address, or to one that is started here.
-
-    A local one is tried again: on a busy machine Ray gives up while the machine still reads its files for the first
-    time (ray-project/ray, issue 65983).
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    alone = {"include_dashboard": False} if address == "local" else {}
-    for left in reversed(range(3 if alone else 1)):
-        try:
-            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **alone)
-            return
-        except Exception:  # what Ray raises here is of many kinds, a bare Exception among them
-            if not left:
-                raise
-            ray.shutdown()
-
-
 def main(address: str) -> None:
     """Hand out all jobs, and print each as soon as it is done."""
     jobs = [json.loads(line) for line in sys.stdin]
-    connect(address)
+    sys.path.insert(0, str(REPO))
+    importlib.import_module("nagpag.service.client.sweep.cluster").connect(address)
     waiting = {run.remote(job): number for number, job in enumerate(jobs)}
     while waiting:
         (one, *_), _ = ray.wait(list(waiting), num_returns=1)
@@ -62,7 +46,7 @@ def outcome(job: Any) -> dict:
     try:
         return ray.get(job)
     except Exception as error:  # what went wrong in a job comes back as a class that Ray makes of its error's
-        return {"error": str(error).strip().splitlines()[-1]}
+        return {"error": (str(error).strip() or type(error).__name__).splitlines()[-1]}
 
 
 if __name__ == "__main__":

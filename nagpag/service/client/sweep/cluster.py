@@ -124,7 +124,7 @@ def workers(address: str, cluster: dict[str, Any] | None) -> Iterator[list[OnRay
     """Workers on the cluster at this address, "local" for one on this machine alone; they end with this."""
     if cluster is None:
         raise BadPlan("--ray", ['the sweep has no table [cluster] that says where ComfyUI is: comfyui = "/its/folder"'])
-    _connect(address)
+    connect(address, runtime_env={"py_modules": [str(PACKAGE)]})
     made: list[OnRay] = []
     try:
         made += [OnRay(number, cluster) for number in range(1, _count(cluster) + 1)]
@@ -151,9 +151,13 @@ def _wait_for_one(made: list[OnRay]) -> None:
     raise NoServer(f"no worker starts: {_reason(error)}")
 
 
-def _connect(address: str) -> None:
+def connect(address: str, **options: Any) -> None:
+    """To the cluster at this address, or to one that is started here ("local"). options: of ray.init.
+
+    Raises NoServer that says why there is none.
+    """
     if address != "local":
-        return _init(address)
+        return _init(address, **options)
     # Nothing is reported to Ray's makers, and ComfyUI is not put behind all other processes.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
@@ -161,15 +165,14 @@ def _connect(address: str) -> None:
     # busy machine; by the next time its files have been read.
     for _ in range(MOST_STARTS - 1):
         with contextlib.suppress(NoServer):
-            return _init(address, include_dashboard=False)
+            return _init(address, include_dashboard=False, **options)
         ray.shutdown()
-    return _init(address, include_dashboard=False)
+    return _init(address, include_dashboard=False, **options)
 
 
 def _init(address: str, **options: Any) -> None:
-    env = {"py_modules": [str(PACKAGE)]}
     try:
-        ray.init(address, runtime_env=env, logging_level=logging.ERROR, log_to_driver=False, **options)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # what Ray raises here is of many kinds, a bare Exception among them
         raise NoServer(f"no Ray cluster at {address}: {_reason(error)}") from error
 
