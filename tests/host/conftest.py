@@ -73,6 +73,26 @@ def hear(monkeypatch):
     return lambda hook: monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", hook)
 
 
+@pytest.fixture
+def interrupt_at(hear):
+    """Interrupt the host once, as its own button does, at a step of its progress bar; what the bar says, as it does."""
+    import comfy.model_management
+
+    def begin(step: int) -> list[tuple[int, int]]:
+        shown, at = [], [step]
+
+        def hook(value, total, preview, node_id=None):
+            shown.append((value, total))
+            if value in at:
+                at.clear()
+                comfy.model_management.interrupt_current_processing()
+
+        hear(hook)
+        return shown
+
+    return begin
+
+
 def _lacking() -> dict[str, str]:
     """Tests of what an older host does not have, by file, and what that is."""
     import comfy_extras.nodes_flux

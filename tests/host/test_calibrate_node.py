@@ -125,18 +125,10 @@ def _first_row(sheet, height):
     return next(y for y in range(len(filled)) if all(filled[y : y + height]))
 
 
-def test_what_was_found_before_an_interruption_is_not_drawn_again(flux, vae, found, sampled, hear):
+def test_what_was_found_before_an_interruption_is_not_drawn_again(flux, vae, found, sampled, interrupt_at):
     """The host's own interruption, as its button sets it, within the third of ten batches."""
     given = {"positive": [*prompt(1), *prompt(2, tokens=5)], "vae": vae, "empty": prompt(99)}
-    shown, at = [], [5]
-
-    def hook(value, total, preview, node_id=None):
-        shown.append((value, total))
-        if value in at:
-            at.clear()
-            comfy.model_management.interrupt_current_processing()
-
-    hear(hook)
+    shown = interrupt_at(5)
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         run(flux, **given)
     assert len(sampled) == 3 and shown[-1] == (5, 10 * 2 + 4)

@@ -130,17 +130,9 @@ def _top(image, height):
 # --- what is kept ---
 
 
-def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, base, sampled, hear):
+def test_what_was_drawn_before_an_interruption_is_not_drawn_again(inputs, base, sampled, interrupt_at):
     """The host's own interruption, as its button sets it, in the middle of the third picture."""
-    shown, at = [], [5]
-
-    def hook(value, total, preview, node_id=None):
-        shown.append((value, total))
-        if value in at:
-            at.clear()
-            comfy.model_management.interrupt_current_processing()
-
-    hear(hook)
+    shown = interrupt_at(5)
     with pytest.raises(INTERRUPTED):
         compared(inputs)
     assert len(sampled) == 3 and shown[-1] == (5, 6 * 2 + 6)
