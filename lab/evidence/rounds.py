@@ -18,6 +18,7 @@ from .contenders import (
     CARRIED,
     DEPTHS,
     DOUBLES,
+    STRONGER,
     Contender,
     carried,
     cfg,
@@ -186,10 +187,13 @@ def calibrate_round() -> list[Contender]:
 
 
 def few_steps_round(steps: int) -> list[Contender]:
-    """How often to renew where there are few steps, or many."""
+    """Where there are few steps: the defaults, begun earlier or later, stronger, and the gentle branch."""
+    starts: tuple[dict[str, Any], ...] = ({}, {"start_percent": 0.2}, {"start_percent": 0.7}, STRONGER)
     return [
-        *(carried(steps=steps, renew_every=every) for every in (1, 2, 4)),
-        *(carried(steps=steps, reach="output", renew_every=every) for every in (1, 4)),
+        cfg(2.0),
+        *(nagpag(describe(inputs), steps, **inputs) for inputs in starts),
+        *(carried(steps=steps, renew_every=every) for every in (1, 4)),
+        carried(steps=steps, reach="output"),
     ]
 
 
@@ -222,6 +226,8 @@ class Round:
         return parts(subjects, [plain(), *self.contenders()], self.prompts, COUNT)
 
 
+WITH_STUDENT = ("0", "1", "2", "0s")
+FEW = (4, 8)  # steps
 COUNT = 128  # pictures of each contender by each model
 ROUNDS = {
     "strength": Round(strength_round),
@@ -229,20 +235,18 @@ ROUNDS = {
     "reach": Round(reach_round),
     "late": Round(late_round),
     "late, without a negative prompt": Round(without_round),
-    f"late, {REPORTED} steps": Round(many_steps_round, ("0", "1", "2", "0s"), replace(CHOOSING, steps=REPORTED)),
-    f"late, less strong, {REPORTED} steps": Round(
-        gentler_round, ("0", "1", "2", "0s"), replace(CHOOSING, steps=REPORTED)
-    ),
+    f"late, {REPORTED} steps": Round(many_steps_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)),
+    f"late, less strong, {REPORTED} steps": Round(gentler_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)),
     f"late, shaped, {REPORTED} steps": Round(shaped_round, prompts=replace(CHOOSING, steps=REPORTED)),
     "placement": Round(placement_round),
     "peers": Round(peers_round),
     "peers, distilled": Round(peers_round, ("0s",)),
-    "calibrate": Round(calibrate_round, ("0", "1", "2", "0s")),
+    "calibrate": Round(calibrate_round, WITH_STUDENT),
     "heads": Round(heads_round),
     "zeroed": Round(zeroed_round, prompts=replace(CHOOSING, zeroed=True)),
     "experiments": Round(partial(experiments, DEPTHS)),
     **{
-        f"{steps} steps": Round(partial(few_steps_round, steps), prompts=replace(CHOOSING, steps=steps))
-        for steps in (4, 8)
+        f"{steps} steps": Round(partial(few_steps_round, steps), WITH_STUDENT, replace(CHOOSING, steps=steps))
+        for steps in FEW
     },
 }
