@@ -34,7 +34,11 @@ def main(address: str) -> None:
     """Hand out all jobs, and print each as soon as it is done."""
     jobs = [json.loads(line) for line in sys.stdin]
     sys.path.insert(0, str(REPO))
-    importlib.import_module("nagpag.service.client.sweep.cluster").connect(address)
+    cluster = importlib.import_module("nagpag.service.client.sweep.cluster")
+    try:
+        cluster.connect(address)
+    except cluster.NoServer as error:
+        sys.exit(f"evidence: {error}")
     waiting = {run.remote(job): number for number, job in enumerate(jobs)}
     while waiting:
         (one, *_), _ = ray.wait(list(waiting), num_returns=1)

@@ -65,8 +65,9 @@ class Settings:
         items = dict.fromkeys((*SAVED_WIDGETS, *INPUTS))
         problems = [problem for item in items if (problem := item.problem(getattr(self, item.name)))]
         if not problems and self.start_percent > self.end_percent:
+            unasked = " (its default)" if self.start_percent == START_PERCENT.default else ""
             problems.append(
-                f"start_percent {self.start_percent:g} is after end_percent {self.end_percent:g}: "
+                f"start_percent {self.start_percent:g}{unasked} is after end_percent {self.end_percent:g}: "
                 "guidance would never be on; start_percent must be at most end_percent"
             )
         if not problems and self.carries_negative and self.reach == "attention" and self.reach_blocks == 0:

@@ -18,6 +18,11 @@ from tqdm import tqdm
 
 from .. import host
 
+
+class NotMade(RuntimeError):
+    """The cluster did not make all that it was asked for; whatever it made is kept."""
+
+
 HELP = "a Ray cluster that makes the pictures, such as ray://host:10001; local starts one here"
 COMMAND = [str(host.REPO / "lab" / "host.py"), "run", "--", str(host.REPO / "lab" / "run.py"), "evidence_job"]
 
@@ -25,7 +30,7 @@ COMMAND = [str(host.REPO / "lab" / "host.py"), "run", "--", str(host.REPO / "lab
 def make(parts: Sequence[Any], address: str) -> None:
     """Make these parts on the cluster at this address, "local" for one that is started here. See `runs.Part`.
 
-    Raises RuntimeError when all have been tried, where some were not made; the others are kept.
+    Raises NotMade when all have been tried, where some were not made, or where there is no such cluster.
     """
     failed = {}
     for number, done in tqdm(_done(parts, address), total=len(parts), desc="pictures", unit="part"):
@@ -34,7 +39,7 @@ def make(parts: Sequence[Any], address: str) -> None:
         else:
             _keep(base64.b64decode(done["bytes"]), parts[number].file)
     if failed:
-        raise RuntimeError(f"not made on the cluster: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
+        raise NotMade(f"not made on the cluster: {'; '.join(f'{name}: {why}' for name, why in failed.items())}")
 
 
 def _done(parts: Sequence[Any], address: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -48,7 +53,7 @@ def _done(parts: Sequence[Any], address: str) -> Iterator[tuple[int, dict[str, s
             done = json.loads(line)
             yield done.pop("number"), done
     if jobs.returncode:
-        raise RuntimeError(f"the jobs on the Ray cluster at {address} ended with status {jobs.returncode}")
+        raise NotMade(f"the jobs on the Ray cluster at {address} ended with status {jobs.returncode}")
 
 
 def packed(part: Any) -> str:

@@ -98,10 +98,13 @@ def main(arguments: list[str]) -> int:
     if not groups:
         parser.error("none of the models is trained yet: make lab trains them")
     counts = tuple(sorted({min(count, asked.count or COUNT) for count in (COUNT, PEERS)}, reverse=True))
-    if not asked.made:
-        if asked.count is None:
-            choosing.main(["--ray", asked.ray])
-        _make(groups, counts, asked.ray)
+    try:
+        if not asked.made:
+            if asked.count is None:
+                choosing.main(["--ray", asked.ray])
+            _make(groups, counts, asked.ray)
+    except cluster.NotMade as error:
+        raise SystemExit(f"evidence: {error}") from None
     found = [results.gather(group, [*own(), *peers()], counts) for group in groups]
     text = page.page(found, [subject for group in GROUPS for subject in group.held_out if not subject.trained])
     print(text)

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import blocks
 from ..inputs import requests as table
-from ..inputs.guidance import MOST_SPEC, REACH
+from ..inputs.guidance import MOST_SPEC, REACH, START_PERCENT
 from ..inputs.kinds import Input
 
 # What changes the answer and not the picture.
@@ -97,7 +97,8 @@ def _reach_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _window_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     start, end = (table.GUIDANCE_FIELDS[name].name for name in ("start_percent", "end_percent"))
     if {start, end} <= values.keys() and values[start] > values[end]:
-        return [(start, f"at most {end}, or guidance would never be on")]
+        unasked = f" ({values[start]:g} where it isn't given)" if values[start] == START_PERCENT.default else ""
+        return [(start, f"at most {end}, or guidance would never be on{unasked}")]
     return []
 
 

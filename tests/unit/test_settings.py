@@ -60,6 +60,8 @@ def test_start_after_end_is_refused():
     Settings(start_percent=0.4, end_percent=0.4)
     with pytest.raises(ValueError, match="start_percent 0.6 is after end_percent 0.4"):
         Settings(start_percent=0.6, end_percent=0.4)
+    with pytest.raises(ValueError, match=r"start_percent 0.45 \(its default\) is after end_percent 0.3"):
+        Settings(end_percent=0.3)
 
 
 def test_off():

@@ -168,6 +168,7 @@ BAD = [
     (f"{BEGIN}[axes]\nnag_pag_applied_layers = ['8', 'x']", ['"x" is not a block']),
     (f"{BEGIN}[settings]\nnag_pag_end_percent = 0.3\n[axes]\nnag_pag_start_percent = [0, 0.5]",
      ["nag_pag_start_percent 0.5", "at most nag_pag_end_percent"]),
+    (f"{BEGIN}[settings]\nnag_pag_end_percent = 0.3", ["at most nag_pag_end_percent", "(0.45 where it isn't given)"]),
     (f"{BEGIN}[settings]\nwidth = 64\n[axes]\nwidth = [64]", ["width is in settings and in axes"]),
     (f"{BEGIN}[axes]\nnag_pag_scale = {[1] * 25_001}", ["are 100004 pictures, more than 100000"]),
     (f"{BEGIN}[cluster]\ngpus = 1", ["cluster.comfyui is missing"]),

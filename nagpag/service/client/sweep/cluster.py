@@ -22,6 +22,7 @@ from .ways import BadPlan
 from .workers import OnServer
 
 PACKAGE = Path(__file__).resolve().parents[3]  # this package, which travels to the machines of the cluster
+PATIENCE = 10.0  # seconds to be heard at an address
 MOST_STARTS = 3  # that fail one after another, of one worker
 
 
@@ -157,6 +158,7 @@ def connect(address: str, **options: Any) -> None:
     Raises NoServer that says why there is none.
     """
     if address != "local":
+        _heard(address)
         return _init(address, **options)
     # Nothing is reported to Ray's makers, and ComfyUI is not put behind all other processes.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -168,6 +170,17 @@ def connect(address: str, **options: Any) -> None:
             return _init(address, include_dashboard=False, **options)
         ray.shutdown()
     return _init(address, include_dashboard=False, **options)
+
+
+def _heard(address: str) -> None:
+    """Raise NoServer where nothing listens at host:port; Ray itself would go on asking for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():  # auto, or the name of another kind of cluster
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise NoServer(f"no Ray cluster at {address}: {_reason(error)}") from error
 
 
 def _init(address: str, **options: Any) -> None:
