@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from ...nagpag.blocks import published_blocks
-from ...nagpag.inputs.guidance import NEGATIVE_PROMPT
+from ...nagpag.inputs.guidance import NEGATIVE_PROMPT, START_PERCENT
 from .. import host
 from ..evidence.contenders import host_node
 from ..in_host import enter_host
@@ -44,7 +44,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
     first = str(published_blocks(sizes.doubles)[0])
     return [
         _guided(model, SCALE_0, scale=0.0),
-        _guided(model, DEFAULTS, negative_prompt=NEGATIVE_PROMPT.default),
+        _guided(model, DEFAULTS, negative_prompt=NEGATIVE_PROMPT.default, start_percent=START_PERCENT.default),
         *(
             _guided(model, f"attention, {negative}", reach="attention", blocks=published, negative=negative)
             for negative in ("identity", "softened", "mean", "identity + text")
@@ -69,14 +69,14 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     from ...nagpag.patch import apply_guidance, find_model, make_plan
     from ...nagpag.settings import Settings
 
-    # At every step, so that each is like the others; the defaults begin later.
+    # At every step, so that each is like the others; the defaults alone begin later.
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_model(model), settings)
     branch = () if plan.merge is None or settings.off else plan.positions
     doubles = sum(position < plan.double_blocks for position in branch)
     every = settings.renew_every if plan.renews else 1
     blocks = (doubles, len(branch) - doubles)
-    return Entry(name, apply_guidance(model, settings), blocks, every, reach=settings.reach)
+    return Entry(name, apply_guidance(model, settings), blocks, every, settings.start_percent, reach=settings.reach)
 
 
 def _skip_layers(model: Any, sizes: Sizes) -> Entry:

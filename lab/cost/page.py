@@ -50,8 +50,9 @@ ComfyUI {_version()}, torch {torch.__version__}, on
 {_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
 The rows *attention* guide blocks 8, 12 and 16; the branches of the
 longer reaches start in block 8, those that carry a negative prompt, as the defaults do, in block 0. \
-All guide every step; the defaults themselves begin at
-{START_PERCENT.default:.0%} of the sampling, so that of 20 steps they run the model a second time at two: 1.10 passes. \
+All guide every step but the defaults, which begin at
+{START_PERCENT.default:.0%} of the sampling: they run the model a second time at one of 8 steps, of 20 at two (1.10 \
+passes). \
 Random weights cost what trained ones do; they say nothing of pictures."""
 
 

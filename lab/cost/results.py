@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from ..toy.flux import HEAD_DIM
 from .random_flux import Sizes
 
 # Rows that goals are about.
-DEFAULTS, SCALE_0 = "the node's defaults, from the first step on", "scale 0"
+DEFAULTS, SCALE_0 = "the node's defaults", "scale 0"
 IDENTITY, SOFTENED = "attention, identity", "attention, softened"
 
 
@@ -36,23 +37,27 @@ class Entry:
     """Something to time.
 
     blocks: how many double and single blocks a step runs through beside the plain model's own. every: it does so at
-    every so many steps. whole: how many whole passes more. reach: None where guidance is not ours.
+    every so many steps, from this share of the sampling on. whole: how many whole passes more. reach: None where
+    guidance is not ours.
     """
 
     name: str
     model: Any
     blocks: tuple[int, int] = (0, 0)
     every: int = 1
+    start: float = 0.0
     whole: int = 0
     cfg: float = 1.0
     reach: str | None = None
 
-    def renewed(self, step: int) -> bool:
-        return step % self.every == 0
+    def renewed(self, step: int, steps: int) -> bool:
+        """Whether it does so at this of so many steps, on a schedule of even timesteps such as `simple`."""
+        first = math.ceil(self.start * steps)
+        return step >= first and (step - first) % self.every == 0
 
     def counted(self, shares: Shares, steps: int) -> float:
         """What counting blocks predicts for a sampling: of few steps, more are renewed than one in `every`."""
-        renewed = sum(map(self.renewed, range(steps))) / steps
+        renewed = sum(self.renewed(step, steps) for step in range(steps)) / steps
         return 1.0 + self.whole + shares.of(*self.blocks) * renewed
 
 
@@ -83,7 +88,7 @@ def _mean_step(entry: Entry, rounds: list[list[float]], quantile: float) -> floa
     kinds: dict[bool, list[float]] = {}
     for ratios in rounds:
         for step, ratio in enumerate(ratios):
-            kinds.setdefault(entry.renewed(step), []).append(ratio)
+            kinds.setdefault(entry.renewed(step, len(ratios)), []).append(ratio)
     total = sum(len(kind) for kind in kinds.values())
     return sum(len(kind) / total * _quantile(kind, quantile) for kind in kinds.values())
 

@@ -77,6 +77,8 @@ def test_blocks_are_counted_as_by_hand(tiny):
     assert counted("negative prompt, double blocks, renewed every 1") == 1.4
     assert counted("negative prompt, output, renewed every 4") == 1.0 + 0.5 / 4
     assert counted("CFG 2") == counted("ComfyUI's NAGuidance") == 2.0
+    # The defaults begin at 45 %: at step 4 of 8 or 9 of 20, and once more in the second.
+    assert counted("the node's defaults") == 1.0 + 0.5 / 8 and counted("the node's defaults", 20) == 1.0 + 0.5 / 10
     # Four steps renew once, as eight do.
     assert counted("output, renewed every 8", 8) == 1.05 and counted("output, renewed every 8", 4) == 1.1
 
