@@ -61,8 +61,9 @@ FLUX = Naming("this model", (Kind("double", _DOUBLE), Kind("single", _SINGLE)))
 QWEN_IMAGE = Naming("Qwen-Image", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
 LUMINA = Naming("this model", (Kind("", ("layers.#", "layers.#.attention")),))
 WAN = Naming("this model", (Kind("", ("blocks.#", "blocks.#.attn1")),))
+SD3 = Naming("this model", (Kind("", ("joint_blocks.#", "transformer_blocks.#", "transformer_blocks.#.attn")),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

@@ -32,6 +32,7 @@ class Small:
     given: dict[str, Any] = field(default_factory=dict)
 
 
+_MMDIT = "comfy.ldm.modules.diffusionmodules.mmdit"
 _QWEN_GIVEN = {
     "attention_head_dim": 32,
     "num_attention_heads": 2,
@@ -48,6 +49,19 @@ _LUMINA_GIVEN = {
 }
 _WAN_READ = {"dim": 64, "ffn_dim": 128, "num_layers": 4, "in_dim": 16, "out_dim": 16}
 _WAN_GIVEN = {"num_heads": 2, "text_dim": 48}
+_SD3_READ = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "depth": 2,
+    "adm_in_channels": 32,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 48, "out_features": 128}},
+    "input_size": None,
+    "num_patches": 256,
+    "pos_embed_max_size": 16,
+    "qk_norm": "rms",
+}
+# To the loader a model has as many blocks as heads, of 64 features each.
+_SD3_GIVEN = {"num_blocks": 4, "mlp_ratio": 1.0}
 SMALL = {
     "Qwen-Image": Small(
         "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel", {"in_channels": 64, "num_layers": 4}, _QWEN_GIVEN
@@ -81,6 +95,16 @@ SMALL = {
     ),
     "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
     "Wan 2.2 5B": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim": 48, "out_dim": 48}, _WAN_GIVEN),
+    "SD 3.5 Large": Small(f"{_MMDIT}.OpenAISignatureMMDITWrapper", _SD3_READ, _SD3_GIVEN),
+    "SD 3.5 Medium": Small(
+        f"{_MMDIT}.OpenAISignatureMMDITWrapper", {**_SD3_READ, "x_block_self_attn_layers": [0, 1]}, _SD3_GIVEN
+    ),
+    # ComfyUI's class has these, and no model that is out does: registers, and layers that work on the text.
+    "SD 3 with registers": Small(
+        f"{_MMDIT}.OpenAISignatureMMDITWrapper",
+        {**_SD3_READ, "qk_norm": None, "context_processor_layers": 1},
+        {**_SD3_GIVEN, "register_length": 3, "context_size": 48},
+    ),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
 }
 
@@ -109,7 +133,7 @@ def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> torch.T
     random = torch.randn(shape, generator=generator)
     if len(shape) > 1:
         return random / max(1, random[0].numel()) ** 0.5
-    return torch.ones(shape) if "norm" in name else 0.02 * random
+    return torch.ones(shape) if "norm" in name or ".ln_" in name else 0.02 * random
 
 
 @contextmanager

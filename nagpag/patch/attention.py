@@ -174,7 +174,8 @@ def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict) -> t
     if kwargs.get("skip_output_reshape"):
         raise ValueError("its attention returns its heads apart, which guidance does not know")
     if not kwargs.get("skip_reshape"):
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        # SD 3 gives q with its heads joined, and v with its heads apart.
+        q, k, v = (t.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     if k.shape[1] != heads or v.shape[1] != heads:
         raise ValueError(f"its attention shares {k.shape[1]} heads of keys among {heads}, which guidance does not know")
     return q, k, v, {**kwargs, "skip_reshape": True}

@@ -138,9 +138,9 @@ def _first_text(plan: Plan, forward: Forward, stream: Stream, txt: Tensor) -> Te
     if stream.text is None:
         return txt.clone()
     parts = [repeat_to_batch_size(chunk.text.txt, chunk.size) for chunk in stream.chunks if chunk.text is not None]
-    if plan.family.clip_first:
-        clip = txt[:, : txt.shape[1] - forward.prompt_tokens]
-        own = (clip[stream.rows_in(chunk)] for chunk in stream.chunks)
+    if plan.family.text_behind:
+        first = txt[:, : txt.shape[1] - forward.prompt_tokens]
+        own = (first[stream.rows_in(chunk)] for chunk in stream.chunks)
         parts = [torch.cat((before, part), 1) for before, part in zip(own, parts, strict=True)]
     return _with_rows(stream, txt, parts) if stream.mixed else torch.cat(parts)
 

@@ -12,6 +12,7 @@ from .. import naming
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
 from .plan import PLANS
+from .sd3 import SD3
 
 # --- what the table's entries work out ---
 
@@ -92,11 +93,11 @@ WAN = Family(
     joint=False,
     ahead=_wan_reference,
     given_frames=_wan_given_frames,
-    clip_first=True,
+    text_behind=True,
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3)
 
 
 # --- which of them ---

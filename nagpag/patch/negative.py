@@ -133,8 +133,8 @@ def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x
         )
     y = given.get("y")
     for chunk in computed:
-        chunk.text = text
-        chunk.shift = _shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
+        chunk.text, own_y = text, None if y is None else y[chunk.rows]
+        chunk.shift = _shift_of(text, plan.family, model.diffusion_model, own_y, chunk.size)
 
 
 def _negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
@@ -194,7 +194,7 @@ def _projected(family: Family, model: Any, model_conds: dict | None, context: Te
     assert family.project is not None
     with torch.no_grad():
         txt = family.project(flux, context.to(x.device, inference_dtype(model)))
-        pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
+        pooled = pooled_part(family, flux, _tensor(model_conds, "y"), txt)
         pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
         return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), _shape(family, x))
 
@@ -211,10 +211,10 @@ def inference_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def _shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
+def _shift_of(text: NegativeText, family: Family, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
     """What the negative prompt's pooled vector adds to the modulation beyond the prompts' own y, (rows, hidden)."""
     with torch.no_grad():
-        own = pooled_part(flux, y, text.txt)
+        own = pooled_part(family, flux, y, text.txt)
     return None if own is None or text.pooled is None else in_rows(text.pooled, rows) - own
 
 
@@ -223,8 +223,10 @@ def in_rows(tensor: Tensor, rows: int) -> Tensor:
     return tensor if len(tensor) == 1 else repeat_to_batch_size(tensor, rows)
 
 
-def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
+def pooled_part(family: Family, flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
     """What a prompt's pooled vector adds to the modulation vector, (rows, hidden); None where the family has none."""
+    if family.pooled is not None:
+        return None if y is None else family.pooled(flux, y.to(like.device, like.dtype))
     if getattr(flux, "vector_in", None) is None:
         return None
     width = flux.params.vec_in_dim

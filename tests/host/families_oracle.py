@@ -39,20 +39,23 @@ class InAttention:
 
     def __init__(self, case, blocks, kind, change, behind=0, ahead=0):
         self.case, self.blocks, self.kind, self.change, self.behind = case, blocks, kind, change, behind
-        self.ahead, self.calls = ahead, []
+        self.ahead, self.calls, self.asked = ahead, [], 0
 
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
-        case, options = self.case, kwargs["transformer_options"]
+        case, options = self.case, kwargs.get("transformer_options", {})
+        block, self.asked = options.get("block_index"), self.asked + 1
+        if case.attentions:
+            block = case.attentions[(self.asked - 1) % len(case.attentions)]
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
         whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
-        if options.get("block_index") not in self.blocks or not whole:
+        if block not in self.blocks or not whole:
             return z
         if not case.split:
-            q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+            q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
         start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
-        self.calls.append((options["block_index"], len(q)))
+        self.calls.append((block, len(q)))
         return self.change(
             z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
         )
@@ -156,9 +159,12 @@ class SecondForward:
         """The picture's tokens after the merge block in the branch's own forward."""
         found, own = [], of_rows(c, rows)
         self.computed += 1
+        own["c_crossattn"] = own["c_crossattn"].clone()  # what works on the text before the blocks may do so in place
         if self.negative is not None:
-            ((context, _),) = self.negative
+            ((context, extras),) = self.negative
             own["c_crossattn"] = context.repeat(len(x), 1, 1)
+            if "pooled_output" in extras:
+                own["y"] = extras["pooled_output"].repeat(len(x), 1)
         disturbed = contextlib.nullcontext()
         if self.disturbed is not None:
             disturbed = self.disturbed.at_work()

@@ -20,8 +20,9 @@ class Case:
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
     picture and before it; given: tokens of a video's first frame where a noise mask gives it, just before the picture.
     names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
-    filled up in the attention's sequence. reaches: those that work. another: whether it is but another model of its
-    family.
+    filled up in the attention's sequence. pooled: features of a prompt's pooled vector, 0 where it has none.
+    attentions: where the host does not say it, the block of each of a forward's calls of the attention, None where that
+    is not the one to be guided. reaches: those that work. another: whether it is but another model of its family.
     """
 
     small: str
@@ -41,6 +42,8 @@ class Case:
     ahead: int = 0
     given: int = 0
     pad: int = 1
+    pooled: int = 0
+    attentions: tuple = ()
     reaches: tuple = ("attention", "double blocks", "output")
     another: bool = False
 
@@ -131,10 +134,31 @@ WAN_FRAME_BEHIND = dataclasses.replace(
 WAN_5B = dataclasses.replace(
     WAN, small="Wan 2.2 5B", another=True, latent=(48, 3, 9, 13), grid=(2, 5, 7), reference={}, given=35
 )
+SD3 = Case(
+    small="SD 3.5 Medium",
+    family="SD 3",
+    module="comfy.ldm.modules.diffusionmodules.mmdit",
+    attention="optimized_attention",
+    split=False,
+    stack="joint_blocks",
+    img=1,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("joint_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    pooled=32,
+    attentions=(0, None, 1, None, 2, 3),
+)
+SD3_LARGE = dataclasses.replace(SD3, small="SD 3.5 Large", another=True, reference={}, attentions=(0, 1, 2, 3))
+SD3_REGISTERS = dataclasses.replace(
+    SD3, small="SD 3 with registers", another=True, reference={}, attentions=(None, 0, 1, 2, 3)
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
+    *(SD3, SD3_LARGE, SD3_REGISTERS),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -144,6 +168,8 @@ for _case in CASES:
 
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
+    if case.pooled:
+        extra.setdefault("pooled_output", some(1, case.pooled, seed=100 + seed))
     return [[some(1, tokens, case.context, seed=seed), {**extra}]]
 
 

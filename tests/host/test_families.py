@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 import torch
+from comfy.controlnet import ControlBase
 from families_oracle import SecondForward, disturbed_attention, guided_in_attention
 from nag_pag_flux.lab.cost.live_bytes import LiveBytes
 from nag_pag_flux.lab.host import REPO
@@ -15,7 +16,7 @@ from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
-from other_families import CASES, HERE, prompt, sample
+from other_families import CASES, HERE, prompt, sample, some
 from own_forward import of_rows
 from sampling import guided
 
@@ -131,7 +132,8 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
     """Nunchaku's Qwen-Image, for instance, calls attention without transformer_options."""
     model = load(case)
     kind, packs = type(model.model.diffusion_model), {"__module__": "some_pack.models"}
-    forwards = type("Forwards", (), {**packs, "_forward": kind._forward})
+    name = "_forward" if hasattr(kind, "_forward") else "forward"
+    forwards = type("Forwards", (), {**packs, name: getattr(kind, name)})
     for bases, refused in (((forwards, kind), True), ((type("Loads", (), packs), kind), False)):
         monkeypatch.setattr(model.model.diffusion_model, "__class__", type("Theirs", bases, packs))
         text = inspect_model(model, "auto")
@@ -269,6 +271,32 @@ class TestMasksOfQwenImage:
         sampling = (self.masked(1), prompt(self.case, 2))
         assert torch.equal(sample(self.case, model, *sampling), sample(self.case, load(self.case), *sampling))
         assert "a prompt has an attention mask, and Qwen-Image blocks take none with a negative prompt" in caplog.text
+
+
+class Residuals(ControlBase):
+    """Of a ControlNet that adds the same after every block but the last."""
+
+    def __init__(self, case, features):
+        super().__init__()
+        self.residual = 0.3 * some(case.tokens, features, seed=30)
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        return {"output": 3 * [self.residual.expand(len(x_noisy), -1, -1)]}
+
+    def get_models(self):
+        return []
+
+
+def test_a_controlnets_residuals_reach_a_branch_of_sd3(load):
+    """The host adds them in place to what a block returned."""
+    case = next(case for case in HERE if case.small == "SD 3.5 Medium")
+    control = {"control": Residuals(case, 128), "control_apply_to_uncond": True}
+    sampling = prompt(case, 1, **control), prompt(case, 2, 14, **control), 2, 3.0
+    ours = guided(load(case), blocks="1", reach_blocks=1, renew_every=1)
+    oracle = SecondForward(case, load(case), 2, disturbed=disturbed_attention(case, (1,), "identity", 1.0))
+    expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(load(case)), load(case)))
+    same_effect(sample(case, ours, *sampling), expected, plain)
+    assert not torch.equal(plain, sample(case, load(case), prompt(case, 1), prompt(case, 2, 14), 2, 3.0))
 
 
 def test_the_page_lists_every_family():
