@@ -62,8 +62,9 @@ QWEN_IMAGE = Naming("Qwen-Image", (Kind("", ("transformer_blocks.#", "transforme
 LUMINA = Naming("this model", (Kind("", ("layers.#", "layers.#.attention")),))
 WAN = Naming("this model", (Kind("", ("blocks.#", "blocks.#.attn1")),))
 SD3 = Naming("this model", (Kind("", ("joint_blocks.#", "transformer_blocks.#", "transformer_blocks.#.attn")),))
+LTXV = Naming("this model", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn1")),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

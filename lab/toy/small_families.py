@@ -95,6 +95,11 @@ SMALL = {
     ),
     "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
     "Wan 2.2 5B": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim": 48, "out_dim": 48}, _WAN_GIVEN),
+    "LTXV": Small(
+        "comfy.ldm.lightricks.model.LTXVModel",
+        {"num_layers": 4, "cross_attention_dim": 64},
+        {"num_attention_heads": 2, "attention_head_dim": 32, "caption_channels": 48},
+    ),
     "SD 3.5 Large": Small(f"{_MMDIT}.OpenAISignatureMMDITWrapper", _SD3_READ, _SD3_GIVEN),
     "SD 3.5 Medium": Small(
         f"{_MMDIT}.OpenAISignatureMMDITWrapper", {**_SD3_READ, "x_block_self_attn_layers": [0, 1]}, _SD3_GIVEN

@@ -196,7 +196,9 @@ def _projected(family: Family, model: Any, model_conds: dict | None, context: Te
         txt = family.project(flux, context.to(x.device, inference_dtype(model)))
         pooled = pooled_part(family, flux, _tensor(model_conds, "y"), txt)
         pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
-        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), _shape(family, x))
+        if mask is not None:
+            mask = family.prepare_mask(flux, mask.to(x.device), txt)
+        return NegativeText(txt, pe, pooled, mask, _shape(family, x))
 
 
 def _shape(family: Family, x: Tensor) -> tuple[int, ...]:

@@ -250,9 +250,9 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
     (height, width), kept = plan.grid(x.shape), plan.grid((*x.shape[:2], family.given_frames(given), *x.shape[-2:]))
-    grid, ahead = (height - kept[0], width), family.ahead(flux, given) + kept[0] * kept[1]
+    made, ahead = height - kept[0] - family.keyframes(given) // width, family.ahead(flux, given) + kept[0] * kept[1]
     joint = (family.joint, ahead, 0 if text is None else text.shape[1])
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+    return Forward(chunks, x.shape[0], (made, width), sigmas, run, recorded, *joint, start, y, strength, visits=visits)
 
 
 def _sigma_matters(plan: Plan) -> bool:

@@ -3,6 +3,8 @@ code. Which row and token is which is told by the test, or read from what the ho
 
 import contextlib
 
+import comfy.ldm.lightricks.model as ltxv
+import comfy.ldm.modules.attention as attention
 import torch
 from oracle import guided_tokens
 from other_families import attention_module
@@ -53,7 +55,7 @@ class InAttention:
             return z
         if not case.split:
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
-        start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
+        start = q.shape[2] - self.behind - case.keyframes - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
         self.calls.append((block, len(q)))
         return self.change(
@@ -65,14 +67,35 @@ class InAttention:
         module = attention_module(self.case)
         self.plain = getattr(module, self.case.attention)
 
-        def attention(q, k, v, heads, mask=None, **kwargs):
+        def replaced(q, k, v, heads, mask=None, **kwargs):
             return self(q, k, v, heads, mask, **kwargs)
 
-        setattr(module, self.case.attention, attention)
+        setattr(module, self.case.attention, replaced)
         try:
-            yield self
+            with in_one_call():
+                yield self
         finally:
             setattr(module, self.case.attention, self.plain)
+
+
+@contextlib.contextmanager
+def in_one_call():
+    """LTXV's attention with a mask that weakens keyframes in one call with the whole mask, not one for each part."""
+
+    def whole(q, k, v, heads, guide_mask, attn_precision, transformer_options):
+        start, stop = guide_mask.guide_start, guide_mask.guide_start + guide_mask.tracked_count
+        mask = q.new_zeros(1, 1, q.shape[1], k.shape[1])
+        mask[:, :, :start], mask[:, :, start:stop] = guide_mask.noisy_mask, guide_mask.tracked_mask
+        return attention.optimized_attention(q, k, v, heads, mask=mask, transformer_options=transformer_options)
+
+    if not hasattr(ltxv, "_attention_with_guide_mask"):  # an older host does so itself
+        yield
+        return
+    in_parts, ltxv._attention_with_guide_mask = ltxv._attention_with_guide_mask, whole
+    try:
+        yield
+    finally:
+        ltxv._attention_with_guide_mask = in_parts
 
 
 def conditional_rows(options, batch):
@@ -163,8 +186,9 @@ class SecondForward:
         if self.negative is not None:
             ((context, extras),) = self.negative
             own["c_crossattn"] = context.repeat(len(x), 1, 1)
-            if "pooled_output" in extras:
-                own["y"] = extras["pooled_output"].repeat(len(x), 1)
+            for name, extra in (("y", "pooled_output"), ("attention_mask", "attention_mask")):
+                if extra in extras:
+                    own[name] = extras[extra].repeat(len(x), 1)
         disturbed = contextlib.nullcontext()
         if self.disturbed is not None:
             disturbed = self.disturbed.at_work()

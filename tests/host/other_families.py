@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import comfy.sample
 import torch
+from comfy.ldm.lightricks.symmetric_patchifier import SymmetricPatchifier, latent_to_pixel_coords
 from nag_pag_flux.lab.toy import small_families
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A family. small: its model in lab/toy/small_families.py. module, attention: where its blocks look the host's
     attention up; split: whether it is given heads apart. stack: the model's blocks; img: where in what a block returns
@@ -18,9 +19,11 @@ class Case:
 
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
-    picture and before it; given: tokens of a video's first frame where a noise mask gives it, just before the picture.
+    picture and before it; mask: a noise mask; given: tokens of a video's first frame where that gives it, just before
+    the picture; keyframes: tokens of those in the sequence, behind the picture. always: extras of every prompt.
     names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
-    filled up in the attention's sequence. pooled: features of a prompt's pooled vector, 0 where it has none.
+    filled up in the attention's sequence. pooled: features of a prompt's pooled vector, 0 where it has none;
+    masked: whether it has a mask that hides its last tokens.
     attentions: where the host does not say it, the block of each of a forward's calls of the attention, None where that
     is not the one to be guided. reaches: those that work. another: whether it is but another model of its family.
     """
@@ -41,6 +44,10 @@ class Case:
     behind: int = 0
     ahead: int = 0
     given: int = 0
+    mask: torch.Tensor | None = None
+    keyframes: int = 0
+    always: dict = dataclasses.field(default_factory=dict)
+    masked: bool = False
     pad: int = 1
     pooled: int = 0
     attentions: tuple = ()
@@ -53,6 +60,11 @@ class Case:
 
     def __str__(self):
         return self.small
+
+
+def noise_mask(*frames):
+    """What is made of each frame."""
+    return torch.tensor(frames, dtype=torch.float32).reshape(1, 1, -1, 1, 1)
 
 
 def some(*shape, seed=0):
@@ -132,7 +144,14 @@ WAN_FRAME_BEHIND = dataclasses.replace(
 )
 # Of three frames the first is given, by a noise mask and by no prompt.
 WAN_5B = dataclasses.replace(
-    WAN, small="Wan 2.2 5B", another=True, latent=(48, 3, 9, 13), grid=(2, 5, 7), reference={}, given=35
+    WAN,
+    small="Wan 2.2 5B",
+    another=True,
+    latent=(48, 3, 9, 13),
+    grid=(2, 5, 7),
+    reference={},
+    given=35,
+    mask=noise_mask(0, 1, 1),
 )
 SD3 = Case(
     small="SD 3.5 Medium",
@@ -154,11 +173,58 @@ SD3_LARGE = dataclasses.replace(SD3, small="SD 3.5 Large", another=True, referen
 SD3_REGISTERS = dataclasses.replace(
     SD3, small="SD 3 with registers", another=True, reference={}, attentions=(None, 0, 1, 2, 3)
 )
+LTXV = Case(
+    small="LTXV",
+    family="LTXV",
+    module="comfy.ldm.modules.attention",
+    attention="optimized_attention",
+    split=False,
+    stack="transformer_blocks",
+    img=None,
+    latent=(128, 3, 5, 7),
+    grid=(3, 5, 7),
+    context=48,
+    names=("transformer_blocks.2", "transformer_blocks.2.attn1"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    masked=True,
+    attentions=(0, None, 1, None, 2, None, 3, None),
+)
+LTXV_PICTURE = dataclasses.replace(LTXV, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1))
+
+
+def keyframe(strength):
+    """What LTXVAddGuide gives a prompt for one frame, the video's third."""
+    coords = SymmetricPatchifier(1, start_end=True).patchify(torch.zeros(1, 128, 1, 5, 7))[1]
+    coords = latent_to_pixel_coords(coords, (8, 32, 32), causal_fix=True)
+    coords[:, 0] += 9
+    entry = {"pre_filter_count": 35, "strength": strength, "pixel_mask": None, "latent_shape": [1, 5, 7]}
+    return {"keyframe_idxs": coords, "guide_attention_entries": [entry]}
+
+
+LTXV_KEYFRAME = dataclasses.replace(
+    LTXV,
+    another=True,
+    latent=(128, 4, 5, 7),
+    reference={},
+    mask=noise_mask(1, 1, 1, 0),
+    keyframes=35,
+    always=keyframe(1.0),
+)
+# Beside a first frame, and with a mask that weakens it in the attention.
+LTXV_GUIDE = dataclasses.replace(
+    LTXV_KEYFRAME, grid=(2, 5, 7), given=35, mask=noise_mask(0, 1, 1, 0.4), always=keyframe(0.6)
+)
+# Smaller than the video: of its tokens most are not in the sequence.
+SPARSE = torch.full((1, 1, 4, 5, 7), 1.0)
+SPARSE[:, :, 3] = -1.6
+SPARSE[:, :, 3, ::2, ::2] = 0.4
+LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, always=keyframe(0.6))
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
+    *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -168,6 +234,11 @@ for _case in CASES:
 
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
+    extra = {**case.always, **extra}
+    if case.masked:
+        mask = torch.ones(1, tokens, dtype=torch.long)
+        mask[:, -2:] = 0
+        extra.setdefault("attention_mask", mask)
     if case.pooled:
         extra.setdefault("pooled_output", some(1, case.pooled, seed=100 + seed))
     return [[some(1, tokens, case.context, seed=seed), {**extra}]]
@@ -176,10 +247,9 @@ def prompt(case, seed, tokens=9, **extra):
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
     """KSampler's own path from an empty latent."""
     start = torch.zeros(batch, *case.latent)
-    noise, mask = comfy.sample.prepare_noise(start, 7), None
-    if case.given:
-        mask = torch.ones(1, 1, *case.latent[1:])
-        mask[:, :, 0] = 0
+    noise, mask = comfy.sample.prepare_noise(start, 7), case.mask
+    if mask is not None:
+        mask = mask.expand(1, 1, *case.latent[1:])
     return comfy.sample.sample(
         *(model, noise, steps, cfg, "euler", "simple", positive, negative, start),
         noise_mask=mask,

@@ -16,7 +16,7 @@ from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
-from other_families import CASES, HERE, prompt, sample, some
+from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, some
 from own_forward import of_rows
 from sampling import guided
 
@@ -141,11 +141,18 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
         assert ("works here: " in text) != refused
 
 
-@pytest.mark.parametrize("name", ["VaceWanModel", "CameraWanModel", "WanModel_S2V", "AnimateWanModel"])
-def test_variants_of_wan_are_refused_by_name(load, monkeypatch, name):
-    module = importlib.import_module(f"comfy.ldm.wan.{'model_animate' if name.startswith('Animate') else 'model'}")
+VARIANTS = [
+    *(("wan.model", name) for name in ("VaceWanModel", "CameraWanModel", "WanModel_S2V")),
+    ("wan.model_animate", "AnimateWanModel"),
+    ("lightricks.av_model", "LTXAVModel"),  # LTX-2
+]
+
+
+@pytest.mark.parametrize("module, name", VARIANTS)
+def test_variants_with_a_class_of_their_own_are_refused_by_name(load, monkeypatch, module, name):
     model = load(next(case for case in HERE if case.small == "Wan 2.1"))
-    monkeypatch.setattr(model.model.diffusion_model, "__class__", getattr(module, name))
+    kind = getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
+    monkeypatch.setattr(model.model.diffusion_model, "__class__", kind)
     with pytest.raises(ValueError, match=f"its class is {name}. Models that work: .*Wan 2.1 and 2.2"):
         guided(model)
 
@@ -314,6 +321,14 @@ def test_the_page_lists_every_family():
         if family.name != "FLUX":
             assert family.name in tested
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
+
+
+class TestKeyframesOfLTXV:
+    def test_they_are_not_the_first_frames_also_where_the_whole_video_is_given(self):
+        (family,) = (family for family in FAMILIES if family.name == "LTXV")
+        mask = noise_mask(0, 0, 0, 0.4).expand(1, 1, 4, 5, 7)
+        assert family.given_frames({"denoise_mask": mask, **keyframe(1.0)}) == 0
+        assert family.given_frames({"denoise_mask": mask}) == 3
 
 
 class TestVideos:
