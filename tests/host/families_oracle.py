@@ -5,6 +5,7 @@ import contextlib
 
 import comfy.ldm.lightricks.model as ltxv
 import comfy.ldm.modules.attention as attention
+import pytest
 import torch
 from oracle import guided_tokens
 from other_families import attention_module
@@ -65,37 +66,25 @@ class InAttention:
     @contextlib.contextmanager
     def at_work(self):
         module = attention_module(self.case)
-        self.plain = getattr(module, self.case.attention)
+        names = self.case.attention.split()
+        self.plain = getattr(module, names[0])
 
         def replaced(q, k, v, heads, mask=None, **kwargs):
             return self(q, k, v, heads, mask, **kwargs)
 
-        setattr(module, self.case.attention, replaced)
-        try:
-            with in_one_call():
-                yield self
-        finally:
-            setattr(module, self.case.attention, self.plain)
+        with pytest.MonkeyPatch.context() as patched:
+            for name in names:
+                patched.setattr(module, name, replaced)
+            patched.setattr(ltxv, "_attention_with_guide_mask", in_one_call, raising=False)
+            yield self
 
 
-@contextlib.contextmanager
-def in_one_call():
-    """LTXV's attention with a mask that weakens keyframes in one call with the whole mask, not one for each part."""
-
-    def whole(q, k, v, heads, guide_mask, attn_precision, transformer_options):
-        start, stop = guide_mask.guide_start, guide_mask.guide_start + guide_mask.tracked_count
-        mask = q.new_zeros(1, 1, q.shape[1], k.shape[1])
-        mask[:, :, :start], mask[:, :, start:stop] = guide_mask.noisy_mask, guide_mask.tracked_mask
-        return attention.optimized_attention(q, k, v, heads, mask=mask, transformer_options=transformer_options)
-
-    if not hasattr(ltxv, "_attention_with_guide_mask"):  # an older host does so itself
-        yield
-        return
-    in_parts, ltxv._attention_with_guide_mask = ltxv._attention_with_guide_mask, whole
-    try:
-        yield
-    finally:
-        ltxv._attention_with_guide_mask = in_parts
+def in_one_call(q, k, v, heads, guide_mask, attn_precision, transformer_options):
+    """LTXV's attention with a mask that weakens keyframes: with the whole mask, as older hosts do it, not in parts."""
+    start, stop = guide_mask.guide_start, guide_mask.guide_start + guide_mask.tracked_count
+    mask = q.new_zeros(1, 1, q.shape[1], k.shape[1])
+    mask[:, :, :start], mask[:, :, start:stop] = guide_mask.noisy_mask, guide_mask.tracked_mask
+    return attention.optimized_attention(q, k, v, heads, mask=mask, transformer_options=transformer_options)
 
 
 def conditional_rows(options, batch):
