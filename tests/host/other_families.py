@@ -14,8 +14,8 @@ from nag_pag_flux.lab.toy import small_families
 @dataclass(frozen=True, eq=False)
 class Case:
     """A family. small: its model in lab/toy/small_families.py. module, attention: where its blocks look the host's
-    attention up, under one name or two; split: whether it is given heads apart. stack: the model's blocks; img: where in what a block returns
-    the picture's stream is, None where that is all, and -1 where a branch can't be run.
+    attention up, under one name or two; split: whether it is given heads apart. stack: the model's blocks; img: where
+    in what a block returns the picture's stream is, None where that is all, and -1 where a branch can't be run.
 
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
