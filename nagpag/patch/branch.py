@@ -214,8 +214,12 @@ def _mask(stream: Stream, own: Tensor | None) -> Tensor | None:
 
 
 def _shifted(stream: Stream, vec: Tensor) -> Tensor:
-    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows."""
+    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows.
+
+    Where given frames have a modulation of their own, (rows, 2, hidden), in both.
+    """
     shifts = [chunk.shift for chunk in stream.chunks if chunk.shift is not None]
+    shifts = [shift.unsqueeze(1) if vec.ndim == 3 else shift for shift in shifts]
     if not stream.mixed and len(shifts) == 1:
         return vec + shifts[0]
     return _with_rows(

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import naming
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
+from .hunyuan import HUNYUAN
 from .plan import PLANS
 
 # --- what the table's entries work out ---
@@ -96,7 +97,7 @@ WAN = Family(
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN)
 
 
 # --- which of them ---

@@ -23,16 +23,18 @@ class Family:
     The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
     the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
     and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
-    there as well. sequence_end: for a family without slots, how many tokens the picture has in
-    the attention's sequence with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees
-    it, may stand before the text's.
+    there as well. sequence_end: for a family without slots, how many tokens the picture has in the attention's sequence
+    with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees it, may stand before the
+    text's.
 
-    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. ids: of its positions, of
-    the model, that text and the latent; None where the text has no positions; ids_by_latent: whether they hang on the
-    latent's shape. mask: the name of the attention mask among a block's arguments; None where the host keeps it to
-    itself. doubled_vec: whether the modulation vector may have twice the rows, those for references after all others.
-    text_is_fixed: whether the blocks know the picture's place by the prompt's length, out of our reach, of the model,
-    the host's arguments and whether the branch reaches into the second stack.
+    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. refine: in its place where
+    the text hangs on the step, of the model and the host's arguments of a forward, "timestep" among them. texts: which
+    of these are a prompt's own text. ids: of its positions, of the model, that text and the latent; None where the text
+    has no positions; ids_by_latent: whether they hang on the latent's shape. mask: the name of the attention mask among
+    a block's arguments; None where the host keeps it to itself. doubled_vec: whether the modulation vector may have
+    twice the rows, those for references after all others. text_is_fixed: whether the blocks know the picture's place by
+    the prompt's length, out of our reach, of the model, the host's arguments and whether the branch reaches into the
+    second stack.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Family:
     sequence_end: Callable[[Any, int], int] | None = None
     clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None
+    refine: Callable[[Any, dict], Tensor] | None = None
+    texts: tuple[str, ...] = ("c_crossattn",)
     ids: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     ids_by_latent: bool = False
     mask: str | None = None

@@ -8,6 +8,8 @@ from oracle import guided_tokens
 from other_families import attention_module
 from own_forward import hooked, of_rows
 
+# What of a forward's arguments is a prompt's own text.
+OF_TEXT = "c_crossattn", "y", "txt_byt5"
 STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
@@ -46,13 +48,15 @@ class InAttention:
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
         whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
-        if options.get("block_index") not in self.blocks or not whole:
+        block = options.get("block_index")
+        block = ("single", block) if options.get("block_type") == "single" else block
+        if block not in self.blocks or not whole:
             return z
         if not case.split:
             q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
         start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
-        self.calls.append((options["block_index"], len(q)))
+        self.calls.append((block, len(q)))
         return self.change(
             z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
         )
@@ -113,16 +117,22 @@ class SecondForward:
         self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
         self.picture = slice(ahead + case.given, ahead + case.given + case.tokens)
+        self.place = case.img
+        if not isinstance(merge, int):  # a single block, whose one sequence the picture ends
+            self.picture, self.place = slice(-case.tokens, None), None
 
     @property
     def block(self):
-        return getattr(self.model.diffusion_model, self.case.stack)[self.merge]
+        model = self.model.diffusion_model
+        if isinstance(self.merge, int):
+            return getattr(model, self.case.stack)[self.merge]
+        return model.single_blocks[self.merge[1]]
 
     def img(self, out):
-        return out if self.case.img is None else out[self.case.img]
+        return out if self.place is None else out[self.place]
 
     def with_img(self, out, img):
-        return img if self.case.img is None else tuple(img if i == self.case.img else o for i, o in enumerate(out))
+        return img if self.place is None else tuple(img if i == self.place else o for i, o in enumerate(out))
 
     def patched(self, model):
         model = model.clone()
@@ -157,8 +167,11 @@ class SecondForward:
         found, own = [], of_rows(c, rows)
         self.computed += 1
         if self.negative is not None:
-            ((context, _),) = self.negative
-            own["c_crossattn"] = context.repeat(len(x), 1, 1)
+            ((context, extras),) = self.negative
+            conds = self.model.extra_conds(cross_attn=context, noise=x, device=x.device, **extras)
+            theirs = {name: conds[name].cond for name in OF_TEXT if name in conds}
+            own = {name: value for name, value in own.items() if name not in OF_TEXT}
+            own |= {name: value.repeat(len(x), *[1] * (value.ndim - 1)) for name, value in theirs.items()}
         disturbed = contextlib.nullcontext()
         if self.disturbed is not None:
             disturbed = self.disturbed.at_work()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import comfy.sample
@@ -21,7 +21,9 @@ class Case:
     picture and before it; given: tokens of a video's first frame where a noise mask gives it, just before the picture.
     names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
     filled up in the attention's sequence. reaches: those that work. another: whether it is but another model of its
-    family.
+    family. kind: what stands before "block". singles: how many single blocks there are, after which reach "output"
+    merges. of_text: what else each prompt has, by name: a shape of its own numbers, or a value.
+    rows: the most rows of a forward that the host runs with reference pictures.
     """
 
     small: str
@@ -43,6 +45,15 @@ class Case:
     pad: int = 1
     reaches: tuple = ("attention", "double blocks", "output")
     another: bool = False
+    kind: str = ""
+    singles: int = 0
+    of_text: dict = field(default_factory=dict)
+    rows: int = 4
+
+    @property
+    def last(self):
+        """Where reach "output" merges."""
+        return ("single", self.singles - 1) if self.singles else 3
 
     @property
     def tokens(self):
@@ -131,10 +142,61 @@ WAN_FRAME_BEHIND = dataclasses.replace(
 WAN_5B = dataclasses.replace(
     WAN, small="Wan 2.2 5B", another=True, latent=(48, 3, 9, 13), grid=(2, 5, 7), reference={}, given=35
 )
+# The reference stands before the first frame.
+HUNYUAN = Case(
+    small="HunyuanVideo",
+    family="HunyuanVideo and Hunyuan Image",
+    module="comfy.ldm.flux.math",
+    attention="optimized_attention",
+    split=True,
+    stack="double_blocks",
+    img=0,
+    latent=(16, 3, 6, 10),
+    grid=(3, 3, 5),
+    context=48,
+    names=("double_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
+    reference={"ref_latent": some(1, 16, 1, 4, 6, seed=20)},
+    ahead=6,
+    kind="double ",
+    singles=2,
+    of_text={"pooled_output": (1, 32)},
+    rows=1,
+)
+# Of three frames the first is the user's, by a noise mask and by the prompt.
+HUNYUAN_FRAME = dataclasses.replace(
+    HUNYUAN,
+    another=True,
+    grid=(2, 3, 5),
+    reference={},
+    ahead=0,
+    given=15,
+    rows=4,
+    of_text={"pooled_output": (1, 32), "guiding_frame_index": 0},
+)
+HUNYUAN_15 = dataclasses.replace(
+    HUNYUAN,
+    small="HunyuanVideo 1.5",
+    another=True,
+    latent=(32, 2, 5, 7),
+    grid=(2, 5, 7),
+    reference={
+        "concat_latent_image": some(1, 32, 2, 5, 7, seed=21),
+        "clip_vision_output": SimpleNamespace(last_hidden_state=some(1, 6, 1152, seed=22)),
+    },
+    ahead=0,
+    rows=4,
+    singles=0,
+    of_text={"pooled_output": None, "conditioning_byt5small": (1, 4, 1472)},
+)
+HUNYUAN_IMAGE = dataclasses.replace(
+    HUNYUAN_15, small="Hunyuan Image 2.1", latent=(64, 5, 7), grid=(5, 7), reference=None, singles=2
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
+    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -144,7 +206,8 @@ for _case in CASES:
 
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
-    return [[some(1, tokens, case.context, seed=seed), {**extra}]]
+    own = {n: some(*v, seed=seed + 100) if isinstance(v, tuple) else v for n, v in case.of_text.items()}
+    return [[some(1, tokens, case.context, seed=seed), {**own, **extra}]]
 
 
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
