@@ -117,7 +117,7 @@ def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x
         return
     family, y = plan.family, given.get("y")
     _check_text(plan, run, computed, model, given)
-    text = None if family.refine else _projected_once(run, family, model, context, x)
+    text = None if family.refine else _negative_text(run, family, model, context, x)
     for chunk in computed:
         chunk.text = text or _refined(family, model, run.negative, x, given, chunk)
         chunk.shift = _shift_of(chunk.text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
@@ -150,7 +150,7 @@ def _tokens(family: Family, given: dict) -> int:
     return sum(given[name].shape[1] for name in family.texts if given.get(name) is not None)
 
 
-def _projected_once(run: Run, family: Family, model: Any, context: Tensor, x: Tensor) -> NegativeText:
+def _negative_text(run: Run, family: Family, model: Any, context: Tensor, x: Tensor) -> NegativeText:
     """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
 
     x: the latent, on which the text's positions may hang: then anew for another shape, too.
@@ -159,10 +159,7 @@ def _projected_once(run: Run, family: Family, model: Any, context: Tensor, x: Te
     shape = _shape(family, x)
     kept = text is not None and run.text_of is context and text.txt.device == x.device and text.shape == shape
     if text is None or not kept or getattr(model.current_patcher, "hook_patches", None):
-        assert family.project is not None
-        with torch.no_grad():
-            txt = family.project(model.diffusion_model, context.to(x.device, inference_dtype(model)))
-            text = _as_blocks_take_it(family, model, run.negative, txt, x)
+        text = _projected(family, model, run.negative, context, x)
         run.text, run.text_of = text, context
     return text  # not the run's: the host may run prompts on several devices at once
 
@@ -215,6 +212,13 @@ def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: l
             out = patch({**out, **options})
         chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
         chunk.stream = stream
+
+
+def _projected(family: Family, model: Any, negative: dict | None, context: Tensor, x: Tensor) -> NegativeText:
+    assert family.project is not None
+    with torch.no_grad():
+        txt = family.project(model.diffusion_model, context.to(x.device, inference_dtype(model)))
+        return _as_blocks_take_it(family, model, negative, txt, x)
 
 
 def _as_blocks_take_it(family: Family, model: Any, negative: dict | None, txt: Tensor, x: Tensor) -> NegativeText:
