@@ -62,6 +62,30 @@ _SD3_READ = {
 }
 # To the loader a model has as many blocks as heads, of 64 features each.
 _SD3_GIVEN = {"num_blocks": 4, "mlp_ratio": 1.0}
+_HUNYUAN_KIND = "comfy.ldm.hunyuan_video.model.HunyuanVideo"
+_HUNYUAN_READ = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": [1, 2, 2],
+    "context_in_dim": 48,
+    "hidden_size": 32,
+    "depth": 4,
+    "depth_single_blocks": 2,
+    "guidance_embed": False,
+    "byt5": True,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+}
+_HUNYUAN_GIVEN = {
+    "num_heads": 2,
+    "axes_dim": [4, 6, 6],
+    "mlp_ratio": 4.0,
+    "theta": 256,
+    "qkv_bias": True,
+    "vec_in_dim": None,
+    "meanflow_sum": False,
+}
 SMALL = {
     "Qwen-Image": Small(
         "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel", {"in_channels": 64, "num_layers": 4}, _QWEN_GIVEN
@@ -111,7 +135,30 @@ SMALL = {
         {**_SD3_GIVEN, "register_length": 3, "context_size": 48},
     ),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
+    "HunyuanVideo": Small(
+        _HUNYUAN_KIND, {**_HUNYUAN_READ, "byt5": False, "guidance_embed": True}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
+    ),
+    "HunyuanVideo 1.5": Small(
+        _HUNYUAN_KIND,
+        {
+            **_HUNYUAN_READ,
+            "in_channels": 65,
+            "out_channels": 32,
+            "patch_size": [1, 1, 1],
+            "depth_single_blocks": 0,
+            "use_cond_type_embedding": True,
+            "vision_in_dim": 1152,
+        },
+        {**_HUNYUAN_GIVEN, "meanflow_sum": True},
+    ),
+    "Hunyuan Image 2.1": Small(
+        _HUNYUAN_KIND,
+        {**_HUNYUAN_READ, "in_channels": 64, "out_channels": 64, "patch_size": [1, 1], "meanflow": True},
+        {**_HUNYUAN_GIVEN, "axes_dim": [8, 8]},
+    ),
 }
+# Their sizes nobody can make smaller, so that they are kept in 8 bits.
+_LARGE = ("byt5_in.", "vision_in.")
 
 
 def host_has(name: str) -> bool:
@@ -129,9 +176,13 @@ def make_small(name: str, path: Path) -> None:
     make = getattr(importlib.import_module(module), kind)
     made = make(**small.read, **small.given, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
     shapes = {key: tensor.shape for key, tensor in made.state_dict().items()}
-    state = {key: _weight(key, shape, generator).bfloat16() for key, shape in shapes.items()}
+    state = {key: _weight(key, shape, generator).to(_kept_as(key)) for key, shape in shapes.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path))
+
+
+def _kept_as(name: str) -> torch.dtype:
+    return torch.float8_e4m3fn if name.startswith(_LARGE) else torch.bfloat16
 
 
 def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:

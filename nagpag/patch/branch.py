@@ -138,9 +138,9 @@ def _first_text(plan: Plan, forward: Forward, stream: Stream, txt: Tensor) -> Te
     if stream.text is None:
         return txt.clone()
     parts = [repeat_to_batch_size(chunk.text.txt, chunk.size) for chunk in stream.chunks if chunk.text is not None]
-    if plan.family.text_behind:
-        first = txt[:, : txt.shape[1] - forward.prompt_tokens]
-        own = (first[stream.rows_in(chunk)] for chunk in stream.chunks)
+    if plan.family.clip_first:
+        clip = txt[:, : txt.shape[1] - forward.prompt_tokens]
+        own = (clip[stream.rows_in(chunk)] for chunk in stream.chunks)
         parts = [torch.cat((before, part), 1) for before, part in zip(own, parts, strict=True)]
     return _with_rows(stream, txt, parts) if stream.mixed else torch.cat(parts)
 
@@ -214,8 +214,12 @@ def _mask(stream: Stream, own: Tensor | None) -> Tensor | None:
 
 
 def _shifted(stream: Stream, vec: Tensor) -> Tensor:
-    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows."""
+    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows.
+
+    Where given frames have a modulation of their own, (rows, 2, hidden), in both.
+    """
     shifts = [chunk.shift for chunk in stream.chunks if chunk.shift is not None]
+    shifts = [shift.unsqueeze(1) if vec.ndim == 3 else shift for shift in shifts]
     if not stream.mixed and len(shifts) == 1:
         return vec + shifts[0]
     return _with_rows(

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import naming
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
+from .hunyuan import HUNYUAN
 from .ltxv import LTXV, frames_given
 from .plan import PLANS
 from .sd3 import SD3
@@ -91,11 +92,11 @@ WAN = Family(
     joint=False,
     ahead=_wan_reference,
     given_frames=_wan_given_frames,
-    text_behind=True,
+    clip_first=True,
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV)
 
 
 # --- which of them ---

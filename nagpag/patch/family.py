@@ -24,17 +24,19 @@ class Family:
     the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
     and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
     there as well; keyframes: how many of a latent's last tokens are the user's. sequence_end: for a family without
-    slots, how many tokens the picture has in the attention's sequence with what fills it up; they end it. text_behind:
-    whether other tokens, whatever the prompt, may stand before the text's: a picture's as CLIP sees it, registers.
+    slots, how many tokens the picture has in the attention's sequence with what fills it up; they end it. clip_first:
+    whether tokens of a picture, as CLIP sees it, may stand before the text's.
 
-    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. ids: of its positions, of
-    the model, that text and the latent; None where the text has no positions; ids_by_latent: whether they hang on the
-    latent's shape. mask: the name of the attention mask among a block's arguments; None where the host keeps it to
-    itself; prepare_mask: what a block is given of a prompt's mask, of the model, that mask and the text. doubled_vec:
-    whether the modulation vector may have twice the rows, those for references after all others. pooled: what a
-    prompt's pooled vector adds to the modulation vector, (rows, hidden), of the model and that vector, where that is
-    not done FLUX's way. text_is_fixed: whether the blocks know the picture's place by the prompt's length,
-    out of our reach, of the model, the host's arguments and whether the branch reaches into the second stack.
+    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context, with registers where a
+    model puts them there. refine: in its place where the text hangs on the step, of the model and the host's arguments
+    of a forward, "timestep" among them. texts: which of these are a prompt's own text. pooled: what a prompt's pooled
+    vector adds to the modulation vector, (rows, hidden), of the model and that vector, where that is not done FLUX's
+    way. ids: of the text's positions, of the model, the text and the latent; None where it has no positions;
+    ids_by_latent: whether they hang on the latent's shape. mask: the name of the attention mask among a block's
+    arguments; None where the host keeps it to itself; prepare_mask: what a block is given of a prompt's, of the model,
+    that mask and the text. doubled_vec: whether the modulation vector may have twice the rows, those for references
+    after all others. text_is_fixed: whether the blocks know the picture's place by the prompt's length, out of our
+    reach, of the model, the host's arguments and whether the branch reaches into the second stack.
     """
 
     name: str
@@ -50,8 +52,10 @@ class Family:
     given_frames: Callable[[dict], int] = lambda given: 0
     keyframes: Callable[[dict], int] = lambda given: 0
     sequence_end: Callable[[Any, int], int] | None = None
-    text_behind: bool = False
+    clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None
+    refine: Callable[[Any, dict], Tensor] | None = None
+    texts: tuple[str, ...] = ("c_crossattn",)
     ids: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     ids_by_latent: bool = False
     mask: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import naming
@@ -12,10 +13,12 @@ from .flux import square
 
 
 def _project(model: Any, context: Tensor) -> Tensor:
-    """The text as blocks take it; registers, where a model has them, stand before it."""
     if model.context_processor is not None:
         context = model.context_processor(context.clone())  # it adds in place
-    return model.context_embedder(context)
+    txt = model.context_embedder(context)
+    if model.register_length == 0:
+        return txt
+    return torch.cat((model.register.to(txt).expand(len(txt), -1, -1), txt), 1)
 
 
 def _pooled(model: Any, y: Tensor) -> Tensor | None:
@@ -33,7 +36,6 @@ SD3 = Family(
     slots=("double_block",),
     heads=lambda model: model.num_heads,
     patch=square,
-    text_behind=True,
     project=_project,
     pooled=_pooled,
 )

@@ -154,7 +154,7 @@ def apply_model(plan: Plan) -> Callable:
     """The APPLY_MODEL wrapper."""
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        given = {**kwargs, "c_crossattn": c_crossattn, "control": control}
+        given = {**kwargs, "c_crossattn": c_crossattn, "control": control, "t": t}
         begun = attempt(
             lambda: _begin_in_run(plan, executor.class_obj, x, given, transformer_options),
             lambda error: _leave_sampling_alone(plan, error),

@@ -11,6 +11,8 @@ from oracle import guided_tokens
 from other_families import attention_module
 from own_forward import hooked, of_rows
 
+# What of a forward's arguments is a prompt's own text.
+OF_TEXT = "c_crossattn", "y", "attention_mask", "txt_byt5"
 STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
@@ -47,6 +49,7 @@ class InAttention:
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
         case, options = self.case, kwargs.get("transformer_options", {})
         block, self.asked = options.get("block_index"), self.asked + 1
+        block = ("single", block) if options.get("block_type") == "single" else block
         if case.attentions:
             block = case.attentions[(self.asked - 1) % len(case.attentions)]
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
@@ -128,16 +131,22 @@ class SecondForward:
         self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
         self.picture = slice(ahead + case.given, ahead + case.given + case.tokens)
+        self.place = case.img
+        if not isinstance(merge, int):  # a single block, whose one sequence the picture ends
+            self.picture, self.place = slice(-case.tokens, None), None
 
     @property
     def block(self):
-        return getattr(self.model.diffusion_model, self.case.stack)[self.merge]
+        model = self.model.diffusion_model
+        if isinstance(self.merge, int):
+            return getattr(model, self.case.stack)[self.merge]
+        return model.single_blocks[self.merge[1]]
 
     def img(self, out):
-        return out if self.case.img is None else out[self.case.img]
+        return out if self.place is None else out[self.place]
 
     def with_img(self, out, img):
-        return img if self.case.img is None else tuple(img if i == self.case.img else o for i, o in enumerate(out))
+        return img if self.place is None else tuple(img if i == self.place else o for i, o in enumerate(out))
 
     def patched(self, model):
         model = model.clone()
@@ -174,10 +183,10 @@ class SecondForward:
         own["c_crossattn"] = own["c_crossattn"].clone()  # what works on the text before the blocks may do so in place
         if self.negative is not None:
             ((context, extras),) = self.negative
-            own["c_crossattn"] = context.repeat(len(x), 1, 1)
-            for name, extra in (("y", "pooled_output"), ("attention_mask", "attention_mask")):
-                if extra in extras:
-                    own[name] = extras[extra].repeat(len(x), 1)
+            conds = self.model.extra_conds(cross_attn=context, noise=x, device=x.device, **extras)
+            theirs = {name: conds[name].cond for name in OF_TEXT if name in conds}
+            own = {name: value for name, value in own.items() if name not in OF_TEXT}
+            own |= {name: value.repeat(len(x), *[1] * (value.ndim - 1)) for name, value in theirs.items()}
         disturbed = contextlib.nullcontext()
         if self.disturbed is not None:
             disturbed = self.disturbed.at_work()

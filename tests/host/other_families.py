@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import comfy.sample
@@ -20,12 +20,14 @@ class Case:
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
     picture and before it; mask: a noise mask; given: tokens of a video's first frame where that gives it, just before
-    the picture; keyframes: tokens of those in the sequence, behind the picture. always: extras of every prompt.
+    the picture; keyframes: tokens of those in the sequence, behind the picture.
     names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
-    filled up in the attention's sequence. pooled: features of a prompt's pooled vector, 0 where it has none;
-    masked: whether it has a mask that hides its last tokens.
-    attentions: where the host does not say it, the block of each of a forward's calls of the attention, None where that
-    is not the one to be guided. reaches: those that work. another: whether it is but another model of its family.
+    filled up in the attention's sequence. attentions: where the host does not say it, the block of each of a forward's
+    calls of the attention, None where that is not the one to be guided. reaches: those that work. another: whether it
+    is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
+    after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own numbers, or a
+    value; masked: whether it has a mask that hides its last tokens. rows: the most rows of a forward that the host runs
+    with reference pictures.
     """
 
     small: str
@@ -46,13 +48,20 @@ class Case:
     given: int = 0
     mask: torch.Tensor | None = None
     keyframes: int = 0
-    always: dict = dataclasses.field(default_factory=dict)
-    masked: bool = False
     pad: int = 1
-    pooled: int = 0
     attentions: tuple = ()
     reaches: tuple = ("attention", "double blocks", "output")
     another: bool = False
+    kind: str = ""
+    singles: int = 0
+    of_text: dict = field(default_factory=dict)
+    masked: bool = False
+    rows: int = 4
+
+    @property
+    def last(self):
+        """Where reach "output" merges."""
+        return ("single", self.singles - 1) if self.singles else 3
 
     @property
     def tokens(self):
@@ -153,6 +162,57 @@ WAN_5B = dataclasses.replace(
     given=35,
     mask=noise_mask(0, 1, 1),
 )
+# The reference stands before the first frame.
+HUNYUAN = Case(
+    small="HunyuanVideo",
+    family="HunyuanVideo and Hunyuan Image",
+    module="comfy.ldm.flux.math",
+    attention="optimized_attention",
+    split=True,
+    stack="double_blocks",
+    img=0,
+    latent=(16, 3, 6, 10),
+    grid=(3, 3, 5),
+    context=48,
+    names=("double_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
+    reference={"ref_latent": some(1, 16, 1, 4, 6, seed=20)},
+    ahead=6,
+    kind="double ",
+    singles=2,
+    of_text={"pooled_output": (1, 32)},
+    rows=1,
+)
+# Of three frames the first is the user's, by a noise mask and by the prompt.
+HUNYUAN_FRAME = dataclasses.replace(
+    HUNYUAN,
+    another=True,
+    grid=(2, 3, 5),
+    reference={},
+    ahead=0,
+    given=15,
+    mask=noise_mask(0, 1, 1),
+    rows=4,
+    of_text={"pooled_output": (1, 32), "guiding_frame_index": 0},
+)
+HUNYUAN_15 = dataclasses.replace(
+    HUNYUAN,
+    small="HunyuanVideo 1.5",
+    another=True,
+    latent=(32, 2, 5, 7),
+    grid=(2, 5, 7),
+    reference={
+        "concat_latent_image": some(1, 32, 2, 5, 7, seed=21),
+        "clip_vision_output": SimpleNamespace(last_hidden_state=some(1, 6, 1152, seed=22)),
+    },
+    ahead=0,
+    rows=4,
+    singles=0,
+    of_text={"pooled_output": None, "conditioning_byt5small": (1, 4, 1472)},
+)
+HUNYUAN_IMAGE = dataclasses.replace(
+    HUNYUAN_15, small="Hunyuan Image 2.1", latent=(64, 5, 7), grid=(5, 7), reference=None, singles=2
+)
 SD3 = Case(
     small="SD 3.5 Medium",
     family="SD 3",
@@ -166,7 +226,7 @@ SD3 = Case(
     context=48,
     names=("joint_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
     missing="block 60 does not exist: this model has blocks 0 to 3",
-    pooled=32,
+    of_text={"pooled_output": (1, 32)},
     attentions=(0, None, 1, None, 2, 3),
 )
 SD3_LARGE = dataclasses.replace(SD3, small="SD 3.5 Large", another=True, reference={}, attentions=(0, 1, 2, 3))
@@ -208,21 +268,22 @@ LTXV_KEYFRAME = dataclasses.replace(
     reference={},
     mask=noise_mask(1, 1, 1, 0),
     keyframes=35,
-    always=keyframe(1.0),
+    of_text=keyframe(1.0),
 )
 # Beside a first frame, and with a mask that weakens it in the attention.
 LTXV_GUIDE = dataclasses.replace(
-    LTXV_KEYFRAME, grid=(2, 5, 7), given=35, mask=noise_mask(0, 1, 1, 0.4), always=keyframe(0.6)
+    LTXV_KEYFRAME, grid=(2, 5, 7), given=35, mask=noise_mask(0, 1, 1, 0.4), of_text=keyframe(0.6)
 )
 # Smaller than the video: of its tokens most are not in the sequence.
 SPARSE = torch.full((1, 1, 4, 5, 7), 1.0)
 SPARSE[:, :, 3] = -1.6
 SPARSE[:, :, 3, ::2, ::2] = 0.4
-LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, always=keyframe(0.6))
+LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, of_text=keyframe(0.6))
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
+    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
 ]
@@ -234,14 +295,11 @@ for _case in CASES:
 
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
-    extra = {**case.always, **extra}
+    own = {n: some(*v, seed=seed + 100) if isinstance(v, tuple) else v for n, v in case.of_text.items()}
     if case.masked:
-        mask = torch.ones(1, tokens, dtype=torch.long)
-        mask[:, -2:] = 0
-        extra.setdefault("attention_mask", mask)
-    if case.pooled:
-        extra.setdefault("pooled_output", some(1, case.pooled, seed=100 + seed))
-    return [[some(1, tokens, case.context, seed=seed), {**extra}]]
+        own["attention_mask"] = torch.ones(1, tokens, dtype=torch.long)
+        own["attention_mask"][:, -2:] = 0
+    return [[some(1, tokens, case.context, seed=seed), {**own, **extra}]]
 
 
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
