@@ -119,6 +119,11 @@ SMALL = {
     ),
     "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
     "Wan 2.2 5B": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim": 48, "out_dim": 48}, _WAN_GIVEN),
+    "AuraFlow": Small(
+        "comfy.ldm.aura.mmdit.MMDiT",
+        {"n_double_layers": 4, "n_layers": 6, "max_seq": 256, "cond_seq_dim": 2048},
+        {"dim": 64, "n_heads": 2, "global_conddim": 64},
+    ),
     "LTXV": Small(
         "comfy.ldm.lightricks.model.LTXVModel",
         {"num_layers": 4, "cross_attention_dim": 64},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import naming
+from .aura import AURAFLOW
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
 from .hunyuan import HUNYUAN
@@ -96,7 +97,7 @@ WAN = Family(
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW)
 
 
 # --- which of them ---

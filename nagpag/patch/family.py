@@ -24,7 +24,8 @@ class Family:
     the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
     and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
     there as well; keyframes: how many of a latent's last tokens are the user's. sequence_end: for a family without
-    slots, how many tokens the picture has in the attention's sequence with what fills it up; they end it. clip_first:
+    slots, how many tokens the picture has in the attention's sequence with what fills it up; they end it. picture_last:
+    whether the picture ends the sequence of single blocks, where the host does not say where it begins. clip_first:
     whether tokens of a picture, as CLIP sees it, may stand before the text's.
 
     project: the text as blocks take it, (rows, tokens, hidden), of the model and a context, with registers where a
@@ -52,6 +53,7 @@ class Family:
     given_frames: Callable[[dict], int] = lambda given: 0
     keyframes: Callable[[dict], int] = lambda given: 0
     sequence_end: Callable[[Any, int], int] | None = None
+    picture_last: bool = False
     clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None
     refine: Callable[[Any, dict], Tensor] | None = None

@@ -140,7 +140,7 @@ class SecondForward:
         model = self.model.diffusion_model
         if isinstance(self.merge, int):
             return getattr(model, self.case.stack)[self.merge]
-        return model.single_blocks[self.merge[1]]
+        return getattr(model, self.case.second)[self.merge[1]]
 
     def img(self, out):
         return out if self.place is None else out[self.place]

@@ -25,9 +25,9 @@ class Case:
     filled up in the attention's sequence. attentions: where the host does not say it, the block of each of a forward's
     calls of the attention, None where that is not the one to be guided. reaches: those that work. another: whether it
     is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
-    after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own numbers, or a
-    value; masked: whether it has a mask that hides its last tokens. rows: the most rows of a forward that the host runs
-    with reference pictures.
+    in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
+    numbers, or a value; masked: whether it has a mask that hides its last tokens. rows: the most rows of a forward that
+    the host runs with reference pictures.
     """
 
     small: str
@@ -54,6 +54,7 @@ class Case:
     another: bool = False
     kind: str = ""
     singles: int = 0
+    second: str = "single_blocks"
     of_text: dict = field(default_factory=dict)
     masked: bool = False
     rows: int = 4
@@ -279,6 +280,24 @@ SPARSE = torch.full((1, 1, 4, 5, 7), 1.0)
 SPARSE[:, :, 3] = -1.6
 SPARSE[:, :, 3, ::2, ::2] = 0.4
 LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, of_text=keyframe(0.6))
+AURAFLOW = Case(
+    small="AuraFlow",
+    family="AuraFlow",
+    module="comfy.ldm.aura.mmdit",
+    attention="optimized_attention",
+    split=True,
+    stack="double_layers",
+    img=1,
+    latent=(4, 9, 13),
+    grid=(5, 7),
+    context=2048,
+    names=("double_layers.2", "joint_transformer_blocks.2", "joint_transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
+    kind="double ",
+    singles=2,
+    second="single_layers",
+    attentions=(0, 1, 2, 3, ("single", 0), ("single", 1)),
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
@@ -286,6 +305,7 @@ CASES = [
     *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
+    AURAFLOW,
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:

@@ -331,6 +331,29 @@ class TestKeyframesOfLTXV:
         assert family.given_frames({"denoise_mask": mask}) == 3
 
 
+class TestSingleBlocksOfAuraFlow:
+    """The host does not say where the text ends."""
+
+    case = next(case for case in HERE if case.small == "AuraFlow")
+
+    @pytest.mark.parametrize("negative", ["identity", "identity + text"])
+    def test_alone(self, load, negative):
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 2, 3.0)
+        ours = sample(self.case, guided(model, blocks="s0-1", negative=negative), *sampling)
+        with guided_in_attention(self.case, (("single", 0), ("single", 1)), negative).at_work():
+            expected = sample(self.case, model, *sampling)
+        same_effect(ours, expected, sample(self.case, model, *sampling))
+
+    @pytest.mark.parametrize("blocks, disturbed", [("s0", [("single", 0)]), ("3, s0", [3, ("single", 0)])])
+    def test_in_a_branch(self, load, blocks, disturbed):
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 1, 3.0)
+        ours = guided(model, blocks=blocks, reach="output", renew_every=1)
+        branch = disturbed_attention(self.case, disturbed, "identity", 1.0)
+        oracle = SecondForward(self.case, model, self.case.last, disturbed=branch)
+        expected, plain = (sample(self.case, one, *sampling) for one in (oracle.patched(model), model))
+        same_effect(sample(self.case, ours, *sampling), expected, plain)
+
+
 class TestVideos:
     case = next(case for case in HERE if case.small == "Wan 2.1")
 
