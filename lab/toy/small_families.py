@@ -124,6 +124,21 @@ SMALL = {
         {"n_double_layers": 4, "n_layers": 6, "max_seq": 256, "cond_seq_dim": 2048},
         {"dim": 64, "n_heads": 2, "global_conddim": 64},
     ),
+    "OmniGen 2": Small(
+        "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel",
+        {},
+        {
+            "hidden_size": 96,
+            "num_layers": 4,
+            "num_refiner_layers": 1,
+            "num_attention_heads": 4,
+            "num_kv_heads": 2,
+            "axes_dim_rope": [8, 8, 8],
+            "multiple_of": 32,
+            "text_feat_dim": 48,
+            "timestep_scale": 1000.0,
+        },
+    ),
     "LTXV": Small(
         "comfy.ldm.lightricks.model.LTXVModel",
         {"num_layers": 4, "cross_attention_dim": 64},

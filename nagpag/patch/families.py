@@ -14,6 +14,7 @@ from .family import Family, Found
 from .flux import FLUX, project_normed, square
 from .hunyuan import HUNYUAN
 from .ltxv import LTXV, frames_given
+from .omnigen import OMNIGEN2
 from .plan import PLANS
 from .sd3 import SD3
 
@@ -97,7 +98,7 @@ WAN = Family(
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW, OMNIGEN2)
 
 
 # --- which of them ---

@@ -172,7 +172,8 @@ class Forward:
     start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
-    would be compiled in, anew at each step. txt_tokens: as a block says it, None before. visits: what the blocks leave
+    would be compiled in, anew at each step. txt_tokens: as a block says it, None before. counted: blocks
+    that were at work, where the host does not say which. visits: what the blocks leave
     behind, by position.
     """
 
@@ -189,6 +190,7 @@ class Forward:
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None
+    counted: int = 0
     visits: dict[int, Visit] = field(default_factory=dict)
 
     @property

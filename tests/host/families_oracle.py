@@ -59,6 +59,8 @@ class InAttention:
             return z
         if not case.split:
             q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
+        # Heads that share keys and values stand side by side.
+        k, v = (t[:, torch.arange(heads) * t.shape[1] // heads] for t in (k, v))
         start = q.shape[2] - self.behind - case.keyframes - -(-case.tokens // case.pad) * case.pad
         picture = slice(start, start + case.tokens)
         self.calls.append((block, len(q)))

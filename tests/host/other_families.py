@@ -26,8 +26,8 @@ class Case:
     calls of the attention, None where that is not the one to be guided. reaches: those that work. another: whether it
     is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
     in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
-    numbers, or a value; masked: whether it has a mask that hides its last tokens. rows: the most rows of a forward that
-    the host runs with reference pictures.
+    numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. rows: the most rows of a
+    forward that the host runs with reference pictures.
     """
 
     small: str
@@ -56,7 +56,7 @@ class Case:
     singles: int = 0
     second: str = "single_blocks"
     of_text: dict = field(default_factory=dict)
-    masked: bool = False
+    hidden: int | None = None
     rows: int = 4
 
     @property
@@ -247,7 +247,7 @@ LTXV = Case(
     context=48,
     names=("transformer_blocks.2", "transformer_blocks.2.attn1"),
     missing="block 60 does not exist: this model has blocks 0 to 3",
-    masked=True,
+    hidden=2,
     attentions=(0, None, 1, None, 2, None, 3, None),
 )
 LTXV_PICTURE = dataclasses.replace(LTXV, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1))
@@ -298,6 +298,30 @@ AURAFLOW = Case(
     second="single_layers",
     attentions=(0, 1, 2, 3, ("single", 0), ("single", 1)),
 )
+OMNIGEN = Case(
+    small="OmniGen 2",
+    family="OmniGen 2",
+    module="comfy.ldm.omnigen.omnigen2",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="layers",
+    img=None,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("layers.2", "layers.2.attn"),
+    missing="block 60 does not exist: OmniGen 2 has blocks 0 to 3",
+    hidden=0,
+    reaches=("attention",),
+    attentions=(None, None, 0, 1, 2, 3),
+)
+OMNIGEN_REFERENCE = dataclasses.replace(
+    OMNIGEN,
+    another=True,
+    reference={"reference_latents": [some(1, 16, 5, 8, seed=20)]},
+    ahead=12,
+    attentions=(None, None, None, 0, 1, 2, 3),
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
@@ -305,7 +329,7 @@ CASES = [
     *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
-    AURAFLOW,
+    *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -316,9 +340,8 @@ for _case in CASES:
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
     own = {n: some(*v, seed=seed + 100) if isinstance(v, tuple) else v for n, v in case.of_text.items()}
-    if case.masked:
-        own["attention_mask"] = torch.ones(1, tokens, dtype=torch.long)
-        own["attention_mask"][:, -2:] = 0
+    if case.hidden is not None:
+        own["attention_mask"] = (torch.arange(tokens) < tokens - case.hidden).long().unsqueeze(0)
     return [[some(1, tokens, case.context, seed=seed), {**own, **extra}]]
 
 
