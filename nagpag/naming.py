@@ -67,8 +67,9 @@ _JOINT = ("double_layers.#", "joint_transformer_blocks.#", "joint_transformer_bl
 _SINGLE_LAYERS = ("single_layers.#", "single_transformer_blocks.#", "single_transformer_blocks.#.attn")
 AURAFLOW = Naming("this model", (Kind("double", _JOINT), Kind("single", _SINGLE_LAYERS)))
 OMNIGEN2 = Naming("OmniGen 2", (Kind("", ("layers.#", "layers.#.attn")),))
+LENS = Naming("Lens", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, OMNIGEN2)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

@@ -139,6 +139,10 @@ SMALL = {
             "timestep_scale": 1000.0,
         },
     ),
+    "Lens": Small(
+        "comfy.ldm.lens.model.LensTransformer2DModel",
+        {"num_layers": 4, "num_attention_heads": 2, "enc_hidden_dim": 24, "selected_layer_index": (0, 1)},
+    ),
     "LTXV": Small(
         "comfy.ldm.lightricks.model.LTXVModel",
         {"num_layers": 4, "cross_attention_dim": 64},

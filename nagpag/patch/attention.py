@@ -227,11 +227,11 @@ def _negative(
 ) -> Tensor:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
-    text = picture.start - forward.ahead
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
+    mask, text = kwargs.get("mask"), forward.text
     return negative_attention(
-        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked, text
+        settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked, text
     )

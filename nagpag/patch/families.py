@@ -13,6 +13,7 @@ from .aura import AURAFLOW
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
 from .hunyuan import HUNYUAN
+from .lens import LENS
 from .ltxv import LTXV, frames_given
 from .omnigen import OMNIGEN2
 from .plan import PLANS
@@ -98,7 +99,7 @@ WAN = Family(
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW, OMNIGEN2)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
 
 
 # --- which of them ---

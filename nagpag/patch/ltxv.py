@@ -35,7 +35,7 @@ def _project(model: Any, context: Tensor) -> Tensor:
     return context if projected else model.caption_projection(context)
 
 
-def _mask(model: Any, mask: Tensor, txt: Tensor) -> Tensor:
+def _mask(model: Any, mask: Tensor | None, txt: Tensor, x: Tensor) -> Tensor | None:
     """A text's attention mask, (rows, 1, 1, text tokens), to be added."""
     return model._prepare_attention_mask(mask, txt.dtype)
 

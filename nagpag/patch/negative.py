@@ -179,21 +179,22 @@ def _refined(family: Family, model: Any, negative: dict | None, x: Tensor, given
 
 
 def through_post_input(
-    forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
+    forward: Forward, ids: Callable, embed: Callable, patches: list[Callable], give_up: Callable[[Exception], None]
 ) -> Callable:
     """A post_input patch to stand before the others: what they do to the prompt's text they do to the negative one's.
 
-    A style reference adds tokens there, for instance. position_ids: of text tokens, as a family makes them.
+    A style reference adds tokens there, for instance. ids: of text tokens, as a family makes them; embed: what makes
+    rotary positions of them.
     """
 
     def patch(inputs: dict) -> dict:
-        attempt(lambda: _patch_texts(forward, position_ids, flux, patches, inputs), give_up)
+        attempt(lambda: _patch_texts(forward, ids, embed, patches, inputs), give_up)
         return inputs
 
     return patch
 
 
-def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], inputs: dict) -> None:
+def _patch_texts(forward: Forward, ids: Callable, embed: Callable, patches: list[Callable], inputs: dict) -> None:
     given = inputs.get("transformer_options")  # other packs' forwards, and older hosts, hand none on here
     if given is not None and NEGATIVE_MARK in given:
         return  # another application asks for its own
@@ -206,10 +207,10 @@ def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: l
         options = {} if given is None else {"transformer_options": options_of(chunk, given)}
         out = {name: own(value) for name, value in inputs.items()}
         out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
-        out["txt_ids"] = position_ids(text.txt).expand(chunk.size, -1, -1)
+        out["txt_ids"] = ids(text.txt).expand(chunk.size, -1, -1)
         for patch in stream.own(patches):
             out = patch({**out, **options})
-        chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
+        chunk.text = dataclasses.replace(text, txt=out["txt"], pe=embed(out["txt_ids"][:1]))
         chunk.stream = stream
 
 
@@ -224,9 +225,8 @@ def _as_blocks_take_it(family: Family, model: Any, negative: dict | None, txt: T
     """What goes with a text, besides."""
     flux, mask = model.diffusion_model, _tensor(negative, "attention_mask")
     pooled = pooled_part(family, flux, _tensor(negative, "y"), txt)
-    pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
-    if mask is not None:
-        mask = family.prepare_mask(flux, mask.to(x.device), txt)
+    pe = None if family.ids is None else getattr(flux, family.embedder)(family.ids(flux, txt, x))
+    mask = family.prepare_mask(flux, None if mask is None else mask.to(x.device), txt, x)
     return NegativeText(txt, pe, pooled, mask, _shape(family, x))
 
 

@@ -193,9 +193,9 @@ def _begin_in_run(
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
     if others and run.negative is not None and ids is not None:
-        flux = model.diffusion_model
+        flux, embed = model.diffusion_model, getattr(model.diffusion_model, plan.family.embedder)
         through = through_post_input(
-            forward, lambda txt: ids(flux, txt, x), flux, others, lambda error: _leave_alone(run, error)
+            forward, lambda txt: ids(flux, txt, x), embed, others, lambda error: _leave_alone(run, error)
         )
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
     # The last comes last: torch.compile is left out from there on.
@@ -251,7 +251,7 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
     (height, width), kept = plan.grid(x.shape), plan.grid((*x.shape[:2], family.given_frames(given), *x.shape[-2:]))
     made, ahead = height - kept[0] - family.keyframes(given) // width, family.ahead(flux, given) + kept[0] * kept[1]
-    joint = (family.joint, ahead, 0 if text is None else text.shape[1])
+    joint = (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
     return Forward(chunks, x.shape[0], (made, width), sigmas, run, recorded, *joint, start, y, strength, visits=visits)
 
 

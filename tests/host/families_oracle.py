@@ -17,7 +17,7 @@ STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
 def dense(q, k, v, mask, kind, picture, text, temperature=2.0):
-    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim), text: its tokens."""
+    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim)."""
     q, k, v = q.double(), k.double(), v.double()
     bias = 0.0 if mask is None else mask.double().reshape(-1, 1, *mask.shape[-2:])
     logits = q @ k.mT / q.shape[-1] ** 0.5
@@ -31,7 +31,7 @@ def dense(q, k, v, mask, kind, picture, text, temperature=2.0):
         weights = (logits / temperature + bias).softmax(dim=-1)
     else:
         seen = own.clone()
-        seen[:, :text] = True
+        seen[:, text] = True
         weights = (logits + bias).masked_fill(~seen, float("-inf")).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -62,11 +62,12 @@ class InAttention:
         # Heads that share keys and values stand side by side.
         k, v = (t[:, torch.arange(heads) * t.shape[1] // heads] for t in (k, v))
         start = q.shape[2] - self.behind - case.keyframes - -(-case.tokens // case.pad) * case.pad
+        text = slice(0, start - self.ahead - case.given)
+        if case.picture_first:
+            start, text = 0, slice(case.tokens, None)
         picture = slice(start, start + case.tokens)
         self.calls.append((block, len(q)))
-        return self.change(
-            z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
-        )
+        return self.change(z, dense(q, k, v, mask, self.kind, picture, text), picture, options)
 
     @contextlib.contextmanager
     def at_work(self):

@@ -55,6 +55,7 @@ class Case:
     kind: str = ""
     singles: int = 0
     second: str = "single_blocks"
+    picture_first: bool = False
     of_text: dict = field(default_factory=dict)
     hidden: int | None = None
     rows: int = 4
@@ -322,6 +323,22 @@ OMNIGEN_REFERENCE = dataclasses.replace(
     ahead=12,
     attentions=(None, None, None, 0, 1, 2, 3),
 )
+LENS = Case(
+    small="Lens",
+    family="Lens",
+    module="comfy.ldm.lens.model",
+    attention="optimized_attention",
+    split=True,
+    stack="transformer_blocks",
+    img=1,
+    latent=(128, 5, 7),
+    grid=(5, 7),
+    context=48,
+    names=("transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: Lens has blocks 0 to 3",
+    hidden=2,
+    picture_first=True,
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
@@ -330,6 +347,7 @@ CASES = [
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
+    *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
