@@ -188,7 +188,10 @@ _LARGE = ("byt5_in.", "vision_in.")
 def host_has(name: str) -> bool:
     """Whether this ComfyUI has the class of a small model."""
     module, _, kind = SMALL[name].kind.rpartition(".")
-    return importlib.util.find_spec(module) is not None and hasattr(importlib.import_module(module), kind)
+    package = module.rpartition(".")[0]
+    if importlib.util.find_spec(package) is None or importlib.util.find_spec(module) is None:
+        return False
+    return hasattr(importlib.import_module(module), kind)
 
 
 def make_small(name: str, path: Path) -> None:
