@@ -61,8 +61,15 @@ FLUX = Naming("this model", (Kind("double", _DOUBLE), Kind("single", _SINGLE)))
 QWEN_IMAGE = Naming("Qwen-Image", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
 LUMINA = Naming("this model", (Kind("", ("layers.#", "layers.#.attention")),))
 WAN = Naming("this model", (Kind("", ("blocks.#", "blocks.#.attn1")),))
+SD3 = Naming("this model", (Kind("", ("joint_blocks.#", "transformer_blocks.#", "transformer_blocks.#.attn")),))
+LTXV = Naming("this model", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn1")),))
+_JOINT = ("double_layers.#", "joint_transformer_blocks.#", "joint_transformer_blocks.#.attn")
+_SINGLE_LAYERS = ("single_layers.#", "single_transformer_blocks.#", "single_transformer_blocks.#.attn")
+AURAFLOW = Naming("this model", (Kind("double", _JOINT), Kind("single", _SINGLE_LAYERS)))
+OMNIGEN2 = Naming("OmniGen 2", (Kind("", ("layers.#", "layers.#.attn")),))
+LENS = Naming("Lens", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

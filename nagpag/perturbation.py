@@ -1,8 +1,8 @@
 """The negative branch: what attention gives when its map is perturbed.
 
-Shapes: q, k, v are (batch, heads, tokens, head_dim) after RoPE, text tokens first; `picture` is the slice of
-the picture's tokens, `text` how many text tokens there are where others stand between, else None. Every function
-returns Z⁻ for the picture, (batch, picture tokens, heads, head_dim).
+Shapes: q, k, v are (batch, heads, tokens, head_dim) after RoPE; `picture` is the slice of the picture's tokens, `text`
+that of the text's, None where they are all that stands before the picture. Every function returns Z⁻ for the picture,
+(batch, picture tokens, heads, head_dim).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def negative_attention(
     temperature: float,
     attention_scale: float,
     attend: Callable,
-    text: int | None = None,
+    text: slice | None = None,
 ) -> Tensor:
     """Z⁻ of the kind asked for: identity, softened, mean or identity + text; the arguments are those below.
 
@@ -75,14 +75,14 @@ def identity_and_text_attention(
     picture: slice,
     mask: Tensor | None,
     attention_scale: float,
-    text: int | None = None,
+    text: slice | None = None,
 ) -> Tensor:
     """Each picture token attends to itself and to the text tokens only, as in PAG for joint attention (diffusers).
 
     attention_scale: what Q Kᵀ is multiplied by, 1/√d as a rule.
     """
-    text = picture.start if text is None else text
-    size = max(1, PIECE_BYTES // (4 * q.shape[0] * q.shape[1] * (text + 1)))
+    text = slice(0, picture.start) if text is None else text
+    size = max(1, PIECE_BYTES // (4 * q.shape[0] * q.shape[1] * (text.stop - text.start + 1)))
     z = torch.empty_like(identity_attention(v, picture), memory_format=torch.contiguous_format)
     for start in range(picture.start, picture.stop, size):
         piece = slice(start, min(start + size, picture.stop))
@@ -93,23 +93,23 @@ def identity_and_text_attention(
 
 
 def _identity_and_text(
-    q: Tensor, k: Tensor, v: Tensor, piece: slice, text: int, mask: Tensor | None, attention_scale: float
+    q: Tensor, k: Tensor, v: Tensor, piece: slice, text: slice, mask: Tensor | None, attention_scale: float
 ) -> Tensor:
-    to_text = q[:, :, piece] @ k[:, :, :text].transpose(-1, -2)
+    to_text = q[:, :, piece] @ k[:, :, text].transpose(-1, -2)
     to_self = (q[:, :, piece] * k[:, :, piece]).sum(dim=-1, keepdim=True, dtype=torch.float32)
     logits = torch.cat((to_text.float(), to_self), dim=-1).mul_(attention_scale)
     if mask is not None:
         logits = _masked(logits, mask_rows(mask, piece), piece, text)
     weights = logits.softmax(dim=-1).to(v.dtype)
-    z = weights[..., :text] @ v[:, :, :text] + weights[..., text:] * v[:, :, piece]
+    z = weights[..., :-1] @ v[:, :, text] + weights[..., -1:] * v[:, :, piece]
     return z.transpose(1, 2)
 
 
-def _masked(logits: Tensor, rows: Tensor, piece: slice, text: int) -> Tensor:
+def _masked(logits: Tensor, rows: Tensor, piece: slice, text: slice) -> Tensor:
     """Apply the host's mask, of which a row's entries for the text and for the token itself count here."""
     own = rows[..., piece]
     own = own.expand(*own.shape[:-2], piece.stop - piece.start, -1).diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-    to_text = rows[..., :text].expand(*own.shape[:-1], -1)
+    to_text = rows[..., text].expand(*own.shape[:-1], -1)
     seen = torch.cat((to_text, own), dim=-1)
     if seen.dtype == torch.bool:
         return logits.masked_fill(~seen, float("-inf"))

@@ -32,6 +32,7 @@ class Small:
     given: dict[str, Any] = field(default_factory=dict)
 
 
+_MMDIT = "comfy.ldm.modules.diffusionmodules.mmdit"
 _QWEN_GIVEN = {
     "attention_head_dim": 32,
     "num_attention_heads": 2,
@@ -48,6 +49,43 @@ _LUMINA_GIVEN = {
 }
 _WAN_READ = {"dim": 64, "ffn_dim": 128, "num_layers": 4, "in_dim": 16, "out_dim": 16}
 _WAN_GIVEN = {"num_heads": 2, "text_dim": 48}
+_SD3_READ = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "depth": 2,
+    "adm_in_channels": 32,
+    "context_embedder_config": {"target": "torch.nn.Linear", "params": {"in_features": 48, "out_features": 128}},
+    "input_size": None,
+    "num_patches": 256,
+    "pos_embed_max_size": 16,
+    "qk_norm": "rms",
+}
+# To the loader a model has as many blocks as heads, of 64 features each.
+_SD3_GIVEN = {"num_blocks": 4, "mlp_ratio": 1.0}
+_HUNYUAN_KIND = "comfy.ldm.hunyuan_video.model.HunyuanVideo"
+_HUNYUAN_READ = {
+    "in_channels": 16,
+    "out_channels": 16,
+    "patch_size": [1, 2, 2],
+    "context_in_dim": 48,
+    "hidden_size": 32,
+    "depth": 4,
+    "depth_single_blocks": 2,
+    "guidance_embed": False,
+    "byt5": True,
+    "meanflow": False,
+    "use_cond_type_embedding": False,
+    "vision_in_dim": None,
+}
+_HUNYUAN_GIVEN = {
+    "num_heads": 2,
+    "axes_dim": [4, 6, 6],
+    "mlp_ratio": 4.0,
+    "theta": 256,
+    "qkv_bias": True,
+    "vec_in_dim": None,
+    "meanflow_sum": False,
+}
 SMALL = {
     "Qwen-Image": Small(
         "comfy.ldm.qwen_image.model.QwenImageTransformer2DModel", {"in_channels": 64, "num_layers": 4}, _QWEN_GIVEN
@@ -81,14 +119,79 @@ SMALL = {
     ),
     "Wan 2.1 with a reference": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim_ref_conv": 16}, _WAN_GIVEN),
     "Wan 2.2 5B": Small("comfy.ldm.wan.model.WanModel", {**_WAN_READ, "in_dim": 48, "out_dim": 48}, _WAN_GIVEN),
+    "AuraFlow": Small(
+        "comfy.ldm.aura.mmdit.MMDiT",
+        {"n_double_layers": 4, "n_layers": 6, "max_seq": 256, "cond_seq_dim": 2048},
+        {"dim": 64, "n_heads": 2, "global_conddim": 64},
+    ),
+    "OmniGen 2": Small(
+        "comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel",
+        {},
+        {
+            "hidden_size": 96,
+            "num_layers": 4,
+            "num_refiner_layers": 1,
+            "num_attention_heads": 4,
+            "num_kv_heads": 2,
+            "axes_dim_rope": [8, 8, 8],
+            "multiple_of": 32,
+            "text_feat_dim": 48,
+            "timestep_scale": 1000.0,
+        },
+    ),
+    "Lens": Small(
+        "comfy.ldm.lens.model.LensTransformer2DModel",
+        {"num_layers": 4, "num_attention_heads": 2, "enc_hidden_dim": 24, "selected_layer_index": (0, 1)},
+    ),
+    "LTXV": Small(
+        "comfy.ldm.lightricks.model.LTXVModel",
+        {"num_layers": 4, "cross_attention_dim": 64},
+        {"num_attention_heads": 2, "attention_head_dim": 32, "caption_channels": 48},
+    ),
+    "SD 3.5 Large": Small(f"{_MMDIT}.OpenAISignatureMMDITWrapper", _SD3_READ, _SD3_GIVEN),
+    "SD 3.5 Medium": Small(
+        f"{_MMDIT}.OpenAISignatureMMDITWrapper", {**_SD3_READ, "x_block_self_attn_layers": [0, 1]}, _SD3_GIVEN
+    ),
+    # ComfyUI's class has these, and no model that is out does: registers, and layers that work on the text.
+    "SD 3 with registers": Small(
+        f"{_MMDIT}.OpenAISignatureMMDITWrapper",
+        {**_SD3_READ, "qk_norm": None, "context_processor_layers": 1},
+        {**_SD3_GIVEN, "register_length": 3, "context_size": 48},
+    ),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
+    "HunyuanVideo": Small(
+        _HUNYUAN_KIND, {**_HUNYUAN_READ, "byt5": False, "guidance_embed": True}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
+    ),
+    "HunyuanVideo 1.5": Small(
+        _HUNYUAN_KIND,
+        {
+            **_HUNYUAN_READ,
+            "in_channels": 65,
+            "out_channels": 32,
+            "patch_size": [1, 1, 1],
+            "depth_single_blocks": 0,
+            "use_cond_type_embedding": True,
+            "vision_in_dim": 1152,
+        },
+        {**_HUNYUAN_GIVEN, "meanflow_sum": True},
+    ),
+    "Hunyuan Image 2.1": Small(
+        _HUNYUAN_KIND,
+        {**_HUNYUAN_READ, "in_channels": 64, "out_channels": 64, "patch_size": [1, 1], "meanflow": True},
+        {**_HUNYUAN_GIVEN, "axes_dim": [8, 8]},
+    ),
 }
+# Their sizes nobody can make smaller, so that they are kept in 8 bits.
+_LARGE = ("byt5_in.", "vision_in.")
 
 
 def host_has(name: str) -> bool:
     """Whether this ComfyUI has the class of a small model."""
     module, _, kind = SMALL[name].kind.rpartition(".")
-    return importlib.util.find_spec(module) is not None and hasattr(importlib.import_module(module), kind)
+    package = module.rpartition(".")[0]
+    if importlib.util.find_spec(package) is None or importlib.util.find_spec(module) is None:
+        return False
+    return hasattr(importlib.import_module(module), kind)
 
 
 def make_small(name: str, path: Path) -> None:
@@ -100,16 +203,20 @@ def make_small(name: str, path: Path) -> None:
     make = getattr(importlib.import_module(module), kind)
     made = make(**small.read, **small.given, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
     shapes = {key: tensor.shape for key, tensor in made.state_dict().items()}
-    state = {key: _weight(key, shape, generator).bfloat16() for key, shape in shapes.items()}
+    state = {key: _weight(key, shape, generator).to(_kept_as(key)) for key, shape in shapes.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path))
+
+
+def _kept_as(name: str) -> torch.dtype:
+    return torch.float8_e4m3fn if name.startswith(_LARGE) else torch.bfloat16
 
 
 def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
     random = torch.randn(shape, generator=generator)
     if len(shape) > 1:
         return random / max(1, random[0].numel()) ** 0.5
-    return torch.ones(shape) if "norm" in name else 0.02 * random
+    return torch.ones(shape) if "norm" in name or ".ln_" in name else 0.02 * random
 
 
 @contextmanager

@@ -63,19 +63,40 @@ def attention_of_all(
 
 def _guided_here(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> Callable | None:
     """The attention that a chosen block is to have; None elsewhere, and where that fails."""
-    visit = _visit_in(forward, told)
+    visit = _visit_in(plan, forward, model, q, told)
     if visit is None:
         return None
     return attempt_in_block(plan, forward, visit, lambda: _guided_at(plan, forward, model, visit, q, told))
 
 
-def _visit_in(forward: Forward, told: dict) -> Visit | None:
+def _visit_in(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> Visit | None:
     """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
-    visit = forward.visits.get(told.get("block_index", -1))
-    if visit is None or visit.reached or NEGATIVE_MARK in told or forward.run.complained:
+    if NEGATIVE_MARK in told or forward.run.complained:
+        return None
+    visit = forward.visits.get(_place(plan, forward, model, q, told))
+    if visit is None or visit.reached:
         return None
     visit.reached = True  # also where nothing is to be guided, or the report would miss the block
     return visit if forward.chunks and not visit.failed else None
+
+
+def _place(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> int:
+    """Which block this is, -1 for none: as the host says it, or counted.
+
+    Only a block's sequence has all tokens: those of layers that refine come from the text, references or picture alone.
+    """
+    if not plan.family.counted:
+        return told.get("block_index", -1)
+    if q.shape[2] != forward.prompt_tokens + _end(plan, forward, model):
+        return -1
+    forward.counted += 1
+    return forward.counted - 1
+
+
+def _end(plan: Plan, forward: Forward, model: Any) -> int:
+    """How many tokens stand behind the text."""
+    assert plan.family.sequence_end is not None
+    return forward.ahead + plan.family.sequence_end(model, forward.tokens)
 
 
 def _guided_at(plan: Plan, forward: Forward, model: Any, visit: Visit, q: Tensor, told: dict) -> Callable:
@@ -87,8 +108,7 @@ def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> None:
     """Note where the picture is in the sequence: at its end, but for what fills it up."""
     if q.shape[0] != forward.batch:
         raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
-    assert plan.family.sequence_end is not None
-    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens) - forward.ahead
+    forward.txt_tokens = q.shape[2] - _end(plan, forward, model)
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
@@ -174,7 +194,11 @@ def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict) -> t
     if kwargs.get("skip_output_reshape"):
         raise ValueError("its attention returns its heads apart, which guidance does not know")
     if not kwargs.get("skip_reshape"):
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        # SD 3 gives q with its heads joined, and v with its heads apart.
+        q, k, v = (t.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    if kwargs.get("enable_gqa"):
+        k, v = (t.repeat_interleave(heads // t.shape[1], dim=1) for t in (k, v))
+        kwargs = {**kwargs, "enable_gqa": False}
     if k.shape[1] != heads or v.shape[1] != heads:
         raise ValueError(f"its attention shares {k.shape[1]} heads of keys among {heads}, which guidance does not know")
     return q, k, v, {**kwargs, "skip_reshape": True}
@@ -203,11 +227,11 @@ def _negative(
 ) -> Tensor:
     """Z⁻ of the picture's tokens, (rows, picture tokens, heads, head_dim). kwargs: the block's, of these rows."""
     scale = kwargs.get("scale") or q.shape[-1] ** -0.5
-    text = picture.start - forward.ahead
 
     def attend_masked(q, k, v, mask):
         return attend(q, k, v, heads, **{**kwargs, "mask": mask})
 
+    mask, text = kwargs.get("mask"), forward.text
     return negative_attention(
-        settings.negative, q, k, v, picture, kwargs.get("mask"), settings.temperature, scale, attend_masked, text
+        settings.negative, q, k, v, picture, mask, settings.temperature, scale, attend_masked, text
     )

@@ -36,6 +36,8 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
         # Here the host says where in the sequence the text ends.
         if "img_slice" in args["transformer_options"]:
             forward.txt_tokens = args["transformer_options"]["img_slice"][0]
+        elif plan.family.picture_last:
+            forward.txt_tokens = args["img"].shape[1] - forward.tokens - forward.ahead
         if plan.merge is not None:
             run_single_block(plan, forward, position, args, call)
 

@@ -187,9 +187,10 @@ def _carry(plan: Plan, forward: Forward, stream: Stream, own_args: dict) -> None
     assert text is not None
     if own_args.get("pe") is not None and text.pe is not None:
         if stream.pe is None:  # the same for all blocks
-            of_picture = own_args["pe"][:, :, tokens:]
+            first = plan.family.picture_first
+            of_picture = own_args["pe"][:, :, : forward.text.start] if first else own_args["pe"][:, :, tokens:]
             of_text = text.pe.to(of_picture).expand(len(of_picture), *text.pe.shape[1:])
-            stream.pe = torch.cat((of_text, of_picture), 2)
+            stream.pe = torch.cat((of_picture, of_text) if first else (of_text, of_picture), 2)
         own_args["pe"] = stream.pe
     if plan.family.mask is not None:
         own_args[plan.family.mask] = _mask(stream, own_args.get(plan.family.mask))
@@ -205,7 +206,7 @@ def _mask(stream: Stream, own: Tensor | None) -> Tensor | None:
     parts = [None if chunk.text is None else chunk.text.mask for chunk in stream.chunks]
     masks = [in_rows(part, chunk.size) for part, chunk in zip(parts, stream.chunks, strict=True) if part is not None]
     if not stream.mixed and len(stream.chunks) == 1:
-        return masks[0] if masks else None
+        return masks[0].expand(stream.chunks[0].size, *masks[0].shape[1:]) if masks else None
     if own is None and not masks:
         return None
     if own is None or not masks:
@@ -214,8 +215,12 @@ def _mask(stream: Stream, own: Tensor | None) -> Tensor | None:
 
 
 def _shifted(stream: Stream, vec: Tensor) -> Tensor:
-    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows."""
+    """The modulation vector, (rows, hidden), with the negative prompt's pooled vector in the branches' rows.
+
+    Where given frames have a modulation of their own, (rows, 2, hidden), in both.
+    """
     shifts = [chunk.shift for chunk in stream.chunks if chunk.shift is not None]
+    shifts = [shift.unsqueeze(1) if vec.ndim == 3 else shift for shift in shifts]
     if not stream.mixed and len(shifts) == 1:
         return vec + shifts[0]
     return _with_rows(

@@ -9,9 +9,15 @@ import torch
 from torch import Tensor
 
 from .. import naming
+from .aura import AURAFLOW
 from .family import Family, Found
 from .flux import FLUX, project_normed, square
+from .hunyuan import HUNYUAN
+from .lens import LENS
+from .ltxv import LTXV, frames_given
+from .omnigen import OMNIGEN2
 from .plan import PLANS
+from .sd3 import SD3
 
 # --- what the table's entries work out ---
 
@@ -46,10 +52,7 @@ def _wan_reference(model: Any, given: dict) -> int:
 def _wan_given_frames(given: dict) -> int:
     """How many of the first frames a noise mask gives whole, to models that see it (Wan 2.2 5B); the user's own."""
     mask = given.get("denoise_mask")
-    if mask is None:
-        return 0
-    made = mask.amax(dim=(0, 1, 3, 4)).tolist()
-    return next((frame for frame, most in enumerate(made) if most > 0), 0)
+    return 0 if mask is None else frames_given(mask)
 
 
 # --- the table ---
@@ -96,7 +99,7 @@ WAN = Family(
     project=lambda model, context: model.text_embedding(context),
 )
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
 
 
 # --- which of them ---

@@ -21,18 +21,25 @@ class Family:
     heads: how many a block has; patch: the size of a token in the latent, (frames, height, width).
 
     The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
-    the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
-    and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
-    there as well. sequence_end: for a family without slots, how many tokens the picture has in
-    the attention's sequence with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees
-    it, may stand before the text's.
+    the picture, or behind it where picture_first. ahead: how many tokens of references stand before the picture in the
+    picture's own stream, of the model and the host's arguments of a forward; given_frames: how many of a video's first
+    frames are the user's, and stand there as well; keyframes: how many of a latent's last tokens are the user's.
+    sequence_end: for a family without slots, how many tokens the picture has in the attention's sequence with what
+    fills it up; they end it; counted: whether the host does not say there which block is at work. picture_last: whether
+    the picture ends the sequence of single blocks, where the host does not say where it begins. clip_first: whether
+    tokens of a picture, as CLIP sees it, may stand before the text's.
 
-    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. ids: of its positions, of
-    the model, that text and the latent; None where the text has no positions; ids_by_latent: whether they hang on the
-    latent's shape. mask: the name of the attention mask among a block's arguments; None where the host keeps it to
-    itself. doubled_vec: whether the modulation vector may have twice the rows, those for references after all others.
-    text_is_fixed: whether the blocks know the picture's place by the prompt's length, out of our reach, of the model,
-    the host's arguments and whether the branch reaches into the second stack.
+    project: the text as blocks take it, (rows, tokens, hidden), of the model and a context, with registers where a
+    model puts them there. refine: in its place where the text hangs on the step, of the model and the host's arguments
+    of a forward, "timestep" among them. texts: which of these are a prompt's own text. pooled: what a prompt's pooled
+    vector adds to the modulation vector, (rows, hidden), of the model and that vector, where that is not done FLUX's
+    way. ids: of the text's positions, of the model, the text and the latent; None where it has no positions;
+    ids_by_latent: whether they hang on the latent's shape; embedder: what in the model makes rotary positions of them.
+    mask: the name of the attention mask among a block's arguments; None where the host keeps it to itself;
+    prepare_mask: what a block is given of a prompt's, of the model, that mask, the text and the latent. doubled_vec:
+    whether the modulation vector may have twice the rows, those for references after all others. text_is_fixed: whether
+    the blocks know the picture's place by the prompt's length, out of our reach, of the model, the host's arguments and
+    whether the branch reaches into the second stack.
     """
 
     name: str
@@ -44,15 +51,24 @@ class Family:
     heads: Callable[[Any], int]
     patch: Callable[[Any], tuple[int, int, int]]
     joint: bool = True
+    picture_first: bool = False
     ahead: Callable[[Any, dict], int] = lambda model, given: 0
     given_frames: Callable[[dict], int] = lambda given: 0
+    keyframes: Callable[[dict], int] = lambda given: 0
     sequence_end: Callable[[Any, int], int] | None = None
+    counted: bool = False
+    picture_last: bool = False
     clip_first: bool = False
     project: Callable[[Any, Tensor], Tensor] | None = None
+    refine: Callable[[Any, dict], Tensor] | None = None
+    texts: tuple[str, ...] = ("c_crossattn",)
     ids: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     ids_by_latent: bool = False
+    embedder: str = "pe_embedder"
     mask: str | None = None
+    prepare_mask: Callable[[Any, Tensor | None, Tensor, Tensor], Tensor | None] = lambda model, mask, txt, x: mask
     doubled_vec: bool = False
+    pooled: Callable[[Any, Tensor], Tensor | None] | None = None
     text_is_fixed: Callable[[Any, dict, bool], bool] = lambda model, given, second: False
 
     @property

@@ -167,12 +167,14 @@ class Forward:
     chunks: the rows to be guided, none where guidance is off at this step. batch: rows in all.
     grid: the picture being made, (height, width) in tokens, a video's frames below one another; they come first among
     the image tokens, save for `ahead` tokens of references and given frames. joint: whether the attention's sequence
-    begins with the text. prompt_tokens: of the prompt's text, as the host gives it to the model. recorded: whether
-    every merge is measured for a record; else statistics has the two numbers of the log line.
+    has the text, which begins it, or ends it where picture_first. prompt_tokens: of the prompt's text, as the host
+    gives it to the model. recorded: whether every merge is measured for a record; else statistics has the two numbers
+    of the log line.
     start: the block in which the negative branch starts, None where there is none.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
-    would be compiled in, anew at each step. txt_tokens: as a block says it, None before. visits: what the blocks leave
+    would be compiled in, anew at each step. txt_tokens: as a block says it, None before. counted: blocks
+    that were at work, where the host does not say which. visits: what the blocks leave
     behind, by position.
     """
 
@@ -183,12 +185,14 @@ class Forward:
     run: Run
     recorded: bool
     joint: bool = True
+    picture_first: bool = False
     ahead: int = 0
     prompt_tokens: int = 0
     start: int | None = None
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None
+    counted: int = 0
     visits: dict[int, Visit] = field(default_factory=dict)
 
     @property
@@ -228,11 +232,18 @@ class Forward:
     @property
     def text_tokens(self) -> int:
         """How many text tokens stand in the attention's sequence, before all others."""
-        if not self.joint:
+        if not self.joint or self.picture_first:
             return 0
         if self.txt_tokens is None:
             raise ValueError("this model's forward does not say how many text tokens there are (img_slice)")
         return self.txt_tokens
+
+    @property
+    def text(self) -> slice:
+        """The text's tokens there."""
+        if self.picture_first:
+            return slice(self.picture.stop, self.picture.stop + (self.txt_tokens or 0))
+        return slice(0, self.text_tokens)
 
     @property
     def picture(self) -> slice:
@@ -246,7 +257,7 @@ class Forward:
 
     def picture_of(self, stream: Stream) -> slice:
         """The picture's tokens in the attention's sequence with the text that this stream carries."""
-        if stream.text is None or not self.joint:
+        if stream.text is None or not self.joint or self.picture_first:
             return self.picture
         return self._picture_behind(stream.text.tokens)
 

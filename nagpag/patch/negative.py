@@ -112,64 +112,89 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
     """Give each chunk whose branch is computed the negative prompt's text."""
     computed = [chunk for chunk in chunks if chunk.difference is None]
-    text = _negative_text(run, plan.family, model, x) if computed else None
-    if text is None:
+    context = _tensor(run.negative, "c_crossattn")
+    if not computed or context is None:
         return
-    own_tokens = given["c_crossattn"].shape[1]
+    family, y = plan.family, given.get("y")
+    _check_text(plan, run, computed, model, given)
+    text = None if family.refine else _negative_text(run, family, model, context, x)
+    for chunk in computed:
+        chunk.text = text or _refined(family, model, run.negative, x, given, chunk)
+        own_y = None if y is None else y[chunk.rows]
+        chunk.shift = _shift_of(chunk.text, family, model.diffusion_model, own_y, chunk.size)
+
+
+def _check_text(plan: Plan, run: Run, computed: list[Chunk], model: Any, given: dict) -> None:
+    """Raise where the negative prompt's text can't take the place of the prompt's."""
+    family = plan.family
+    negative = {name: _tensor(run.negative, name) for name in (*family.texts, "attention_mask")}
+    own_tokens, tokens = _tokens(family, given), _tokens(family, negative)
     second = plan.merge is not None and plan.merge >= plan.double_blocks
-    if plan.family.mask is None and (text.mask is not None or given.get("attention_mask") is not None):
-        raise ValueError(
-            f"a prompt has an attention mask, and {plan.family.name} blocks take none with a negative prompt"
-        )
-    if text.tokens != own_tokens and plan.family.text_is_fixed(model.diffusion_model, given, second):
+    if family.mask is None and (negative["attention_mask"] is not None or given.get("attention_mask") is not None):
+        raise ValueError(f"a prompt has an attention mask, and {family.name} blocks take none with a negative prompt")
+    if tokens != own_tokens and family.text_is_fixed(model.diffusion_model, given, second):
         raise ValueError(
             "with reference pictures by index_timestep_zero and reach output both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Take reach double blocks"
+            f"the prompt has {own_tokens} tokens and the negative one {tokens}. Take reach double blocks"
         )
-    if text.tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
+    if tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
         raise ValueError(
             "another patch acts on all of a batch, so that both prompts have to be of one length; "
-            f"the prompt has {own_tokens} tokens and the negative one {text.tokens}. Set cfg to 1.0"
+            f"the prompt has {own_tokens} tokens and the negative one {tokens}. Set cfg to 1.0"
         )
-    y = given.get("y")
-    for chunk in computed:
-        chunk.text = text
-        chunk.shift = _shift_of(text, model.diffusion_model, None if y is None else y[chunk.rows], chunk.size)
 
 
-def _negative_text(run: Run, family: Family, model: Any, x: Tensor) -> NegativeText | None:
+def _tokens(family: Family, given: dict) -> int:
+    """How many tokens of text a forward's arguments have."""
+    return sum(given[name].shape[1] for name in family.texts if given.get(name) is not None)
+
+
+def _negative_text(run: Run, family: Family, model: Any, context: Tensor, x: Tensor) -> NegativeText:
     """The sampling's negative prompt, projected; once a sampling, and anew where weights change while it runs.
 
     x: the latent, on which the text's positions may hang: then anew for another shape, too.
     """
-    context = _tensor(run.negative, "c_crossattn")
-    if context is None:
-        return None
     text = run.text
     shape = _shape(family, x)
     kept = text is not None and run.text_of is context and text.txt.device == x.device and text.shape == shape
-    if not kept or getattr(model.current_patcher, "hook_patches", None):
+    if text is None or not kept or getattr(model.current_patcher, "hook_patches", None):
         text = _projected(family, model, run.negative, context, x)
         run.text, run.text_of = text, context
     return text  # not the run's: the host may run prompts on several devices at once
 
 
+def _refined(family: Family, model: Any, negative: dict | None, x: Tensor, given: dict, chunk: Chunk) -> NegativeText:
+    """The negative prompt in the place of a chunk's own at this step, with what else that has: a picture, say."""
+    own, dtype = rows_of(chunk.rows, len(x)), inference_dtype(model)
+    texts = {name: _tensor(negative, name) for name in family.texts}
+    texts = {name: None if text is None else repeat_to_batch_size(text, chunk.size) for name, text in texts.items()}
+    arguments = {**{name: own(value) for name, value in given.items()}, **texts}
+    for name, value in arguments.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            arguments[name] = value.to(x.device, dtype)
+    arguments["timestep"] = model.model_sampling.timestep(own(given["t"])).float()
+    assert family.refine is not None
+    with torch.no_grad():
+        return _as_blocks_take_it(family, model, negative, family.refine(model.diffusion_model, arguments), x)
+
+
 def through_post_input(
-    forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], give_up: Callable[[Exception], None]
+    forward: Forward, ids: Callable, embed: Callable, patches: list[Callable], give_up: Callable[[Exception], None]
 ) -> Callable:
     """A post_input patch to stand before the others: what they do to the prompt's text they do to the negative one's.
 
-    A style reference adds tokens there, for instance. position_ids: of text tokens, as a family makes them.
+    A style reference adds tokens there, for instance. ids: of text tokens, as a family makes them; embed: what makes
+    rotary positions of them.
     """
 
     def patch(inputs: dict) -> dict:
-        attempt(lambda: _patch_texts(forward, position_ids, flux, patches, inputs), give_up)
+        attempt(lambda: _patch_texts(forward, ids, embed, patches, inputs), give_up)
         return inputs
 
     return patch
 
 
-def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: list[Callable], inputs: dict) -> None:
+def _patch_texts(forward: Forward, ids: Callable, embed: Callable, patches: list[Callable], inputs: dict) -> None:
     given = inputs.get("transformer_options")  # other packs' forwards, and older hosts, hand none on here
     if given is not None and NEGATIVE_MARK in given:
         return  # another application asks for its own
@@ -182,21 +207,27 @@ def _patch_texts(forward: Forward, position_ids: Callable, flux: Any, patches: l
         options = {} if given is None else {"transformer_options": options_of(chunk, given)}
         out = {name: own(value) for name, value in inputs.items()}
         out |= {"txt": repeat_to_batch_size(text.txt, chunk.size).clone(), "img": out["img"].clone()}
-        out["txt_ids"] = position_ids(text.txt).expand(chunk.size, -1, -1)
+        out["txt_ids"] = ids(text.txt).expand(chunk.size, -1, -1)
         for patch in stream.own(patches):
             out = patch({**out, **options})
-        chunk.text = dataclasses.replace(text, txt=out["txt"], pe=flux.pe_embedder(out["txt_ids"][:1]))
+        chunk.text = dataclasses.replace(text, txt=out["txt"], pe=embed(out["txt_ids"][:1]))
         chunk.stream = stream
 
 
-def _projected(family: Family, model: Any, model_conds: dict | None, context: Tensor, x: Tensor) -> NegativeText:
-    flux, mask = model.diffusion_model, _tensor(model_conds, "attention_mask")
+def _projected(family: Family, model: Any, negative: dict | None, context: Tensor, x: Tensor) -> NegativeText:
     assert family.project is not None
     with torch.no_grad():
-        txt = family.project(flux, context.to(x.device, inference_dtype(model)))
-        pooled = pooled_part(flux, _tensor(model_conds, "y"), txt)
-        pe = None if family.ids is None else flux.pe_embedder(family.ids(flux, txt, x))
-        return NegativeText(txt, pe, pooled, None if mask is None else mask.to(x.device), _shape(family, x))
+        txt = family.project(model.diffusion_model, context.to(x.device, inference_dtype(model)))
+        return _as_blocks_take_it(family, model, negative, txt, x)
+
+
+def _as_blocks_take_it(family: Family, model: Any, negative: dict | None, txt: Tensor, x: Tensor) -> NegativeText:
+    """What goes with a text, besides."""
+    flux, mask = model.diffusion_model, _tensor(negative, "attention_mask")
+    pooled = pooled_part(family, flux, _tensor(negative, "y"), txt)
+    pe = None if family.ids is None else getattr(flux, family.embedder)(family.ids(flux, txt, x))
+    mask = family.prepare_mask(flux, None if mask is None else mask.to(x.device), txt, x)
+    return NegativeText(txt, pe, pooled, mask, _shape(family, x))
 
 
 def _shape(family: Family, x: Tensor) -> tuple[int, ...]:
@@ -211,10 +242,10 @@ def inference_dtype(model: Any) -> torch.dtype:
     return model.manual_cast_dtype or model.get_dtype()
 
 
-def _shift_of(text: NegativeText, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
+def _shift_of(text: NegativeText, family: Family, flux: Any, y: Tensor | None, rows: int) -> Tensor | None:
     """What the negative prompt's pooled vector adds to the modulation beyond the prompts' own y, (rows, hidden)."""
     with torch.no_grad():
-        own = pooled_part(flux, y, text.txt)
+        own = pooled_part(family, flux, y, text.txt)
     return None if own is None or text.pooled is None else in_rows(text.pooled, rows) - own
 
 
@@ -223,8 +254,10 @@ def in_rows(tensor: Tensor, rows: int) -> Tensor:
     return tensor if len(tensor) == 1 else repeat_to_batch_size(tensor, rows)
 
 
-def pooled_part(flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
+def pooled_part(family: Family, flux: Any, y: Tensor | None, like: Tensor) -> Tensor | None:
     """What a prompt's pooled vector adds to the modulation vector, (rows, hidden); None where the family has none."""
+    if family.pooled is not None:
+        return None if y is None else family.pooled(flux, y.to(like.device, like.dtype))
     if getattr(flux, "vector_in", None) is None:
         return None
     width = flux.params.vec_in_dim

@@ -154,7 +154,7 @@ def apply_model(plan: Plan) -> Callable:
     """The APPLY_MODEL wrapper."""
 
     def wrapper(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options={}, **kwargs):
-        given = {**kwargs, "c_crossattn": c_crossattn, "control": control}
+        given = {**kwargs, "c_crossattn": c_crossattn, "control": control, "t": t}
         begun = attempt(
             lambda: _begin_in_run(plan, executor.class_obj, x, given, transformer_options),
             lambda error: _leave_sampling_alone(plan, error),
@@ -193,9 +193,9 @@ def _begin_in_run(
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
     if others and run.negative is not None and ids is not None:
-        flux = model.diffusion_model
+        flux, embed = model.diffusion_model, getattr(model.diffusion_model, plan.family.embedder)
         through = through_post_input(
-            forward, lambda txt: ids(flux, txt, x), flux, others, lambda error: _leave_alone(run, error)
+            forward, lambda txt: ids(flux, txt, x), embed, others, lambda error: _leave_alone(run, error)
         )
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
     # The last comes last: torch.compile is left out from there on.
@@ -250,9 +250,9 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
     (height, width), kept = plan.grid(x.shape), plan.grid((*x.shape[:2], family.given_frames(given), *x.shape[-2:]))
-    grid, ahead = (height - kept[0], width), family.ahead(flux, given) + kept[0] * kept[1]
-    joint = (family.joint, ahead, 0 if text is None else text.shape[1])
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+    made, ahead = height - kept[0] - family.keyframes(given) // width, family.ahead(flux, given) + kept[0] * kept[1]
+    joint = (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
+    return Forward(chunks, x.shape[0], (made, width), sigmas, run, recorded, *joint, start, y, strength, visits=visits)
 
 
 def _sigma_matters(plan: Plan) -> bool:

@@ -3,16 +3,21 @@ code. Which row and token is which is told by the test, or read from what the ho
 
 import contextlib
 
+import comfy.ldm.lightricks.model as ltxv
+import comfy.ldm.modules.attention as attention
+import pytest
 import torch
 from oracle import guided_tokens
 from other_families import attention_module
 from own_forward import hooked, of_rows
 
+# What of a forward's arguments is a prompt's own text.
+OF_TEXT = "c_crossattn", "y", "attention_mask", "txt_byt5"
 STRENGTHS = 3.0, 2.5, 0.25  # of `sampling.guided`: scale, tau, alpha
 
 
 def dense(q, k, v, mask, kind, picture, text, temperature=2.0):
-    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim), text: its tokens."""
+    """Z⁻ of all tokens with its whole map, in float64; q, k, v: (batch, heads, tokens, head_dim)."""
     q, k, v = q.double(), k.double(), v.double()
     bias = 0.0 if mask is None else mask.double().reshape(-1, 1, *mask.shape[-2:])
     logits = q @ k.mT / q.shape[-1] ** 0.5
@@ -26,7 +31,7 @@ def dense(q, k, v, mask, kind, picture, text, temperature=2.0):
         weights = (logits / temperature + bias).softmax(dim=-1)
     else:
         seen = own.clone()
-        seen[:, :text] = True
+        seen[:, text] = True
         weights = (logits + bias).masked_fill(~seen, float("-inf")).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -39,37 +44,53 @@ class InAttention:
 
     def __init__(self, case, blocks, kind, change, behind=0, ahead=0):
         self.case, self.blocks, self.kind, self.change, self.behind = case, blocks, kind, change, behind
-        self.ahead, self.calls = ahead, []
+        self.ahead, self.calls, self.asked = ahead, [], 0
 
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
-        case, options = self.case, kwargs["transformer_options"]
+        case, options = self.case, kwargs.get("transformer_options", {})
+        block, self.asked = options.get("block_index"), self.asked + 1
+        block = ("single", block) if options.get("block_type") == "single" else block
+        if case.attentions:
+            block = case.attentions[(self.asked - 1) % len(case.attentions)]
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
         whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
-        if options.get("block_index") not in self.blocks or not whole:
+        if block not in self.blocks or not whole:
             return z
         if not case.split:
-            q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        start = q.shape[2] - self.behind - -(-case.tokens // case.pad) * case.pad
+            q, k, v = (t.reshape(*t.shape[:2], heads, -1).transpose(1, 2) for t in (q, k, v))
+        # Heads that share keys and values stand side by side.
+        k, v = (t[:, torch.arange(heads) * t.shape[1] // heads] for t in (k, v))
+        start = q.shape[2] - self.behind - case.keyframes - -(-case.tokens // case.pad) * case.pad
+        text = slice(0, start - self.ahead - case.given)
+        if case.picture_first:
+            start, text = 0, slice(case.tokens, None)
         picture = slice(start, start + case.tokens)
-        self.calls.append((options["block_index"], len(q)))
-        return self.change(
-            z, dense(q, k, v, mask, self.kind, picture, start - self.ahead - case.given), picture, options
-        )
+        self.calls.append((block, len(q)))
+        return self.change(z, dense(q, k, v, mask, self.kind, picture, text), picture, options)
 
     @contextlib.contextmanager
     def at_work(self):
         module = attention_module(self.case)
-        self.plain = getattr(module, self.case.attention)
+        names = self.case.attention.split()
+        self.plain = getattr(module, names[0])
 
-        def attention(q, k, v, heads, mask=None, **kwargs):
+        def replaced(q, k, v, heads, mask=None, **kwargs):
             return self(q, k, v, heads, mask, **kwargs)
 
-        setattr(module, self.case.attention, attention)
-        try:
+        with pytest.MonkeyPatch.context() as patched:
+            for name in names:
+                patched.setattr(module, name, replaced)
+            patched.setattr(ltxv, "_attention_with_guide_mask", in_one_call, raising=False)
             yield self
-        finally:
-            setattr(module, self.case.attention, self.plain)
+
+
+def in_one_call(q, k, v, heads, guide_mask, attn_precision, transformer_options):
+    """LTXV's attention with a mask that weakens keyframes: with the whole mask, as older hosts do it, not in parts."""
+    start, stop = guide_mask.guide_start, guide_mask.guide_start + guide_mask.tracked_count
+    mask = q.new_zeros(1, 1, q.shape[1], k.shape[1])
+    mask[:, :, :start], mask[:, :, start:stop] = guide_mask.noisy_mask, guide_mask.tracked_mask
+    return attention.optimized_attention(q, k, v, heads, mask=mask, transformer_options=transformer_options)
 
 
 def conditional_rows(options, batch):
@@ -113,16 +134,22 @@ class SecondForward:
         self.negative, self.disturbed, self.every = negative, disturbed, every
         self.kept, self.sigmas, self.computed = {}, [], 0
         self.picture = slice(ahead + case.given, ahead + case.given + case.tokens)
+        self.place = case.img
+        if not isinstance(merge, int):  # a single block, whose one sequence the picture ends
+            self.picture, self.place = slice(-case.tokens, None), None
 
     @property
     def block(self):
-        return getattr(self.model.diffusion_model, self.case.stack)[self.merge]
+        model = self.model.diffusion_model
+        if isinstance(self.merge, int):
+            return getattr(model, self.case.stack)[self.merge]
+        return getattr(model, self.case.second)[self.merge[1]]
 
     def img(self, out):
-        return out if self.case.img is None else out[self.case.img]
+        return out if self.place is None else out[self.place]
 
     def with_img(self, out, img):
-        return img if self.case.img is None else tuple(img if i == self.case.img else o for i, o in enumerate(out))
+        return img if self.place is None else tuple(img if i == self.place else o for i, o in enumerate(out))
 
     def patched(self, model):
         model = model.clone()
@@ -156,9 +183,13 @@ class SecondForward:
         """The picture's tokens after the merge block in the branch's own forward."""
         found, own = [], of_rows(c, rows)
         self.computed += 1
+        own["c_crossattn"] = own["c_crossattn"].clone()  # what works on the text before the blocks may do so in place
         if self.negative is not None:
-            ((context, _),) = self.negative
-            own["c_crossattn"] = context.repeat(len(x), 1, 1)
+            ((context, extras),) = self.negative
+            conds = self.model.extra_conds(cross_attn=context, noise=x, device=x.device, **extras)
+            theirs = {name: conds[name].cond for name in OF_TEXT if name in conds}
+            own = {name: value for name, value in own.items() if name not in OF_TEXT}
+            own |= {name: value.repeat(len(x), *[1] * (value.ndim - 1)) for name, value in theirs.items()}
         disturbed = contextlib.nullcontext()
         if self.disturbed is not None:
             disturbed = self.disturbed.at_work()

@@ -2,26 +2,32 @@
 
 import dataclasses
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import comfy.sample
 import torch
+from comfy.ldm.lightricks.symmetric_patchifier import SymmetricPatchifier, latent_to_pixel_coords
 from nag_pag_flux.lab.toy import small_families
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A family. small: its model in lab/toy/small_families.py. module, attention: where its blocks look the host's
-    attention up; split: whether it is given heads apart. stack: the model's blocks; img: where in what a block returns
-    the picture's stream is, None where that is all, and -1 where a branch can't be run.
+    attention up, under one name or two; split: whether it is given heads apart. stack: the model's blocks; img: where
+    in what a block returns the picture's stream is, None where that is all, and -1 where a branch can't be run.
 
     latent: of one picture, (channels, …, height, width), of odd sides; grid: its tokens. context: features of a text.
     reference: extras of a prompt with reference pictures; behind, ahead: how many tokens of those stand behind the
-    picture and before it; given: tokens of a video's first frame where a noise mask gives it, just before the picture.
+    picture and before it; mask: a noise mask; given: tokens of a video's first frame where that gives it, just before
+    the picture; keyframes: tokens of those in the sequence, behind the picture.
     names: of block 2 in specs. missing: what is said of block 60. pad: to a multiple of what the picture's tokens are
-    filled up in the attention's sequence. reaches: those that work. another: whether it is but another model of its
-    family.
+    filled up in the attention's sequence. attentions: where the host does not say it, the block of each of a forward's
+    calls of the attention, None where that is not the one to be guided. reaches: those that work. another: whether it
+    is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
+    in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
+    numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. rows: the most rows of a
+    forward that the host runs with reference pictures.
     """
 
     small: str
@@ -40,9 +46,24 @@ class Case:
     behind: int = 0
     ahead: int = 0
     given: int = 0
+    mask: torch.Tensor | None = None
+    keyframes: int = 0
     pad: int = 1
+    attentions: tuple = ()
     reaches: tuple = ("attention", "double blocks", "output")
     another: bool = False
+    kind: str = ""
+    singles: int = 0
+    second: str = "single_blocks"
+    picture_first: bool = False
+    of_text: dict = field(default_factory=dict)
+    hidden: int | None = None
+    rows: int = 4
+
+    @property
+    def last(self):
+        """Where reach "output" merges."""
+        return ("single", self.singles - 1) if self.singles else 3
 
     @property
     def tokens(self):
@@ -50,6 +71,11 @@ class Case:
 
     def __str__(self):
         return self.small
+
+
+def noise_mask(*frames):
+    """What is made of each frame."""
+    return torch.tensor(frames, dtype=torch.float32).reshape(1, 1, -1, 1, 1)
 
 
 def some(*shape, seed=0):
@@ -129,12 +155,199 @@ WAN_FRAME_BEHIND = dataclasses.replace(
 )
 # Of three frames the first is given, by a noise mask and by no prompt.
 WAN_5B = dataclasses.replace(
-    WAN, small="Wan 2.2 5B", another=True, latent=(48, 3, 9, 13), grid=(2, 5, 7), reference={}, given=35
+    WAN,
+    small="Wan 2.2 5B",
+    another=True,
+    latent=(48, 3, 9, 13),
+    grid=(2, 5, 7),
+    reference={},
+    given=35,
+    mask=noise_mask(0, 1, 1),
+)
+# The reference stands before the first frame.
+HUNYUAN = Case(
+    small="HunyuanVideo",
+    family="HunyuanVideo and Hunyuan Image",
+    module="comfy.ldm.flux.math",
+    attention="optimized_attention",
+    split=True,
+    stack="double_blocks",
+    img=0,
+    latent=(16, 3, 6, 10),
+    grid=(3, 3, 5),
+    context=48,
+    names=("double_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
+    reference={"ref_latent": some(1, 16, 1, 4, 6, seed=20)},
+    ahead=6,
+    kind="double ",
+    singles=2,
+    of_text={"pooled_output": (1, 32)},
+    rows=1,
+)
+# Of three frames the first is the user's, by a noise mask and by the prompt.
+HUNYUAN_FRAME = dataclasses.replace(
+    HUNYUAN,
+    another=True,
+    grid=(2, 3, 5),
+    reference={},
+    ahead=0,
+    given=15,
+    mask=noise_mask(0, 1, 1),
+    rows=4,
+    of_text={"pooled_output": (1, 32), "guiding_frame_index": 0},
+)
+HUNYUAN_15 = dataclasses.replace(
+    HUNYUAN,
+    small="HunyuanVideo 1.5",
+    another=True,
+    latent=(32, 2, 5, 7),
+    grid=(2, 5, 7),
+    reference={
+        "concat_latent_image": some(1, 32, 2, 5, 7, seed=21),
+        "clip_vision_output": SimpleNamespace(last_hidden_state=some(1, 6, 1152, seed=22)),
+    },
+    ahead=0,
+    rows=4,
+    singles=0,
+    of_text={"pooled_output": None, "conditioning_byt5small": (1, 4, 1472)},
+)
+HUNYUAN_IMAGE = dataclasses.replace(
+    HUNYUAN_15, small="Hunyuan Image 2.1", latent=(64, 5, 7), grid=(5, 7), reference=None, singles=2
+)
+SD3 = Case(
+    small="SD 3.5 Medium",
+    family="SD 3",
+    module="comfy.ldm.modules.diffusionmodules.mmdit",
+    attention="optimized_attention",
+    split=False,
+    stack="joint_blocks",
+    img=1,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("joint_blocks.2", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    of_text={"pooled_output": (1, 32)},
+    attentions=(0, None, 1, None, 2, 3),
+)
+SD3_LARGE = dataclasses.replace(SD3, small="SD 3.5 Large", another=True, reference={}, attentions=(0, 1, 2, 3))
+SD3_REGISTERS = dataclasses.replace(
+    SD3, small="SD 3 with registers", another=True, reference={}, attentions=(None, 0, 1, 2, 3)
+)
+LTXV = Case(
+    small="LTXV",
+    family="LTXV",
+    module="comfy.ldm.modules.attention",
+    attention="optimized_attention optimized_attention_masked",
+    split=False,
+    stack="transformer_blocks",
+    img=None,
+    latent=(128, 3, 5, 7),
+    grid=(3, 5, 7),
+    context=48,
+    names=("transformer_blocks.2", "transformer_blocks.2.attn1"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    hidden=2,
+    attentions=(0, None, 1, None, 2, None, 3, None),
+)
+LTXV_PICTURE = dataclasses.replace(LTXV, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1))
+
+
+def keyframe(strength):
+    """What LTXVAddGuide gives a prompt for one frame, the video's third."""
+    coords = SymmetricPatchifier(1, start_end=True).patchify(torch.zeros(1, 128, 1, 5, 7))[1]
+    coords = latent_to_pixel_coords(coords, (8, 32, 32), causal_fix=True)
+    coords[:, 0] += 9
+    entry = {"pre_filter_count": 35, "strength": strength, "pixel_mask": None, "latent_shape": [1, 5, 7]}
+    return {"keyframe_idxs": coords, "guide_attention_entries": [entry]}
+
+
+LTXV_KEYFRAME = dataclasses.replace(
+    LTXV,
+    another=True,
+    latent=(128, 4, 5, 7),
+    reference={},
+    mask=noise_mask(1, 1, 1, 0),
+    keyframes=35,
+    of_text=keyframe(1.0),
+)
+# Beside a first frame, and with a mask that weakens it in the attention.
+LTXV_GUIDE = dataclasses.replace(
+    LTXV_KEYFRAME, grid=(2, 5, 7), given=35, mask=noise_mask(0, 1, 1, 0.4), of_text=keyframe(0.6)
+)
+# Smaller than the video: of its tokens most are not in the sequence.
+SPARSE = torch.full((1, 1, 4, 5, 7), 1.0)
+SPARSE[:, :, 3] = -1.6
+SPARSE[:, :, 3, ::2, ::2] = 0.4
+LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, of_text=keyframe(0.6))
+AURAFLOW = Case(
+    small="AuraFlow",
+    family="AuraFlow",
+    module="comfy.ldm.aura.mmdit",
+    attention="optimized_attention",
+    split=True,
+    stack="double_layers",
+    img=1,
+    latent=(4, 9, 13),
+    grid=(5, 7),
+    context=2048,
+    names=("double_layers.2", "joint_transformer_blocks.2", "joint_transformer_blocks.2.attn"),
+    missing="block 60 does not exist: this model has double blocks 0 to 3 and single blocks s0 to s1",
+    kind="double ",
+    singles=2,
+    second="single_layers",
+    attentions=(0, 1, 2, 3, ("single", 0), ("single", 1)),
+)
+OMNIGEN = Case(
+    small="OmniGen 2",
+    family="OmniGen 2",
+    module="comfy.ldm.omnigen.omnigen2",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="layers",
+    img=None,
+    latent=(16, 9, 13),
+    grid=(5, 7),
+    context=48,
+    names=("layers.2", "layers.2.attn"),
+    missing="block 60 does not exist: OmniGen 2 has blocks 0 to 3",
+    hidden=0,
+    reaches=("attention",),
+    attentions=(None, None, 0, 1, 2, 3),
+)
+OMNIGEN_REFERENCE = dataclasses.replace(
+    OMNIGEN,
+    another=True,
+    reference={"reference_latents": [some(1, 16, 5, 8, seed=20)]},
+    ahead=12,
+    attentions=(None, None, None, 0, 1, 2, 3),
+)
+LENS = Case(
+    small="Lens",
+    family="Lens",
+    module="comfy.ldm.lens.model",
+    attention="optimized_attention",
+    split=True,
+    stack="transformer_blocks",
+    img=1,
+    latent=(128, 5, 7),
+    grid=(5, 7),
+    context=48,
+    names=("transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: Lens has blocks 0 to 3",
+    hidden=2,
+    picture_first=True,
 )
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
+    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
+    *(SD3, SD3_LARGE, SD3_REGISTERS),
+    *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
+    *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
+    *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -144,16 +357,18 @@ for _case in CASES:
 
 def prompt(case, seed, tokens=9, **extra):
     """A conditioning; another seed is another prompt."""
-    return [[some(1, tokens, case.context, seed=seed), {**extra}]]
+    own = {n: some(*v, seed=seed + 100) if isinstance(v, tuple) else v for n, v in case.of_text.items()}
+    if case.hidden is not None:
+        own["attention_mask"] = (torch.arange(tokens) < tokens - case.hidden).long().unsqueeze(0)
+    return [[some(1, tokens, case.context, seed=seed), {**own, **extra}]]
 
 
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
     """KSampler's own path from an empty latent."""
     start = torch.zeros(batch, *case.latent)
-    noise, mask = comfy.sample.prepare_noise(start, 7), None
-    if case.given:
-        mask = torch.ones(1, 1, *case.latent[1:])
-        mask[:, :, 0] = 0
+    noise, mask = comfy.sample.prepare_noise(start, 7), case.mask
+    if mask is not None:
+        mask = mask.expand(1, 1, *case.latent[1:])
     return comfy.sample.sample(
         *(model, noise, steps, cfg, "euler", "simple", positive, negative, start),
         noise_mask=mask,

@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 import torch
+from comfy.controlnet import ControlBase
 from families_oracle import SecondForward, disturbed_attention, guided_in_attention
 from nag_pag_flux.lab.cost.live_bytes import LiveBytes
 from nag_pag_flux.lab.host import REPO
@@ -15,7 +16,7 @@ from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
-from other_families import CASES, HERE, prompt, sample
+from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, some
 from own_forward import of_rows
 from sampling import guided
 
@@ -95,10 +96,11 @@ def test_references_are_left_alone(case, load, negative):
     if case.reference is None:
         return
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    ours = sample(case, guided(model, blocks="1-3", negative=negative), *prompts, 2, 3.0)
+    sampling = (*prompts, min(2, case.rows), 3.0)
+    ours = sample(case, guided(model, blocks="1-3", negative=negative), *sampling)
     with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
-        expected = sample(case, model, *prompts, 2, 3.0)
-    same_effect(ours, expected, sample(case, model, *prompts, 2, 3.0))
+        expected = sample(case, model, *sampling)
+    same_effect(ours, expected, sample(case, model, *sampling))
 
 
 @FIRST
@@ -131,7 +133,8 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
     """Nunchaku's Qwen-Image, for instance, calls attention without transformer_options."""
     model = load(case)
     kind, packs = type(model.model.diffusion_model), {"__module__": "some_pack.models"}
-    forwards = type("Forwards", (), {**packs, "_forward": kind._forward})
+    name = "_forward" if hasattr(kind, "_forward") else "forward"
+    forwards = type("Forwards", (), {**packs, name: getattr(kind, name)})
     for bases, refused in (((forwards, kind), True), ((type("Loads", (), packs), kind), False)):
         monkeypatch.setattr(model.model.diffusion_model, "__class__", type("Theirs", bases, packs))
         text = inspect_model(model, "auto")
@@ -139,11 +142,18 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
         assert ("works here: " in text) != refused
 
 
-@pytest.mark.parametrize("name", ["VaceWanModel", "CameraWanModel", "WanModel_S2V", "AnimateWanModel"])
-def test_variants_of_wan_are_refused_by_name(load, monkeypatch, name):
-    module = importlib.import_module(f"comfy.ldm.wan.{'model_animate' if name.startswith('Animate') else 'model'}")
+VARIANTS = [
+    *(("wan.model", name) for name in ("VaceWanModel", "CameraWanModel", "WanModel_S2V")),
+    ("wan.model_animate", "AnimateWanModel"),
+    ("lightricks.av_model", "LTXAVModel"),  # LTX-2
+]
+
+
+@pytest.mark.parametrize("module, name", VARIANTS)
+def test_variants_with_a_class_of_their_own_are_refused_by_name(load, monkeypatch, module, name):
     model = load(next(case for case in HERE if case.small == "Wan 2.1"))
-    monkeypatch.setattr(model.model.diffusion_model, "__class__", getattr(module, name))
+    kind = getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
+    monkeypatch.setattr(model.model.diffusion_model, "__class__", kind)
     with pytest.raises(ValueError, match=f"its class is {name}. Models that work: .*Wan 2.1 and 2.2"):
         guided(model)
 
@@ -166,14 +176,16 @@ def test_names_of_blocks(case, load):
         assert torch.equal(found, bare), name
     with pytest.raises(ValueError, match=case.missing):
         guided(model, blocks="60")
-    with pytest.raises(ValueError, match=f'"single_blocks.2" is no block of this model: .* has 2 or {case.names[0]}'):
-        guided(model, blocks="single_blocks.2")
+    other = "layers.2" if case.singles else "single_blocks.2"
+    with pytest.raises(ValueError, match=f'"{other}" is no block of this model: .* has 2 or {case.names[0]}'):
+        guided(model, blocks=other)
 
 
 @FIRST
 def test_inspect_says_what_works(case, load):
     text = inspect_model(load(case), "auto")
-    assert "auto is: blocks 1, 2, 3" in text and '"auto" guides: blocks 1, 2, 3' in text and "blocks: 4\n" in text
+    assert f"auto is: {case.kind}blocks 1, 2, 3" in text and f'"auto" guides: {case.kind}blocks 1, 2, 3' in text
+    assert f"blocks: 4{f' double, {case.singles} single' if case.kind else ''}\n" in text
     assert f"works here: reach {', '.join(case.reaches)}" in text
 
 
@@ -185,13 +197,9 @@ def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, bat
         return
     model, behind = load(case), case.behind if extra else 0
     # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
-    sampling = (
-        prompt(case, 1, **extra),
-        prompt(case, 2, 9 if extra else 14, **extra),
-        batch,
-        cfg,
-        4 if every > 1 else 2,
-    )
+    length, batch = (9 if case.rows > 1 else 12, min(batch, case.rows)) if extra else (14, batch)
+    prompts = prompt(case, 1, **extra), prompt(case, 2, length, **extra)
+    sampling = (*prompts, batch, cfg, 4 if every > 1 else 2)
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
     oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
@@ -201,16 +209,17 @@ def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, bat
 
 
 @pytest.mark.parametrize("length, batch, extra", [(5, 2, False), (14, 1, False), (14, 2, True)])
-@pytest.mark.parametrize("reach, merge", [("output", 3), ("double blocks", 3)])
+@pytest.mark.parametrize("reach", ["output", "double blocks"])
 @BRANCHES
-def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, merge, length, batch, extra):
+def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, length, batch, extra):
     extra = case.reference if extra else {}
     if extra is None or (reach == "double blocks" and batch == 2):
         return
     model, negative = load(case), prompt(case, 3, length)
     inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
-    sampling = (prompt(case, 1, **extra), negative, batch)
+    sampling = (prompt(case, 1, **extra), negative, min(batch, case.rows) if extra else batch)
     ours = sample(case, guided(model, **inputs), *sampling)
+    merge = case.last if reach == "output" else 3
     oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
     expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
     same_effect(ours, expected, plain)
@@ -234,7 +243,7 @@ def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
     monkeypatch.setitem(modules, stack, modules[stack][:2])
     sample(case, ours, prompt(case, 1), prompt(case, 2))
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "block 2, block 3 never reached" in said and "FLUX" not in said
+    assert f"{case.kind}block 2, {case.kind}block 3 never reached" in said and "FLUX" not in said
     assert ("an attention override" in said) == (case.reaches == ("attention",))
 
 
@@ -271,6 +280,32 @@ class TestMasksOfQwenImage:
         assert "a prompt has an attention mask, and Qwen-Image blocks take none with a negative prompt" in caplog.text
 
 
+class Residuals(ControlBase):
+    """Of a ControlNet that adds the same after every block but the last."""
+
+    def __init__(self, case, features):
+        super().__init__()
+        self.residual = 0.3 * some(case.tokens, features, seed=30)
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        return {"output": 3 * [self.residual.expand(len(x_noisy), -1, -1)]}
+
+    def get_models(self):
+        return []
+
+
+def test_a_controlnets_residuals_reach_a_branch_of_sd3(load):
+    """The host adds them in place to what a block returned."""
+    case = next(case for case in HERE if case.small == "SD 3.5 Medium")
+    control = {"control": Residuals(case, 128), "control_apply_to_uncond": True}
+    sampling = prompt(case, 1, **control), prompt(case, 2, 14, **control), 2, 3.0
+    ours = guided(load(case), blocks="1", reach_blocks=1, renew_every=1)
+    oracle = SecondForward(case, load(case), 2, disturbed=disturbed_attention(case, (1,), "identity", 1.0))
+    expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(load(case)), load(case)))
+    same_effect(sample(case, ours, *sampling), expected, plain)
+    assert not torch.equal(plain, sample(case, load(case), prompt(case, 1), prompt(case, 2, 14), 2, 3.0))
+
+
 def test_the_page_lists_every_family():
     rows = [line.split(" | ") for line in (REPO / "docs/families.md").read_text().splitlines() if line.startswith("| ")]
     named = {row[0].strip("| "): row for row in rows[1:]}
@@ -286,6 +321,37 @@ def test_the_page_lists_every_family():
         if family.name != "FLUX":
             assert family.name in tested
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
+
+
+class TestKeyframesOfLTXV:
+    def test_they_are_not_the_first_frames_also_where_the_whole_video_is_given(self):
+        (family,) = (family for family in FAMILIES if family.name == "LTXV")
+        mask = noise_mask(0, 0, 0, 0.4).expand(1, 1, 4, 5, 7)
+        assert family.given_frames({"denoise_mask": mask, **keyframe(1.0)}) == 0
+        assert family.given_frames({"denoise_mask": mask}) == 3
+
+
+class TestSingleBlocksOfAuraFlow:
+    """The host does not say where the text ends."""
+
+    case = next(case for case in HERE if case.small == "AuraFlow")
+
+    @pytest.mark.parametrize("negative", ["identity", "identity + text"])
+    def test_alone(self, load, negative):
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 2, 3.0)
+        ours = sample(self.case, guided(model, blocks="s0-1", negative=negative), *sampling)
+        with guided_in_attention(self.case, (("single", 0), ("single", 1)), negative).at_work():
+            expected = sample(self.case, model, *sampling)
+        same_effect(ours, expected, sample(self.case, model, *sampling))
+
+    @pytest.mark.parametrize("blocks, disturbed", [("s0", [("single", 0)]), ("3, s0", [3, ("single", 0)])])
+    def test_in_a_branch(self, load, blocks, disturbed):
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 1, 3.0)
+        ours = guided(model, blocks=blocks, reach="output", renew_every=1)
+        branch = disturbed_attention(self.case, disturbed, "identity", 1.0)
+        oracle = SecondForward(self.case, model, self.case.last, disturbed=branch)
+        expected, plain = (sample(self.case, one, *sampling) for one in (oracle.patched(model), model))
+        same_effect(sample(self.case, ours, *sampling), expected, plain)
 
 
 class TestVideos:
@@ -308,3 +374,86 @@ class TestVideos:
                 sample(longer, one, *prompts, steps=1)
             peaks.append(live.peak)
         assert peaks[2] - peaks[1] <= 1.05 * frames * 5 * 7 * 64 * 4
+
+
+class TestHunyuan:
+    case, frame, video, picture = (case for case in HERE if "Hunyuan" in case.family)
+    carried = {"perturbation": 0.0, "renew_every": 1, "negative_prompt": "sampler's"}  # noqa: RUF012
+
+    def masked(self, seed, tokens=9):
+        """The host takes a mask for one row, and where nothing else stands in the text."""
+        mask = torch.ones(1, tokens, dtype=torch.long)
+        mask[:, 5:] = 0
+        return prompt(self.case, seed, tokens, attention_mask=mask)
+
+    def test_single_blocks_are_guided_beside_double_ones(self, load):
+        for case, extra in ((self.case, self.case.reference), (self.frame, {}), (self.picture, {})):
+            sampling = prompt(case, 1, **extra), prompt(case, 2, 12), min(2, case.rows), 3.0
+            ours = sample(case, guided(load(case), blocks="3, s1", negative="identity + text"), *sampling)
+            blocks = 3, ("single", 1)
+            with guided_in_attention(case, blocks, "identity + text", ahead=case.ahead).at_work() as oracle:
+                expected = sample(case, load(case), *sampling)
+            assert {block for block, _ in oracle.calls} == set(blocks)
+            same_effect(ours, expected, sample(case, load(case), *sampling))
+
+    def test_a_branch_from_a_single_block(self, load):
+        for case in (self.frame, self.picture):
+            sampling = prompt(case, 1), prompt(case, 2), 1, 3.0
+            ours = guided(load(case), blocks="s0", reach_blocks=1, renew_every=1)
+            disturbed = disturbed_attention(case, [("single", 0)], "identity", 1.0)
+            oracle = SecondForward(case, load(case), ("single", 1), disturbed=disturbed)
+            expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(load(case)), load(case)))
+            same_effect(sample(case, ours, *sampling), expected, plain)
+
+    @pytest.mark.parametrize("negative, blocks", [("identity + text", "1-3"), ("softened", "1-3"), ("identity", "1-2")])
+    def test_a_prompt_with_an_attention_mask(self, load, negative, blocks):
+        case, model, sampling = self.case, load(self.case), (self.masked(1), prompt(self.case, 2, 12), 1, 3.0)
+        if blocks == "1-3":
+            ours, oracle = guided(model, blocks=blocks, negative=negative, temperature=2.0), None
+            with guided_in_attention(case, (1, 2, 3), negative).at_work():
+                expected = sample(case, model, *sampling)
+        else:
+            ours, disturbed = (
+                guided(model, blocks=blocks, reach_blocks=1),
+                disturbed_attention(case, (1, 2), negative, 1),
+            )
+            oracle = SecondForward(case, model, 2, disturbed=disturbed, every=4)
+            expected = sample(case, oracle.patched(model), *sampling)
+        plain = sample(case, model, *sampling)
+        same_effect(sample(case, ours, *sampling), expected, plain)
+        assert not torch.equal(plain, sample(case, model, prompt(case, 1), *sampling[1:]))
+
+    def test_a_mask_with_a_negative_prompt_is_said(self, load, caplog):
+        case, model = self.case, load(self.case)
+        for prompts in ((self.masked(1), prompt(case, 2)), (prompt(case, 1), self.masked(2))):
+            caplog.clear()
+            ours = guided(model, reach="output", **self.carried)
+            assert torch.equal(sample(case, ours, *prompts), sample(case, model, *prompts))
+            assert "a prompt has an attention mask, and HunyuanVideo and Hunyuan Image blocks take none" in caplog.text
+
+    @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
+    def test_a_negative_prompt_with_byt5_of_its_own_or_none(self, load, dtype, tolerance):
+        """At cfg 3 it stands in one batch with the prompt, whose rows alone are guided, and which has a picture."""
+        other, none = {"conditioning_byt5small": torch.ones(1, 2, 1472)}, {"conditioning_byt5small": None}
+        for case, extra, byt5 in ((self.video, self.video.reference, none), (self.picture, {}, other)):
+            model, negative = load(case, dtype), prompt(case, 3, 9, **byt5)
+            sampling = prompt(case, 1, **extra), prompt(case, 2, 9, **extra), 2, 3.0
+            ours = guided(model, reach="output", negative_conditioning=negative, **self.carried)
+            oracle = SecondForward(case, model, case.last, negative=negative)
+            expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
+            same_effect(sample(case, ours, *sampling), expected, plain, tolerance)
+
+    def test_byt5_counts_in_the_length_of_a_text(self, load, caplog):
+        case = self.picture
+        model = load(case).clone()
+        model.set_model_attn1_patch(lambda q, k, v, pe, attn_mask, extra_options: {})
+        negative = prompt(case, 3, 9, conditioning_byt5small=torch.ones(1, 2, 1472))
+        sampling = prompt(case, 1), prompt(case, 2), 1, 3.0
+        ours = guided(model, reach="output", negative_conditioning=negative, **self.carried)
+        assert torch.equal(sample(case, ours, *sampling), sample(case, model, *sampling))
+        assert "the prompt has 13 tokens and the negative one 11. Set cfg to 1.0" in caplog.text
+
+    def test_a_model_without_single_blocks_says_so(self, load):
+        with pytest.raises(ValueError, match="single block 1 does not exist: .* double blocks 0 to 3 and no single"):
+            guided(load(self.video), blocks="s1")
+        assert "blocks: 4 double, 0 single\n" in inspect_model(load(self.video), "auto")

@@ -52,6 +52,7 @@ RECORDED = ("attention", "output")
 OTHERS = {
     "Lumina 2": {"blocks": "1", "negative": "identity + text"},
     "Wan 2.2 5B": {"reach": "output", "renew_every": 1, "perturbation": 0.0, "negative_prompt": "sampler's"},
+    "HunyuanVideo 1.5": {"reach": "output", "renew_every": 1, "perturbation": 0.0, "negative_prompt": "sampler's"},
 }
 
 
