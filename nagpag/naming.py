@@ -61,8 +61,14 @@ FLUX = Naming("this model", (Kind("double", _DOUBLE), Kind("single", _SINGLE)))
 QWEN_IMAGE = Naming("Qwen-Image", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
 LUMINA = Naming("this model", (Kind("", ("layers.#", "layers.#.attention")),))
 WAN = Naming("this model", (Kind("", ("blocks.#", "blocks.#.attn1")),))
+_VISUAL = ("visual_transformer_blocks.#", "visual_transformer_blocks.#.self_attention")
+KANDINSKY = Naming("Kandinsky 5", (Kind("", _VISUAL),))
+_COSMOS = ("blocks.#", "blocks.#.self_attn", "transformer_blocks.#", "transformer_blocks.#.attn1")
+COSMOS = Naming("this model", (Kind("", _COSMOS),))
+_KREA_2 = ("blocks.#", "blocks.#.attn", "transformer_blocks.#", "transformer_blocks.#.attn")
+KREA_2 = Naming("Krea 2", (Kind("", _KREA_2),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, KANDINSKY, COSMOS, KREA_2)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

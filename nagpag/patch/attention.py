@@ -79,16 +79,18 @@ def _visit_in(forward: Forward, told: dict) -> Visit | None:
 
 
 def _guided_at(plan: Plan, forward: Forward, model: Any, visit: Visit, q: Tensor, told: dict) -> Callable:
-    _find_picture(plan, forward, model, q)
+    _find_picture(plan, forward, model, q, told)
     return guided_attention(plan, forward, visit.position, told)
 
 
-def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> None:
-    """Note where the picture is in the sequence: at its end, but for what fills it up."""
+def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> None:
+    """Note where the picture is in the sequence: where the host says, or at its end, but for what fills it up."""
     if q.shape[0] != forward.batch:
         raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
-    assert plan.family.sequence_end is not None
-    forward.txt_tokens = q.shape[2] - plan.family.sequence_end(model, forward.tokens) - forward.ahead
+    end = plan.family.sequence_end
+    forward.txt_tokens = (
+        told["img_slice"][0] if end is None else q.shape[2] - end(model, forward.tokens) - forward.ahead
+    )
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:

@@ -24,8 +24,8 @@ class Family:
     the picture. ahead: how many tokens of references stand before the picture in the picture's own stream, of the model
     and the host's arguments of a forward; given_frames: how many of a video's first frames are the user's, and stand
     there as well. sequence_end: for a family without slots, how many tokens the picture has in the attention's sequence
-    with what fills it up; they end it. clip_first: whether tokens of a picture, as CLIP sees it, may stand before the
-    text's.
+    with what fills it up; they end it. None where the host says where the picture begins (img_slice). clip_first:
+    whether tokens of a picture, as CLIP sees it, may stand before the text's.
 
     project: the text as blocks take it, (rows, tokens, hidden), of the model and a context. refine: in its place where
     the text hangs on the step, of the model and the host's arguments of a forward, "timestep" among them. texts: which

@@ -125,10 +125,8 @@ def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x
 
 def _check_text(plan: Plan, run: Run, computed: list[Chunk], model: Any, given: dict) -> None:
     """Raise where the negative prompt's text can't take the place of the prompt's."""
-    family, negative = (
-        plan.family,
-        {name: _tensor(run.negative, name) for name in (*plan.family.texts, "attention_mask")},
-    )
+    family = plan.family
+    negative = {name: _tensor(run.negative, name) for name in (*family.texts, "attention_mask")}
     own_tokens, tokens = _tokens(family, given), _tokens(family, negative)
     second = plan.merge is not None and plan.merge >= plan.double_blocks
     if family.mask is None and (negative["attention_mask"] is not None or given.get("attention_mask") is not None):

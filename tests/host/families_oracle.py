@@ -47,9 +47,10 @@ class InAttention:
         case, options = self.case, kwargs["transformer_options"]
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
-        whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
+        # Of itself: the attention to a text has other keys, and a text's own, under an index of before, fewer tokens.
+        whole = k.shape[axis] == q.shape[axis] >= case.tokens
         block = options.get("block_index")
-        block = ("single", block) if options.get("block_type") == "single" else block
+        block = ("single", block) if case.singles and options.get("block_type") == "single" else block
         if block not in self.blocks or not whole:
             return z
         if not case.split:
