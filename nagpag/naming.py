@@ -68,8 +68,14 @@ _SINGLE_LAYERS = ("single_layers.#", "single_transformer_blocks.#", "single_tran
 AURAFLOW = Naming("this model", (Kind("double", _JOINT), Kind("single", _SINGLE_LAYERS)))
 OMNIGEN2 = Naming("OmniGen 2", (Kind("", ("layers.#", "layers.#.attn")),))
 LENS = Naming("Lens", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn")),))
+_VISUAL = ("visual_transformer_blocks.#", "visual_transformer_blocks.#.self_attention")
+KANDINSKY = Naming("Kandinsky 5", (Kind("", _VISUAL),))
+_COSMOS = ("blocks.#", "blocks.#.self_attn", "transformer_blocks.#", "transformer_blocks.#.attn1")
+COSMOS = Naming("this model", (Kind("", _COSMOS),))
+_KREA_2 = ("blocks.#", "blocks.#.attn", "transformer_blocks.#", "transformer_blocks.#.attn")
+KREA_2 = Naming("Krea 2", (Kind("", _KREA_2),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,12 +25,17 @@ from safetensors.torch import save_file
 class Small:
     """A small model. kind: ComfyUI's class, with its module; read: sizes that the loader reads from a checkpoint.
 
-    given: those that it takes as given.
+    given: those that it takes as given. left_out: how the names of weights begin that nothing here runs and that would
+    make a large file; known_by: the one of them by which the loader knows the model. says: what the host's module has
+    to have, so that the model can be guided.
     """
 
     kind: str
     read: dict[str, Any]
     given: dict[str, Any] = field(default_factory=dict)
+    left_out: str = ""
+    known_by: str = ""
+    says: str = ""
 
 
 _MMDIT = "comfy.ldm.modules.diffusionmodules.mmdit"
@@ -85,6 +91,23 @@ _HUNYUAN_GIVEN = {
     "qkv_bias": True,
     "vec_in_dim": None,
     "meanflow_sum": False,
+}
+_COSMOS_KIND = "comfy.ldm.cosmos.predict2.MiniTrainDIT"
+_COSMOS_READ = {"in_channels": 16, "model_channels": 64}
+_COSMOS_GIVEN = {
+    "max_img_h": 240,
+    "max_img_w": 240,
+    "max_frames": 128,
+    "out_channels": 16,
+    "patch_spatial": 2,
+    "patch_temporal": 1,
+    "num_blocks": 4,
+    "num_heads": 2,
+    "crossattn_emb_channels": 48,
+    "pos_emb_cls": "rope3d",
+    "use_adaln_lora": True,
+    "adaln_lora_dim": 16,
+    "rope_enable_fps_modulation": False,
 }
 SMALL = {
     "Qwen-Image": Small(
@@ -180,18 +203,46 @@ SMALL = {
         {**_HUNYUAN_READ, "in_channels": 64, "out_channels": 64, "patch_size": [1, 1], "meanflow": True},
         {**_HUNYUAN_GIVEN, "axes_dim": [8, 8]},
     ),
+    # Its sizes say to the loader which Kandinsky 5 it is, so that a small one is none of those; its blocks are theirs.
+    "Kandinsky 5": Small(
+        "comfy.ldm.kandinsky5.model.Kandinsky5",
+        {
+            "model_dim": 64,
+            "ff_dim": 128,
+            "time_dim": 32,
+            "visual_embed_dim": 132,
+            "num_text_blocks": 2,
+            "num_visual_blocks": 4,
+        },
+        {"axes_dims": (8, 12, 12), "in_text_dim": 48, "in_text_dim2": 32},
+    ),
+    "Cosmos Predict 2": Small(_COSMOS_KIND, _COSMOS_READ, _COSMOS_GIVEN, says="block_index"),
+    # What adapts its text has one size only, and is not run where a prompt has no second tokens.
+    "Anima": Small(
+        "comfy.ldm.anima.model.Anima",
+        _COSMOS_READ,
+        _COSMOS_GIVEN,
+        left_out="llm_adapter.",
+        known_by="llm_adapter.blocks.0.cross_attn.q_proj.weight",
+    ),
+    "Krea 2": Small(
+        "comfy.ldm.krea2.model.SingleStreamDiT",
+        {"features": 64, "channels": 16, "patch": 2, "layers": 4, "txtlayers": 2, "txtdim": 24},
+        {"heads": 2, "kvheads": 1, "txtheads": 2, "txtkvheads": 2},
+    ),
 }
 # Their sizes nobody can make smaller, so that they are kept in 8 bits.
 _LARGE = ("byt5_in.", "vision_in.")
 
 
 def host_has(name: str) -> bool:
-    """Whether this ComfyUI has the class of a small model."""
+    """Whether this ComfyUI has the class of a small model, and says there what guidance needs."""
     module, _, kind = SMALL[name].kind.rpartition(".")
     package = module.rpartition(".")[0]
     if importlib.util.find_spec(package) is None or importlib.util.find_spec(module) is None:
         return False
-    return hasattr(importlib.import_module(module), kind)
+    found = importlib.import_module(module)
+    return hasattr(found, kind) and SMALL[name].says in inspect.getsource(found)
 
 
 def make_small(name: str, path: Path) -> None:
@@ -202,10 +253,14 @@ def make_small(name: str, path: Path) -> None:
     module, _, kind = small.kind.rpartition(".")
     make = getattr(importlib.import_module(module), kind)
     made = make(**small.read, **small.given, operations=comfy.ops.disable_weight_init, dtype=torch.float32)
-    shapes = {key: tensor.shape for key, tensor in made.state_dict().items()}
+    shapes = {key: tensor.shape for key, tensor in made.state_dict().items() if not _is_left_out(small, key)}
     state = {key: _weight(key, shape, generator).to(_kept_as(key)) for key, shape in shapes.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path))
+
+
+def _is_left_out(small: Small, name: str) -> bool:
+    return bool(small.left_out) and name.startswith(small.left_out) and name != small.known_by
 
 
 def _kept_as(name: str) -> torch.dtype:

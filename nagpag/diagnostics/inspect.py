@@ -52,7 +52,9 @@ def _blocks_and_width(model: Any) -> Iterator[str]:
         return
     (first, second), kinds = found.depths, found.family.naming.kinds
     yield f"  blocks: {first}" if len(kinds) == 1 else f"  blocks: {first} {kinds[0].word}, {second} {kinds[1].word}"
-    widths = (getattr(found.model, name, None) for name in ("hidden_size", "inner_dim", "dim"))
+    widths = (
+        getattr(found.model, name, None) for name in ("hidden_size", "inner_dim", "dim", "model_dim", "model_channels")
+    )
     if width := next(filter(None, widths), None):
         yield f"  width: {width}, {found.heads} head{'s' if found.heads != 1 else ''} of {width // found.heads}"
 

@@ -100,15 +100,16 @@ def _end(plan: Plan, forward: Forward, model: Any) -> int:
 
 
 def _guided_at(plan: Plan, forward: Forward, model: Any, visit: Visit, q: Tensor, told: dict) -> Callable:
-    _find_picture(plan, forward, model, q)
+    _find_picture(plan, forward, model, q, told)
     return guided_attention(plan, forward, visit.position, told)
 
 
-def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor) -> None:
-    """Note where the picture is in the sequence: at its end, but for what fills it up."""
+def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> None:
+    """Note where the picture is in the sequence: where the host says, or at its end, but for what fills it up."""
     if q.shape[0] != forward.batch:
         raise ValueError(f"another patch calls it with {q.shape[0]} rows at once, of {forward.batch} in all")
-    forward.txt_tokens = q.shape[2] - _end(plan, forward, model)
+    told_by_host = plan.family.sequence_end is None
+    forward.txt_tokens = told["img_slice"][0] if told_by_host else q.shape[2] - _end(plan, forward, model)
 
 
 def _guide_rows(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:

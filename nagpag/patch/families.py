@@ -49,10 +49,21 @@ def _wan_reference(model: Any, given: dict) -> int:
     return height * width
 
 
-def _wan_given_frames(given: dict) -> int:
-    """How many of the first frames a noise mask gives whole, to models that see it (Wan 2.2 5B); the user's own."""
+def _masked_frames(given: dict) -> int:
+    """How many of the first frames a noise mask gives whole, to models that see it; the user's own."""
     mask = given.get("denoise_mask")
     return 0 if mask is None else frames_given(mask)
+
+
+def _replaced_frames(given: dict) -> int:
+    """How many of the first frames are put in the noise's place; the user's own."""
+    frames = given.get("time_dim_replace")
+    return 0 if frames is None else frames.shape[2]
+
+
+def _alone(model: Any, tokens: int) -> int:
+    """In the attention's sequence nothing fills the picture up."""
+    return tokens
 
 
 # --- the table ---
@@ -94,12 +105,52 @@ WAN = Family(
     patch=lambda model: tuple(model.patch_size),
     joint=False,
     ahead=_wan_reference,
-    given_frames=_wan_given_frames,
+    given_frames=_masked_frames,
     clip_first=True,
     project=lambda model, context: model.text_embedding(context),
 )
+# ComfyUI's own call of a block from its slot names what the block does not know, so that the slot can't be used.
+KANDINSKY = Family(
+    name="Kandinsky 5",
+    models="Kandinsky 5 (video lite and pro, image lite)",
+    classes=("comfy.ldm.kandinsky5.model.Kandinsky5",),
+    naming=naming.KANDINSKY,
+    stacks=("visual_transformer_blocks",),
+    slots=(),
+    heads=lambda model: model.visual_transformer_blocks[0].self_attention.num_heads,
+    patch=lambda model: tuple(model.patch_size),
+    joint=False,
+    given_frames=_replaced_frames,
+    sequence_end=_alone,
+)
+COSMOS = Family(
+    name="Cosmos Predict 2 and Anima",
+    models="Cosmos Predict 2 (text to image, image to video) and Anima",
+    classes=("comfy.ldm.cosmos.predict2.MiniTrainDIT", "comfy.ldm.anima.model.Anima"),
+    naming=naming.COSMOS,
+    stacks=("blocks",),
+    slots=(),
+    heads=lambda model: model.num_heads,
+    patch=lambda model: (model.patch_temporal, model.patch_spatial, model.patch_spatial),
+    joint=False,
+    given_frames=_masked_frames,
+    sequence_end=_alone,
+)
+KREA_2 = Family(
+    name="Krea 2",
+    models="Krea 2",
+    classes=("comfy.ldm.krea2.model.SingleStreamDiT",),
+    naming=naming.KREA_2,
+    stacks=("blocks",),
+    slots=(),
+    heads=lambda model: model.heads,
+    patch=lambda model: (1, model.patch, model.patch),
+)
 
-FAMILIES = (FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, AURAFLOW, OMNIGEN2, LENS)
+FAMILIES = (
+    *(FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV),
+    *(AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS),
+)
 
 
 # --- which of them ---

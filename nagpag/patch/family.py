@@ -25,9 +25,10 @@ class Family:
     picture's own stream, of the model and the host's arguments of a forward; given_frames: how many of a video's first
     frames are the user's, and stand there as well; keyframes: how many of a latent's last tokens are the user's.
     sequence_end: for a family without slots, how many tokens the picture has in the attention's sequence with what
-    fills it up; they end it; counted: whether the host does not say there which block is at work. picture_last: whether
-    the picture ends the sequence of single blocks, where the host does not say where it begins. clip_first: whether
-    tokens of a picture, as CLIP sees it, may stand before the text's.
+    fills it up; they end it; None where the host says where the picture begins (img_slice). counted: whether the host
+    does not say there which block is at work. picture_last: whether the picture ends the sequence of single blocks,
+    where the host does not say where it begins. clip_first: whether tokens of a picture, as CLIP sees it, may stand
+    before the text's.
 
     project: the text as blocks take it, (rows, tokens, hidden), of the model and a context, with registers where a
     model puts them there. refine: in its place where the text hangs on the step, of the model and the host's arguments

@@ -49,12 +49,13 @@ class InAttention:
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
         case, options = self.case, kwargs.get("transformer_options", {})
         block, self.asked = options.get("block_index"), self.asked + 1
-        block = ("single", block) if options.get("block_type") == "single" else block
+        block = ("single", block) if case.singles and options.get("block_type") == "single" else block
         if case.attentions:
             block = case.attentions[(self.asked - 1) % len(case.attentions)]
         z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
-        whole = k.shape[axis] == q.shape[axis]  # of itself; a text's own attention has other keys
+        # Of itself: the attention to a text has other keys, and a text's own, under an index of before, fewer tokens.
+        whole = k.shape[axis] == q.shape[axis] >= case.tokens
         if block not in self.blocks or not whole:
             return z
         if not case.split:

@@ -339,6 +339,72 @@ LENS = Case(
     hidden=2,
     picture_first=True,
 )
+KANDINSKY = Case(
+    small="Kandinsky 5",
+    family="Kandinsky 5",
+    module="comfy.ldm.kandinsky5.model",
+    attention="optimized_attention",
+    split=True,
+    stack="visual_transformer_blocks",
+    img=None,
+    latent=(16, 3, 6, 10),
+    grid=(3, 3, 5),
+    context=48,
+    names=("visual_transformer_blocks.2", "visual_transformer_blocks.2.self_attention"),
+    missing="block 60 does not exist: Kandinsky 5 has blocks 0 to 3",
+    of_text={"pooled_output": (1, 32)},
+    reaches=("attention",),
+)
+# Of three frames the first is the user's, put in the noise's place.
+KANDINSKY_FRAME = dataclasses.replace(
+    KANDINSKY,
+    another=True,
+    grid=(2, 3, 5),
+    reference={},
+    given=15,
+    mask=noise_mask(0, 1, 1),
+    of_text={
+        "pooled_output": (1, 32),
+        "time_dim_replace": some(1, 16, 1, 6, 10, seed=25),
+        "concat_mask": torch.cat((torch.zeros(1, 1, 1, 6, 10), torch.ones(1, 1, 2, 6, 10)), 2),
+    },
+)
+COSMOS = Case(
+    small="Cosmos Predict 2",
+    family="Cosmos Predict 2 and Anima",
+    module="comfy.ldm.cosmos.predict2",
+    attention="optimized_attention",
+    split=True,
+    stack="blocks",
+    img=None,
+    latent=(16, 3, 9, 13),
+    grid=(3, 5, 7),
+    context=48,
+    names=("blocks.2", "blocks.2.self_attn", "transformer_blocks.2", "transformer_blocks.2.attn1"),
+    missing="block 60 does not exist: this model has blocks 0 to 3",
+    reaches=("attention",),
+)
+COSMOS_FRAME = dataclasses.replace(
+    COSMOS, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1)
+)
+ANIMA = dataclasses.replace(COSMOS, small="Anima", another=True, latent=(16, 1, 9, 13), grid=(1, 5, 7), reference={})
+KREA_2 = Case(
+    small="Krea 2",
+    family="Krea 2",
+    module="comfy.ldm.krea2.model",
+    attention="optimized_attention_masked",
+    split=True,
+    stack="blocks",
+    img=None,
+    latent=(16, 1, 9, 13),
+    grid=(1, 5, 7),
+    context=48,
+    names=("blocks.2", "blocks.2.attn", "transformer_blocks.2", "transformer_blocks.2.attn"),
+    missing="block 60 does not exist: Krea 2 has blocks 0 to 3",
+    reference={"reference_latents": [some(1, 16, 1, 6, 8, seed=20)], "reference_latents_method": "index"},
+    behind=12,
+    reaches=("attention",),
+)
 
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
@@ -348,6 +414,7 @@ CASES = [
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
     *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
+    *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, ANIMA, KREA_2),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
