@@ -17,6 +17,7 @@ COMMANDS = {
     "lab": "toy.shipping",
     "training": "toy.training",
     "models": "toy.models",
+    "families": "toy.whole_families",
     "autoencoder": "toy.autoencoder",
     "evidence": "evidence.report",
     "choosing": "evidence.choosing",

@@ -15,10 +15,23 @@ WORDS = ("nagpag/inputs/", "tests/")
 # A room is a path without .py, or a folder's beginning. What the rooms of a line may import, beside themselves.
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
 ASKED = ("nagpag/blocks", "nagpag/candidates", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
-SERVICE = tuple(f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs"))
+SERVICE = tuple(
+    f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs", "loaders")
+)
 LAB = tuple(
     f"lab/{name}"
-    for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts", "ray_jobs")
+    for name in (
+        "__init__",
+        "run",
+        "host",
+        "in_host",
+        "server",
+        "graphs",
+        "demo",
+        "test_hosts",
+        "ray_jobs",
+        "small_sizes",
+    )
 )
 PACK = ("nagpag/", "nodes/")
 MAY_KNOW = {
