@@ -27,6 +27,7 @@ COMMANDS = {
     "judge_cnn": "evidence.judge_cnn",
     "emoji_check": "evidence.emoji_check",
     "bench": "cost.bench",
+    "family_cost": "cost.families",
     "sweeps": "cost.sweeps",
     "beside": "beside.command",
     "fuzz": "fuzz.report",

@@ -55,7 +55,14 @@ MAY_KNOW = {
     ("lab/make/",): (*PACK, *LAB, "lab/toy/"),
     ("lab/evidence/",): (*PACK, *LAB, "lab/toy/", "lab/make/markdown"),
     ("lab/beside/",): (*PACK, *LAB, "lab/toy/small_models", "lab/make/markdown"),
-    ("lab/cost/",): (*PACK, *LAB, "lab/toy/flux", "lab/evidence/contenders", "lab/make/markdown"),
+    ("lab/cost/",): (
+        *PACK,
+        *LAB,
+        "lab/toy/flux",
+        "lab/toy/small_families",
+        "lab/evidence/contenders",
+        "lab/make/markdown",
+    ),
     ("lab/fuzz/",): (*PACK, *LAB, "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.
