@@ -247,6 +247,17 @@ def test_a_missing_file_and_the_wrong_command_are_said(tmp_path, capsys):
     assert "--graph is no option; nagpag guide --graph FILE takes one" in capsys.readouterr().err
 
 
+def test_every_input_of_the_node_is_an_option(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        cli.main(["guide", "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: nagpag guide --graph FILE [options]\n")
+    named = {"blocks": "applied-layers"}
+    for item in ADVANCED.widgets:
+        assert f"--nag-pag-{named.get(item.name, item.name).replace('_', '-')}" in text
+
+
 # --- prompt, seed and steps, where the graph has one place for them ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import urllib.parse
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,17 @@ def guide(options: argparse.Namespace) -> dict[str, Any]:
     graph = _read(options.graph)
     target = Target.of(options.output or table.GRAPH_OUTPUT.default, pictures=False)
     client = Client(options.server)
+    kinds = _kinds(client, graph)
     try:
-        made, loaders = with_guidance(graph, _kinds(client, graph), options, inputs)
+        made, loaders = with_guidance(graph, kinds, options, inputs)
     except ValueError as error:
         raise BadInput(f"--graph {options.graph}: {error}") from None
     prompt_id = prompts.queue(client, made)
     told = {"prompt_id": prompt_id, "behind": loaders, "settings": inputs}
     if options.wait is False:
         return {**told, "url": f"{client.server}/history/{prompt_id}"}
+    if not options.json:
+        print(f"nagpag: queued as {prompt_id}; waiting", file=sys.stderr)
     return {**told, **_waited(client, prompt_id, target)}
 
 
@@ -64,10 +68,9 @@ def _of_the_node(options: argparse.Namespace) -> dict[str, Any]:
         if value is not None and (problem := item.problem(value)):
             raise BadInput(problem.removesuffix(" or null"))
     given = {name: getattr(options, item.name) for name, item in table.GRAPH_GUIDANCE.items()}
-    named_ones = {name: value for name, value in given.items() if value is not None}
-    if BLOCKS.name in named_ones:
-        named_ones[BLOCKS.name] = layers_as_spec(named_ones[BLOCKS.name])
-    inputs = {**ADVANCED.defaults, **named_ones}
+    inputs = {**ADVANCED.defaults, **{name: value for name, value in given.items() if value is not None}}
+    if given[BLOCKS.name] is not None:
+        inputs[BLOCKS.name] = layers_as_spec(given[BLOCKS.name])
     try:
         Settings(**inputs)
         blocks.check_spec(inputs[BLOCKS.name])

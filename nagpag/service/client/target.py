@@ -40,8 +40,9 @@ class Target:
                 file.write(data)
             return path
 
-        ending = Path(filename).suffix
-        return self.write_with(create, f"{Path(self.name).stem}{ending}" if self.name else Path(filename).name)
+        name, ending = Path(self.name or Path(filename).name), Path(filename).suffix
+        same = name.suffix.lower() == ending.lower()
+        return self.write_with(create, name.name if same else f"{name.stem}{ending}")
 
     def write_with(self, create: Callable[[Path], Path], filename: str) -> Path:
         """Let `create` make the file under this name, or name_1, name_2, …: the first that is free."""
