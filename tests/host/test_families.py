@@ -323,6 +323,14 @@ def test_the_page_lists_every_family():
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
 
 
+def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
+    rows = [line.strip("| ").split(" | ") for line in (REPO / "README.md").read_text().splitlines()]
+    listed = {row[1]: row[0].split(", ") for row in rows if row[0].startswith(("Qwen-Image,", "Z-Image,"))}
+    for family in FAMILIES[1:]:
+        names = listed["all" if family.slots else "`attention`, no negative prompt"]
+        assert set(family.name.split(" and ")) <= set(names), family.name
+
+
 class TestKeyframesOfLTXV:
     def test_they_are_not_the_first_frames_also_where_the_whole_video_is_given(self):
         (family,) = (family for family in FAMILIES if family.name == "LTXV")
