@@ -13,7 +13,7 @@ from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
-from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
+from nag_pag_flux.nagpag.inputs.guidance import MODEL, NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
 from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, some
@@ -329,6 +329,7 @@ def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
     for family in FAMILIES[1:]:
         names = listed["all" if family.slots else "`attention`, no negative prompt"]
         assert set(family.name.split(" and ")) <= set(names), family.name
+        assert all(name in MODEL.does for name in family.name.split(" and "))
 
 
 class TestKeyframesOfLTXV:
