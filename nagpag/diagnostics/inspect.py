@@ -120,7 +120,7 @@ def _works(found: Found) -> str:
     """What guidance can do on this family."""
     if not found.family.slots:
         return "reach attention, without a negative prompt; ComfyUI lets nothing stand in a block's place here"
-    same = " (of which double blocks is output)" if len(found.family.stacks) == 1 else ""
+    same = " (of which double blocks is output)" if not found.depths[1] else ""
     return f"reach {', '.join(found.family.reaches)}{same}, negative_prompt"
 
 

@@ -465,4 +465,6 @@ class TestHunyuan:
     def test_a_model_without_single_blocks_says_so(self, load):
         with pytest.raises(ValueError, match="single block 1 does not exist: .* double blocks 0 to 3 and no single"):
             guided(load(self.video), blocks="s1")
-        assert "blocks: 4 double, 0 single\n" in inspect_model(load(self.video), "auto")
+        text = inspect_model(load(self.video), "auto")
+        assert "blocks: 4 double, 0 single\n" in text and "(of which double blocks is output)" in text
+        assert "(of which" not in inspect_model(load(self.picture), "auto")
