@@ -97,8 +97,8 @@ compare for yourself: scale 0 and 3 with the same seed.
 3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
    its texture.
 
-Without the LoRA (bypass it): 20 steps or more and cfg 4. cfg then enlarges what guidance does fourfold, so take a
-quarter of the scale.
+Without the LoRA (bypass it): 20 steps or more and cfg 4. cfg then heeds the negative prompt itself, and enlarges what
+guidance does fourfold, so take a quarter of the scale.
 
 """
 
@@ -110,10 +110,12 @@ It was never measured on Wan's videos. On small models of random weights it does
 for yourself: scale 0 and 0.5 with the same seed.
 
 **What to turn, in this order**
-1. **scale**: here 0.5. Wan 2.1 wants cfg 6, and cfg enlarges what guidance does sixfold: 0.5 is as much as the node's
-   own 3 at cfg 1. 0 is off (the plain model, bit for bit). With a distilled model or LoRA at cfg 1, set it to 3.
-2. The **negative prompt**: name what you don't want.
-3. **start_percent** and **end_percent**: raise the start to keep the plain video's layout and motion, lower the end to
+1. **scale**: here 0.5. Wan 2.1 wants cfg 6, and cfg enlarges what guidance does sixfold: 0.5 is about as much as the
+   node's own 3 at cfg 1. 0 is off (the plain model, bit for bit). With a distilled model or LoRA at cfg 1, set it to 3.
+2. The **negative prompt**: name what you don't want. cfg 6 pushes away from it already; guidance adds a little, from
+   **start_percent** on about what cfg 6.6 would. At cfg 1 guidance alone heeds it.
+3. **negative_prompt** off: guidance then pushes away from a disturbed attention, which cfg does not do.
+4. **start_percent** and **end_percent**: raise the start to keep the plain video's layout and motion, lower the end to
    keep its texture.
 
 """

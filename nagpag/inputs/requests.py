@@ -197,9 +197,7 @@ GRAPH_NEGATIVE = dataclasses.replace(
 )
 GRAPH_SEED = dataclasses.replace(SEED, target=None, does=f"Of all the graph's noise. {_STAYS}.")
 GRAPH_STEPS = dataclasses.replace(STEPS, default=None, target=None, does=f"Steps of the sampler. {_STAYS}.")
-GRAPH_LAYERS = dataclasses.replace(
-    LAYERS, default=(BLOCKS.default,), does=f"Which blocks are disturbed where negative_prompt is off. {BLOCKS.does}"
-)
+GRAPH_LAYERS = dataclasses.replace(LAYERS, default=(BLOCKS.default,), does=BLOCKS.does)
 GRAPH_OUTPUT = Text(
     name="output", default=".", does="A folder, or a file's name; what is saved keeps the ending that the graph gives."
 )

@@ -31,9 +31,13 @@ _PASSED_ON = _WITHOUT_MODEL - {"LATENT", "IMAGE", "VIDEO"}
 
 def read_graph(data: bytes) -> Graph:
     """The graph in a file's bytes."""
+    if not data.strip():
+        raise ValueError("it is empty")
     try:
         graph = json.loads(data)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ValueError("it is nested too deeply to be a graph") from None
+    except ValueError as error:
         raise ValueError(f"it is not JSON: {error}") from None
     nodes = list(graph.values()) if isinstance(graph, dict) else []
     if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
@@ -44,7 +48,8 @@ def read_graph(data: bytes) -> Graph:
 
 
 def _is_node(node: Any) -> bool:
-    return isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
+    kind = node.get("class_type") if isinstance(node, dict) else None
+    return isinstance(kind, str) and bool(kind) and isinstance(node.get("inputs"), dict)
 
 
 def named(graph: Graph, number: str) -> str:
@@ -175,6 +180,12 @@ def _texts_behind(graph: Graph, kinds: Kinds, number: str, wires: tuple[str, ...
     own = {name for name in links if name in wires}  # it passes both prompts on, each by itself
     for name in own or links:
         yield from _texts_behind(graph, kinds, links[name][0], wires, seen)
+
+
+def enlarged(graph: Graph, kinds: Kinds) -> list[tuple[str, float]]:
+    """The samplers and guiders that have a cfg above 1, and it."""
+    cfgs = {number: node["inputs"].get("cfg") for number, node in graph.items() if _samples(graph, kinds, number)}
+    return [(number, cfg) for number, cfg in cfgs.items() if isinstance(cfg, int | float) and cfg > 1]
 
 
 def whole_numbers(graph: Graph, *names: str) -> list[Place]:

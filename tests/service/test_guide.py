@@ -11,7 +11,7 @@ from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.server import run_graph
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE
 from nag_pag_flux.nagpag.service import loaders
-from nag_pag_flux.nagpag.service.client import cli, prompts
+from nag_pag_flux.nagpag.service.client import Client, Image, cli, prompts
 from showing import frames
 
 SIZE = 64
@@ -204,8 +204,18 @@ def zeroed_out(graph):
     graph["7"] = node("ConditioningZeroOut", conditioning=["5", 0])
 
 
+def in_a_row(graph):
+    for number in range(2000):
+        graph[f"row{number}"] = node("ModelSamplingSD3", model=[f"row{number - 1}" if number else "1", 0], shift=1.0)
+    graph["9"]["inputs"]["model"] = ["row1999", 0]
+
+
 BAD = [
     (lambda: "{", (), "it is not JSON"),
+    (lambda: " ", (), "it is empty"),
+    (lambda: "[" * 100_000, (), "it is nested too deeply"),
+    (lambda: changed(in_a_row), (), "it has too many nodes in a row"),
+    (lambda: changed(lambda graph: graph["1"].update(class_type="")), (), "not every node has class_type"),
     (lambda: graphs.template(graphs.WAN).read_text(), (), "the canvas's nodes and links; in ComfyUI use Export (API)"),
     (lambda: {"1": {"class_type": "UNETLoader"}}, (), "not every node has class_type and inputs"),
     (lambda: "[]", (), "it is no API graph"),
@@ -225,6 +235,21 @@ BAD = [
     (lambda: changed(lambda graph: None), ("--nag-pag-applied-layers", "x"), '"x" is not a block'),
     (lambda: changed(lambda graph: None), ("--width", "64"), "--width is no option"),
 ]
+
+
+def test_what_comfyui_refuses_is_said_in_its_words(ask):
+    told, said = ask(changed(lambda graph: graph["9"]["inputs"].pop("steps")))
+    assert told == 4 and "KSampler: Required input is missing: steps" in said
+
+
+def test_how_much_of_the_scale_a_high_cfg_wants_is_said_where_none_was_asked_for(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NAGPAG_SERVER", server.url)
+    note = "cfg 6 of KSampler (node 9) enlarges what guidance does 6 times: --nag-pag-scale 0.5 is about what 3 is"
+    for cfg, words, noted in ((6.0, (), True), (1.0, (), False), (6.0, ("--nag-pag-scale", "0"), False)):
+        (tmp_path / "mine.json").write_text(json.dumps(without(small(graphs.PICTURES[0], cfg=cfg))))
+        mine = ("guide", "--graph", str(tmp_path / "mine.json"), "--output", str(tmp_path))
+        assert cli.main([*mine, "--num-inference-steps", "1", *words]) == 0
+        assert (note in capsys.readouterr().err) == noted
 
 
 @pytest.mark.parametrize("graph, words, said", BAD, ids=[said[:30] for *_, said in BAD])
@@ -309,3 +334,33 @@ def test_ctrl_c_cancels_it(server, ask, monkeypatch):
         time.sleep(0.05)
     (last,) = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
     assert "execution_interrupted" in dict(last["status"]["messages"])
+
+
+def test_ctrl_c_while_it_is_being_queued_leaves_nothing_behind(server, ask, monkeypatch):
+    send = Client._json
+
+    def interrupted(self, method, path, body=None):
+        found = send(self, method, path, body)
+        if path == "/prompt":
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Client, "_json", interrupted)
+    told, said = ask(without(small(graphs.PICTURES[0])), "--num-inference-steps", "200")
+    assert told == 130 and "the job was cancelled" in said
+    deadline = time.monotonic() + 60
+    while requests.get(f"{server.url}/prompt", timeout=30).json()["exec_info"]["queue_remaining"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    last = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
+    assert not [one for one in last if "execution_success" in dict(one["status"]["messages"])
+                and "200" in json.dumps(one["prompt"][2]["9"])]  # fmt: skip
+
+
+def test_ctrl_c_while_files_come_says_where_they_are(ask, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image, "data", interrupted)
+    told, said = ask(without(small(graphs.PICTURES[0])))
+    assert told == 130 and "the job is done, and ComfyUI's output folder has flux_" in said

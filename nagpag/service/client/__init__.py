@@ -56,7 +56,7 @@ class JobFailed(ServiceError):
 
 @dataclass(frozen=True)
 class Image:
-    """A finished picture on the server."""
+    """A finished picture on the server, or a video that a graph saved."""
 
     filename: str
     subfolder: str
@@ -65,7 +65,7 @@ class Image:
     client: Client = field(repr=False, compare=False)
 
     def data(self) -> bytes:
-        """The PNG file's bytes; ComfyUI opens it as the graph it was made by."""
+        """The file's bytes; ComfyUI opens a PNG as the graph it was made by."""
         where = {"filename": self.filename, "subfolder": self.subfolder, "type": self.type}
         return self.client._bytes("GET", f"/view?{urllib.parse.urlencode(where)}")
 
@@ -215,7 +215,11 @@ def _of_comfyui(error: urllib.error.HTTPError) -> JobFailed | None:
         return None
     said = json.loads(error.read())
     nodes = (said.get("node_errors") or {}).values()
-    lines = [f"{node['class_type']}: {one['details'] or one['message']}" for node in nodes for one in node["errors"]]
+    lines = [
+        f"{node['class_type']}: {one['message']}{one['details'] and ': '}{one['details']}"
+        for node in nodes
+        for one in node["errors"]
+    ]
     return JobFailed(f"ComfyUI refuses the graph: {'; '.join(lines) or said['error']['message']}")
 
 

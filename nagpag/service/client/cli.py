@@ -43,8 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(options, NO_SERVER, str(error))
     except JobFailed as error:
         return _failed(options, FAILED, _refusal(error), error.problem)
-    except KeyboardInterrupt:
-        return _failed(options, INTERRUPTED, "stopped; the job was cancelled")
+    except KeyboardInterrupt as stop:
+        return _failed(options, INTERRUPTED, str(stop) or "stopped; the job was cancelled")
 
 
 def _dashed(word: str) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 
 from ... import blocks
 from ...inputs import requests as table
-from ...inputs.guidance import ADVANCED, BLOCKS
+from ...inputs.guidance import ADVANCED, BLOCKS, GUIDE_UNCONDITIONAL, SCALE
 from ...inputs.kinds import Input
 from ...settings import Settings
 from ..graphs import Graph, saved_anew
-from ..loaders import SEEDS, Kinds, Place, guided, named, read_graph, texts, whole_numbers
+from ..loaders import SEEDS, Kinds, Place, enlarged, guided, named, read_graph, texts, whole_numbers
 from ..request import layers_as_spec
 from . import Client, JobFailed, NoServer, prompts
 from .options import BadInput
@@ -35,6 +35,10 @@ def guide(options: argparse.Namespace) -> dict[str, Any]:
         made, loaders = with_guidance(graph, kinds, options, inputs)
     except ValueError as error:
         raise BadInput(f"--graph {options.graph}: {error}") from None
+    except RecursionError:
+        raise BadInput(f"--graph {options.graph}: it has too many nodes in a row, or nests too deeply") from None
+    if note := _cfg_note(graph, kinds, options):
+        print(f"nagpag: {note}", file=sys.stderr)
     prompt_id = prompts.queue(client, made)
     told = {"prompt_id": prompt_id, "behind": loaders, "settings": inputs}
     if options.wait is False:
@@ -98,6 +102,18 @@ def _kinds(client: Client, graph: Graph) -> Kinds:
     return kinds
 
 
+def _cfg_note(graph: Graph, kinds: Kinds, options: argparse.Namespace) -> str | None:
+    """What to know where cfg enlarges guidance, and nothing was said of how much is wanted."""
+    given = [getattr(options, table.GRAPH_GUIDANCE[item.name].name) for item in (SCALE, GUIDE_UNCONDITIONAL)]
+    if given[0] is not None or given[1] or not (found := enlarged(graph, kinds)):
+        return None
+    number, cfg = max(found, key=lambda one: one[1])
+    return (
+        f"cfg {cfg:g} of {named(graph, number)} enlarges what guidance does {cfg:g} times: "
+        f"--nag-pag-scale {SCALE.default / cfg:.2g} is about what {SCALE.default:g} is at cfg 1"
+    )
+
+
 # --- what is said of the graph's own inputs ---
 
 
@@ -140,7 +156,11 @@ def _waited(client: Client, prompt_id: str, target: Target) -> dict[str, Any]:
     files = prompts.saved(client, state)
     if not files:
         raise JobFailed("the graph ran and saved nothing: it needs a Save Image node, or another that saves")
-    written = [str(target.write(file.data(), file.filename)) for file in files]
+    try:
+        written = [str(target.write(file.data(), file.filename)) for file in files]
+    except KeyboardInterrupt:
+        there = ", ".join(file.filename for file in files)
+        raise KeyboardInterrupt(f"stopped; the job is done, and ComfyUI's output folder has {there}") from None
     return {"seconds": state["seconds"], "files": written}
 
 

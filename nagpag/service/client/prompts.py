@@ -19,7 +19,12 @@ class Gone(NoServer):
 
 def queue(client: Client, graph: Graph) -> str:
     """Queue it; its prompt_id. Raises JobFailed where ComfyUI refuses it."""
-    found = client._json("POST", "/prompt", {"prompt": graph, "prompt_id": str(uuid.uuid4())})
+    prompt_id = str(uuid.uuid4())
+    try:
+        found = client._json("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
+    except KeyboardInterrupt:  # it may stand in the queue by now
+        cancel(client, prompt_id)
+        raise
     if errors := found.get("node_errors"):
         raise JobFailed(f"ComfyUI refused the graph: {errors}")
     return found["prompt_id"]
