@@ -8,7 +8,8 @@ from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
 MODEL = Socket(
     name="model",
     kind="MODEL",
-    does="A model of one of these families: FLUX, Qwen-Image, Z-Image, Lumina 2, Wan. It goes out patched, for the "
+    does="A model of one of these families: FLUX, Qwen-Image, Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, "
+    "SD 3, LTXV, AuraFlow, Kandinsky 5, Cosmos Predict 2, Anima, Krea 2, OmniGen 2, Lens. It goes out patched, for the "
     "stock samplers; the one that came in stays as it was.",
 )
 

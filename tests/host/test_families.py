@@ -13,7 +13,7 @@ from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
-from nag_pag_flux.nagpag.inputs.guidance import NEGATIVE
+from nag_pag_flux.nagpag.inputs.guidance import MODEL, NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
 from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, some
@@ -318,6 +318,7 @@ def test_the_page_lists_every_family():
             for prefix, kind in zip(("", "s"), family.naming.kinds, strict=False)
         ]
         assert (models, names, reaches) == (family.models, "; ".join(kinds), ", ".join(family.reaches))
+        assert all(name in MODEL.does for name in family.name.split(" and "))
         if family.name != "FLUX":
             assert family.name in tested
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
