@@ -31,8 +31,9 @@ test-beside: ## the nodes of other packs beside ours, in both orders: make test-
 evidence: ## what guidance does, on the models of make lab: docs/evidence.md and its plots; RAY=address: on a Ray cluster
 	@$(HOST) lab/run.py evidence $(if $(RAY),--ray $(RAY))
 
-bench: ## what a step costs, beside the plain model: docs/cost.md
+bench: ## what a step costs, beside the plain model: docs/cost.md, docs/cost_families.md
 	@$(HOST) lab/run.py bench
+	@$(HOST) lab/run.py family_cost
 
 fuzz: ## what strangers may send: 100,000 block specs, 20,000 requests, 1000 prompts; docs/reliability.md
 	@$(HOST) lab/run.py fuzz

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..nagpag.inputs.guidance import ADVANCED, GUIDANCE
 from . import host
-from .toy import shapes, small_models
+from .toy import shapes, small_models, whole_families
 
 PICTURES = ("flux_dev_text_to_image", "flux_dev_image_to_image")
 WITH_NEGATIVE = "flux_dev_negative_prompt"
 DIAGNOSTICS = "flux_dev_diagnostics"
 COMPARE, CALIBRATE = "flux_dev_compare", "flux_dev_calibrate"
 NAMES = (*PICTURES, WITH_NEGATIVE, DIAGNOSTICS)  # with a guidance node and a KSampler
+QWEN_IMAGE, WAN = "qwen_image_text_to_image", "wan_text_to_video"
 # The frontend shows the name of a template's file as its title.
 TITLES = {
     "flux_dev_text_to_image": "NAG-PAG text to image",
@@ -23,6 +24,8 @@ TITLES = {
     DIAGNOSTICS: "NAG-PAG diagnostics",
     COMPARE: "NAG-PAG compare",
     CALIBRATE: "NAG-PAG calibrate",
+    QWEN_IMAGE: "NAG-PAG Qwen-Image text to image",
+    WAN: "NAG-PAG Wan text to video",
 }
 TEMPLATES = tuple(TITLES)
 Graph = dict[str, dict]
@@ -38,16 +41,35 @@ def load_graph(name: str) -> Graph:
     return json.loads((host.REPO / "workflows" / "api" / f"{name}.json").read_text())
 
 
+# By the shipped model's file: the small ones in its place, and of what belongs to it.
+_OF_FAMILY = {
+    "qwen_image_fp8_e4m3fn.safetensors": (whole_families.QWEN_FILE, whole_families.VAE_FILE),
+    "wan2.1_t2v_1.3B_fp16.safetensors": (whole_families.WAN_FILE, whole_families.VAE_FILE),
+}
+
+
+def _small_files(graph: Graph) -> dict[str, str]:
+    loader = next(node for node in graph.values() if node["class_type"] == "UNETLoader")
+    if loader["inputs"]["unet_name"] not in _OF_FAMILY:
+        return {"unet_name": Path(small_models.FLUX_FILE).name, "vae_name": "taef1"}
+    unet, vae = _OF_FAMILY[loader["inputs"]["unet_name"]]
+    lora = whole_families.LORA_FILE
+    return {
+        name: file.partition("/")[2] for name, file in (("unet_name", unet), ("vae_name", vae), ("lora_name", lora))
+    }
+
+
 def for_small_models(graph: Graph, width: int, height: int, **inputs) -> Graph:
     """The same graph with other loader file names and sizes, and what else is named (steps=4, image="x.png").
 
     T5-XXL has no small form, so the text encoder's loader gets CLIP-L twice and the type `sd3`: the stock path then
-    gives CLIP-L's tokens padded to T5's 4096 features, and a pooled vector that begins with CLIP-L's.
+    gives CLIP-L's tokens padded to T5's 4096 features, and a pooled vector that begins with CLIP-L's. So do those of
+    the other families, and one CLIP-L is enough for them.
     """
     clip = Path(small_models.CLIP_FILE).name
     changes = {
-        "unet_name": Path(small_models.FLUX_FILE).name,
-        "vae_name": "taef1",
+        **_small_files(graph),
+        "clip_name": clip,
         "clip_name1": clip,
         "clip_name2": clip,
         "type": "sd3",

@@ -20,7 +20,7 @@ import aiohttp
 import requests
 
 from . import host
-from .toy import small_models
+from .toy import small_models, whole_families
 
 PACK = "nag-pag-flux"  # the folder's name in custom_nodes
 START_SECONDS = 180
@@ -46,12 +46,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(*options: str) -> Iterator[Server]:
-    """Start a server on a free port; it is stopped and its folder removed however this is left."""
+def running_server(*options: str, families: bool = False) -> Iterator[Server]:
+    """Start a server on a free port; it is stopped and its folder removed however this is left.
+
+    families: with small models of other families than FLUX, too.
+    """
     found = host.find_host()
     with tempfile.TemporaryDirectory(prefix="nag-pag-flux-server-") as folder:
         base = Path(folder)
         furnish(base, found.path)
+        if families:
+            add_families(base)
         port, log = _free_port(), base / "server.log"
         command = [str(found.python), str(found.path / "main.py"), "--cpu", "--port", str(port)]
         command += ["--base-directory", str(base), "--database-url", f"sqlite:///{base}/comfyui.db"]
@@ -74,6 +79,19 @@ def furnish(base: Path, comfyui: Path) -> None:
     shutil.copy(comfyui / "input" / "example.png", base / "input")
     (base / "models").symlink_to(small_models.ensure_models())
     (base / "custom_nodes" / PACK).symlink_to(host.REPO)
+
+
+def add_families(base: Path) -> None:
+    """Put the small models of other families beside those that are there, and what lets the stock loader read them."""
+    shared, own = (base / "models").resolve(), base / "own_models"
+    for folder in (shared, whole_families.ensure_models()):
+        for file in folder.rglob("*.*"):
+            if file.is_file():
+                (own / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+                (own / file.relative_to(folder)).symlink_to(file)
+    (base / "models").unlink()
+    own.rename(base / "models")
+    (base / "custom_nodes" / "small_sizes.py").symlink_to(host.REPO / "lab" / "small_sizes.py")
 
 
 def _free_port() -> int:

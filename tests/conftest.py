@@ -29,7 +29,7 @@ def server():
     """A real ComfyUI server with this pack and the small models; `server.url`."""
     from nag_pag_flux.lab.server import running_server
 
-    with running_server() as server:
+    with running_server(families=True) as server:
         yield server
 
 

@@ -79,14 +79,21 @@ def _fill(flux: torch.nn.Module, device: torch.device) -> None:
 
 def step_seconds(model: Any, sizes: Sizes, steps: int, cfg: float = 1.0) -> list[float]:
     """Sample by Euler's method through the host's guider; what each step took, in seconds."""
+    latent = torch.zeros(1, 16, sizes.latent, sizes.latent)
+    return sampled_seconds(model, latent, (_prompt(sizes, 1), _prompt(sizes, 2)), steps, cfg)
+
+
+def sampled_seconds(
+    model: Any, latent: Tensor, prompts: tuple[list, list], steps: int, cfg: float = 1.0
+) -> list[float]:
+    """The same of any MODEL that predicts a flow. prompts: the prompt and the negative one."""
     import comfy.sample
     import comfy.samplers
 
     seconds: list[float] = []
-    latent = torch.zeros(1, 16, sizes.latent, sizes.latent)
     sampler = comfy.samplers.KSAMPLER(_timed_euler(seconds, model.load_device))
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
-    what = (comfy.sample.prepare_noise(latent, 0), cfg, sampler, sigmas, _prompt(sizes, 1), _prompt(sizes, 2), latent)
+    what = (comfy.sample.prepare_noise(latent, 0), cfg, sampler, sigmas, *prompts, latent)
     samples = comfy.sample.sample_custom(model, *what, disable_pbar=True, seed=0)
     if not torch.isfinite(samples).all():
         raise FloatingPointError("the random model's sampling is not finite: its time would tell nothing")

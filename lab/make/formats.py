@@ -15,8 +15,9 @@ GROUPS = {
     "Models": (1, 2, 3, 13, 15),
     "Prompt and latent": (4, 5, 6, 7, 14, *range(20, 28)),
     "Guidance": (8, 16),
-    "Sampling": (9, 10, 17),
+    "Sampling": (9, 10, 17, 35),
     "Calibration": (30,),
+    "Changes of the model": (33, 34),
 }
 
 

@@ -83,3 +83,37 @@ have chosen, put the values into **NAG-PAG Guidance (Advanced)** in front of a s
 picture.
 
 """
+
+QWEN_IMAGE = """## NAG-PAG Guidance on Qwen-Image
+Qwen-Image with the 8-step LoRA, at cfg 1, where it would ignore the sampler's negative prompt: **NAG-PAG Guidance**
+carries it. It stands right behind the model loader; the LoRA and the shift come after it.
+
+It was never measured on Qwen-Image's pictures. On small models of random weights it does there what it does on FLUX, so
+compare for yourself: scale 0 and 3 with the same seed.
+
+**What to turn, in this order**
+1. **scale**: 0 is off (the plain model, bit for bit). Too much: lower it.
+2. The **negative prompt**: name what you don't want. An empty one will do.
+3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
+   its texture.
+
+Without the LoRA (bypass it): 20 steps or more and cfg 4. cfg then enlarges what guidance does fourfold, so take a
+quarter of the scale.
+
+"""
+
+WAN = """## NAG-PAG Guidance on Wan
+All frames are guided, in their attention of themselves. The node stands right behind the model loader; the shift comes
+after it.
+
+It was never measured on Wan's videos. On small models of random weights it does there what it does on FLUX, so compare
+for yourself: scale 0 and 0.5 with the same seed.
+
+**What to turn, in this order**
+1. **scale**: here 0.5. Wan 2.1 wants cfg 6, and cfg enlarges what guidance does sixfold: 0.5 is as much as the node's
+   own 3 at cfg 1. 0 is off (the plain model, bit for bit). With a distilled model or LoRA at cfg 1, set it to 3.
+2. The **negative prompt**: name what you don't want.
+3. **start_percent** and **end_percent**: raise the start to keep the plain video's layout and motion, lower the end to
+   keep its texture.
+
+"""

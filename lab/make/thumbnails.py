@@ -12,6 +12,8 @@ from ..server import Server, run_graph, running_server
 README_PICTURE, README_PLOT = host.REPO / "docs" / "demo.jpg", host.REPO / "docs" / "plot.jpg"
 SIDE, GAP = 400, 4
 LABELS = {"off": "off", "on": "NAG-PAG"}  # of demo.SETTINGS
+# Of families that have no trained model here: a card, as a picture would be of noise.
+CARDS = {graphs.QWEN_IMAGE: ("Qwen-Image", "text to image"), graphs.WAN: ("Wan", "text to video")}
 PROMPTS = (
     demo.PROMPTS[graphs.PICTURES[0]],
     "a green disc top right, on white",
@@ -23,6 +25,8 @@ PROMPTS = (
 def main(arguments: list[str]) -> int:
     """Write workflows/*.jpg, docs/demo.jpg and docs/plot.jpg from what `make demo` left."""
     Image.open(demo.OUTPUT / "contact_sheet.png").convert("RGB").save(README_PICTURE, quality=88)
+    for name, lines in CARDS.items():
+        _save(name, _card(*lines))
     for name in graphs.PICTURES:
         _save(name, _demos(name))
     with running_server() as server:
@@ -57,6 +61,18 @@ def _sheet(rows: dict[str, list[Image.Image]]) -> Image.Image:
         place = (10, y * (cell + GAP) + cell - 38)
         draw.text(place, LABELS[guidance], "white", font_size=26, stroke_width=3, stroke_fill="black")
     return thumbnail
+
+
+def _card(family: str, what: str) -> Image.Image:
+    """The family's name, what the graph makes, and ours."""
+    dark, orange = "#1b1d2a", "#f4a63a"  # of the icon
+    card = Image.new("RGB", (SIDE, SIDE), dark)
+    draw = ImageDraw.Draw(card)
+    draw.rectangle((0, SIDE - 90, SIDE, SIDE), fill=orange)
+    lines = ((family, 130, 58, "white"), (what, 200, 34, "white"), (LABELS["on"], SIDE - 45, 40, dark))
+    for text, y, size, color in lines:
+        draw.text((SIDE / 2, y), text, color, font_size=size, anchor="mm")
+    return card
 
 
 def _square(picture: Image.Image) -> Image.Image:

@@ -12,7 +12,7 @@ from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
 from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, SCALE, START_PERCENT
 from ...nagpag.service import models
 from .. import graphs, host
-from . import notes
+from . import notes, other_families
 from .formats import Node, api_graph, ui_graph
 
 WORKFLOWS = host.REPO / "workflows"
@@ -215,6 +215,8 @@ GRAPHS = {
     "flux_dev_diagnostics": diagnostics,
     "flux_dev_compare": compare,
     "flux_dev_calibrate": calibrate,
+    graphs.QWEN_IMAGE: other_families.qwen_image,
+    graphs.WAN: other_families.wan,
 }
 
 

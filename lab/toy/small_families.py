@@ -247,9 +247,14 @@ def host_has(name: str) -> bool:
 
 def make_small(name: str, path: Path) -> None:
     """Write a small model's checkpoint."""
+    write(SMALL[name], path)
+
+
+def write(small: Small, path: Path) -> None:
+    """Write the checkpoint of a small model of any kind."""
     import comfy.ops
 
-    small, generator = SMALL[name], torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     module, _, kind = small.kind.rpartition(".")
     make = getattr(importlib.import_module(module), kind)
     made = make(**small.read, **small.given, operations=comfy.ops.disable_weight_init, dtype=torch.float32)

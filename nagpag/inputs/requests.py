@@ -186,3 +186,29 @@ SERVER = Text(name="server", default=None, does="The ComfyUI to ask.")
 JSON = Flag(name="json", default=False, does="Print JSON, for programs.")
 CHECKPOINT = Text(name="checkpoint", does="A .safetensors file.")
 FOLDER = Text(name="folder", default=None, does="Where the pictures go.")
+
+# --- on the command line, for a graph of one's own ---
+
+GRAPH = Text(name="graph", does="The graph's file, as ComfyUI's Export (API) writes it.")
+_STAYS = "Without it the graph's own"
+GRAPH_PROMPT = dataclasses.replace(PROMPT, default=None, target=None, does=f"What the picture shows. {_STAYS}.")
+GRAPH_NEGATIVE = dataclasses.replace(
+    NEGATIVE_PROMPT, does=f"The sampler's negative prompt, which the negative branch carries. {_STAYS}."
+)
+GRAPH_SEED = dataclasses.replace(SEED, target=None, does=f"Of all the graph's noise. {_STAYS}.")
+GRAPH_STEPS = dataclasses.replace(STEPS, default=None, target=None, does=f"Steps of the sampler. {_STAYS}.")
+GRAPH_LAYERS = dataclasses.replace(
+    LAYERS, default=(BLOCKS.default,), does=f"Which blocks are disturbed where negative_prompt is off. {BLOCKS.does}"
+)
+GRAPH_OUTPUT = Text(
+    name="output", default=".", does="A folder, or a file's name; what is saved keeps the ending that the graph gives."
+)
+# Every input of the guidance node.
+GRAPH_GUIDANCE: dict[str, Input] = {
+    item.name: GRAPH_LAYERS if item is BLOCKS else _of_guidance(item) for item in ADVANCED.widgets
+}
+OPTIONS_OF_GRAPH: tuple[Input, ...] = (
+    *(GRAPH, GRAPH_PROMPT, GRAPH_NEGATIVE, GRAPH_SEED, GRAPH_STEPS),
+    *GRAPH_GUIDANCE.values(),
+    *(GRAPH_OUTPUT, WAIT, SERVER),
+)

@@ -39,7 +39,7 @@ def saved_anew(graph: Graph) -> Graph:
     """
     graph, token = copy.deepcopy(graph), secrets.token_hex(4)
     for node in graph.values():
-        if node["class_type"] == "SaveImage":
+        if node["class_type"] == "SaveImage" or "filename_prefix" in node["inputs"]:
             prefix = node["inputs"].get("filename_prefix")  # it may be missing, or come over a link
             node["inputs"]["filename_prefix"] = f"{prefix if isinstance(prefix, str) else 'ComfyUI'}_{token}"
     return graph
@@ -81,8 +81,9 @@ def ended_state(history: dict) -> dict:
     if "execution_interrupted" in events:
         return {"status": "cancelled", "reason": "it was interrupted while it ran"}
     times = [event["timestamp"] for event in events.values()]
-    images = [image for output in history["outputs"].values() for image in output.get("images", [])]
-    saved = [image for image in images if image["type"] == "output"]  # not a node's preview
+    listed = [told for output in history["outputs"].values() for told in output.values() if isinstance(told, list)]
+    files = [file for told in listed for file in told if isinstance(file, dict) and "filename" in file]
+    saved = [file for file in files if file.get("type") == "output"]  # not a node's preview
     told = history["outputs"].get(NUMBERS, {}).get("text")
     numbers = {"numbers": json.loads(told[0])} if told else {}
     return {"status": "done", "images": saved, "seconds": (max(times) - min(times)) / 1000, **numbers}

@@ -1,9 +1,21 @@
-"""What the output nodes of a graph show, through a live server."""
+"""What the output nodes of a graph show, through a live server, and what is in the files that it saves."""
 
 import asyncio
+import io
 
 import aiohttp
+import av
+import numpy as np
 import requests
+from PIL import Image
+
+
+def frames(data):
+    """The pictures of a saved file: (1, height, width, RGB), of a video (frames, …). The graph in the file aside."""
+    if data.startswith(b"\x89PNG"):
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))[None]
+    with av.open(io.BytesIO(data)) as video:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)])
 
 
 def outputs(server, graph):

@@ -13,6 +13,7 @@ from nag_pag_flux.lab.make import blueprint, workflows
 from nag_pag_flux.lab.server import ServerError, run_graph, upload_image
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE, SAVED_WIDGETS
 from PIL import Image
+from showing import frames
 
 SIZE = 128
 SAVED = Path(__file__).parent / "saved"
@@ -36,6 +37,16 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     assert said in server.log.read_text()
 
 
+@pytest.mark.parametrize("name, block", [(graphs.QWEN_IMAGE, 2), (graphs.WAN, 3)])
+def test_the_graph_of_another_family_runs_and_guidance_shows(server, name, block):
+    """As it is shipped, but for the files, the sizes and the steps: LoRA, shift, cfg and all."""
+    small = graphs.for_small_models(graphs.load_graph(name), SIZE, SIZE, steps=3, length=5)
+    on, off = (frames(*run_graph(server, graphs.with_guidance(small, **more))) for more in ({}, {"scale": 0.0}))
+    assert on.shape == (5 if name == graphs.WAN else 1, SIZE, SIZE, 3) and (on != off).any()
+    said = f"guided by a negative prompt: 1 steps, branch merged after block {block} and computed at 1 of them"
+    assert said in server.log.read_text()
+
+
 def run_pixels(server, graph):
     """The one picture of a graph; the file itself carries the graph, and so differs with it."""
     (data,) = run_graph(server, graph)
@@ -51,7 +62,8 @@ def test_only_loaders_sizes_and_the_asked_inputs_change(name):
     for node_id, node in shipped.items():
         assert node["class_type"] == changed[node_id]["class_type"]
         differing = {key for key, value in node["inputs"].items() if changed[node_id]["inputs"][key] != value}
-        assert differing <= {"unet_name", "clip_name1", "clip_name2", "type", "vae_name", "width", "height"}
+        files = {"unet_name", "clip_name", "clip_name1", "clip_name2", "type", "vae_name", "lora_name"}
+        assert differing <= files | {"width", "height"}
 
 
 def test_workflow_files_are_what_the_generator_writes():
@@ -95,6 +107,43 @@ def test_flux_defaults(name):
     ]
     sized = nodes["ImageScale"] if "image_to" in name else nodes["EmptySD3LatentImage"]
     assert (sized["width"], sized["height"]) == (1024, 1024)
+
+
+def test_the_other_families_have_the_files_and_settings_of_comfyuis_templates():
+    """Qwen-Image with its 8-step LoRA switched on."""
+    for name, files, sampler, shift, size in (
+        (
+            graphs.QWEN_IMAGE,
+            [
+                "qwen_image_fp8_e4m3fn.safetensors",
+                "qwen_2.5_vl_7b_fp8_scaled.safetensors",
+                "qwen_image_vae.safetensors",
+                "Qwen-Image-Lightning-8steps-V1.0.safetensors",
+            ],
+            (8, 1.0, "euler", "simple", 1.0),
+            3.1,
+            (1328, 1328),
+        ),
+        (
+            graphs.WAN,
+            ["wan2.1_t2v_1.3B_fp16.safetensors", "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "wan_2.1_vae.safetensors"],
+            (30, 6.0, "uni_pc", "simple", 1.0),
+            8.0,
+            (832, 480),
+        ),
+    ):
+        nodes = {node["class_type"]: node["inputs"] for node in graphs.load_graph(name).values()}
+        named = [value for inputs in nodes.values() for value in inputs.values() if str(value).endswith(".safetensors")]
+        assert named == files
+        names = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
+        assert tuple(nodes["KSampler"][one] for one in names) == sampler
+        assert [inputs["shift"] for inputs in nodes.values() if "shift" in inputs] == [shift]
+        assert [(one["width"], one["height"]) for one in nodes.values() if "width" in one] == [size]
+        shown = json.loads(graphs.template(name).read_text())["nodes"]
+        linked = {model["name"]: model for node in shown for model in node["properties"].get("models", ())}
+        note = next(node for node in shown if node["type"] == "MarkdownNote")["widgets_values"][0]
+        assert list(linked) == files
+        assert all(f"- {one['directory']}: [{one['name']}]({one['url']})" in note for one in linked.values())
 
 
 # --- the node, as the host tells of it ---

@@ -276,7 +276,10 @@ def test_models_tell_what_would_be_picked(service):
         "t5xxl": None,
         "vae": None,
     }
-    assert found["vae"]["installed"] == ["taef1"] and found["t5xxl"]["official"] == "t5xxl_fp16.safetensors"
+    assert (
+        found["vae"]["installed"] == ["families/wan_vae.safetensors", "taef1"]
+        and found["t5xxl"]["official"] == "t5xxl_fp16.safetensors"
+    )
 
 
 def test_what_is_remembered_of_a_job_is_what_its_answer_needs():

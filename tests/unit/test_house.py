@@ -15,10 +15,23 @@ WORDS = ("nagpag/inputs/", "tests/")
 # A room is a path without .py, or a folder's beginning. What the rooms of a line may import, beside themselves.
 METHOD = ("nagpag/guidance", "nagpag/perturbation", "nagpag/measure")
 ASKED = ("nagpag/blocks", "nagpag/candidates", "nagpag/naming", "nagpag/schedule", "nagpag/settings", "nagpag/inputs/")
-SERVICE = tuple(f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs"))
+SERVICE = tuple(
+    f"nagpag/service/{name}" for name in ("__init__", "request", "models", "checkpoint", "graphs", "loaders")
+)
 LAB = tuple(
     f"lab/{name}"
-    for name in ("__init__", "run", "host", "in_host", "server", "graphs", "demo", "test_hosts", "ray_jobs")
+    for name in (
+        "__init__",
+        "run",
+        "host",
+        "in_host",
+        "server",
+        "graphs",
+        "demo",
+        "test_hosts",
+        "ray_jobs",
+        "small_sizes",
+    )
 )
 PACK = ("nagpag/", "nodes/")
 MAY_KNOW = {
@@ -42,7 +55,14 @@ MAY_KNOW = {
     ("lab/make/",): (*PACK, *LAB, "lab/toy/"),
     ("lab/evidence/",): (*PACK, *LAB, "lab/toy/", "lab/make/markdown"),
     ("lab/beside/",): (*PACK, *LAB, "lab/toy/small_models", "lab/make/markdown"),
-    ("lab/cost/",): (*PACK, *LAB, "lab/toy/flux", "lab/evidence/contenders", "lab/make/markdown"),
+    ("lab/cost/",): (
+        *PACK,
+        *LAB,
+        "lab/toy/flux",
+        "lab/toy/small_families",
+        "lab/evidence/contenders",
+        "lab/make/markdown",
+    ),
     ("lab/fuzz/",): (*PACK, *LAB, "lab/make/markdown"),
 }
 # Which rooms may import what is not ours, by the first part of its name; the standard library anybody may.

@@ -187,6 +187,7 @@ PAGES = [
     "docs/beside.md",
     "docs/calibration.md",
     "docs/cost.md",
+    "docs/cost_families.md",
     "docs/evidence.md",
     "docs/inputs.md",
     "docs/which-setting.md",

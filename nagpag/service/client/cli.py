@@ -81,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
         items = (*fields, table.OUTPUT, table.COMPARE, table.SERVER)
         command = add_command(commands, name, f"make pictures, {name.replace('-', ' ')}", _make, *items)
         command.set_defaults(endpoint=name)
+    add_command(
+        commands, "guide", "guide any graph: the node goes behind its model loader", _guide, *table.OPTIONS_OF_GRAPH
+    )
     sweep = add_command(
         commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many", _sweep, *sweeps.OPTIONS_OF_COMMAND
     )
@@ -212,6 +215,14 @@ def _need_pillow() -> None:
 
 
 # --- the other commands ---
+
+
+def _guide(options: argparse.Namespace) -> int:
+    from . import guide
+
+    told = guide.guide(options)
+    print(json.dumps(told) if options.json else guide.words(told))
+    return 0
 
 
 def _sweep(options: argparse.Namespace) -> int:

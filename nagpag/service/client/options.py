@@ -20,6 +20,7 @@ _METAVARS = {
     table.OUTPUT.name: "PATH",
     table.SERVER.name: "URL",
     table.LAYERS.name: "LAYER",
+    table.GRAPH.name: "FILE",
     sweeps.RAY.name: "ADDRESS",
 }
 
@@ -117,6 +118,8 @@ def refuse_unknown(options: argparse.Namespace, unknown: list[str]) -> None:
 def _meant(name: str, items: Iterable[Input]) -> str:
     """The options that may be meant: under the name that ComfyUI's own nodes have for it, or a part of the name."""
     wanted = name.lstrip("-").replace("-", "_")
+    if wanted == table.GRAPH.name:
+        return f"; nagpag guide --{wanted} FILE takes one"
     named = [item.name for item in items if item.target and item.target[1] == wanted]
     parts = [item.name for item in items if wanted and wanted in item.name]
     found = named or parts or difflib.get_close_matches(wanted, [item.name for item in items])

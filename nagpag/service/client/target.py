@@ -18,11 +18,11 @@ class Target:
     name: str | None
 
     @classmethod
-    def of(cls, output: str) -> Target:
-        """From --output; the folder is made and tried before any work starts."""
+    def of(cls, output: str, pictures: bool = True) -> Target:
+        """From --output; the folder is made and tried before any work starts. pictures: all that comes is PNG."""
         path = Path(output)
         folder, name = (path, None) if path.is_dir() or not path.suffix else (path.parent, path.name)
-        if name and path.suffix.lower() != ".png":
+        if pictures and name and path.suffix.lower() != ".png":
             raise BadInput(f"--output {output}: pictures are PNG files; give a name that ends in .png, or a folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -33,14 +33,16 @@ class Target:
         return cls(folder, name)
 
     def write(self, data: bytes, filename: str) -> Path:
-        """Write a picture under its name, or the next free one."""
+        """Write a file under its name with the ending of `filename`, or the next free one."""
 
         def create(path: Path) -> Path:
             with path.open("xb") as file:
                 file.write(data)
             return path
 
-        return self.write_with(create, self.name or Path(filename).name)
+        name, ending = Path(self.name or Path(filename).name), Path(filename).suffix
+        same = name.suffix.lower() == ending.lower()
+        return self.write_with(create, name.name if same else f"{name.stem}{ending}")
 
     def write_with(self, create: Callable[[Path], Path], filename: str) -> Path:
         """Let `create` make the file under this name, or name_1, name_2, …: the first that is free."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
@@ -17,6 +16,7 @@ from ....inputs.presets import PRESET, PRESETS
 from ....settings import Settings
 from ... import request as asking
 from ...graphs import Graph, with_all_inputs
+from ...loaders import SEEDS, read_graph, whole_numbers
 from .. import BadRequest, as_url
 
 GRAPH = "graph"
@@ -179,13 +179,9 @@ class AsGraph:
 
     def _load(self, file: Path) -> Graph:
         try:
-            graph = json.loads(file.read_bytes())
+            graph = read_graph(file.read_bytes())
         except (OSError, ValueError) as error:
             raise BadPlan(self.path, [f"graph {str(file)!r} can't be read: {error}"]) from None
-        nodes = list(graph.values()) if isinstance(graph, dict) else [None]
-        if not all(isinstance(node, dict) and {"class_type", "inputs"} <= node.keys() for node in nodes):
-            how = "it has nodes and links of the canvas; in ComfyUI use Export (API)"
-            raise BadPlan(self.path, [f"graph {str(file)!r} is no API graph: {how}"])
         if "SaveImage" not in [node["class_type"] for node in graph.values()]:
             raise BadPlan(self.path, [f"graph {str(file)!r} saves no picture: it needs a Save Image node"])
         return graph
@@ -253,12 +249,7 @@ class AsGraph:
         raise BadPlan(self.path, [f"prompt_into is missing: the graph has several texts or none; there are {valid}"])
 
     def _seed_places(self) -> list[tuple[str, str]]:
-        found = [
-            (number, name)
-            for number, node in self.graph.items()
-            for name in ("seed", "noise_seed")
-            if isinstance(node["inputs"].get(name), int)
-        ]
+        found = whole_numbers(self.graph, *SEEDS)
         if not found:
             raise BadPlan(self.path, ["seed_into is missing: no node of the graph has a seed or noise_seed"])
         return found

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import time
-import urllib.parse
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-from ...graphs import ended_state, recorded, saved_anew
-from .. import BadRequest, Client, Image, JobFailed, NoServer, ServiceError
+from ...graphs import recorded, saved_anew
+from .. import BadRequest, Client, Image, JobFailed, NoServer, ServiceError, prompts
 from .board import Drawn, Lost
 from .plan import Job
 from .ways import GRAPH
 
-LOOK_SECONDS = 0.2
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # a graph may save videos, too
 PATIENCE_SECONDS = 60.0  # how long a server that is gone may take to come back
 
 
@@ -59,7 +57,7 @@ class OnServer:
         self.stopped = True
         if prompt_id := self.prompt_id:
             with contextlib.suppress(ServiceError):
-                self._cancel(prompt_id)
+                prompts.cancel(self.client, prompt_id)
 
     # --- through the service ---
 
@@ -83,51 +81,22 @@ class OnServer:
 
     def _by_graph(self, job: Job, progress: Callable[[float], None]) -> tuple[dict[str, Any], list[Image]]:
         graph = saved_anew(recorded(job.body) if job.numbers else job.body)
-        self._begun(self._queued(graph))
+        self._begun(prompts.queue(self.client, graph))
         assert self.prompt_id
-        ended = self._ended(self.prompt_id)
-        if ended["status"] != "done":
-            raise JobFailed(ended["reason"], ended)
-        if not ended["images"]:
+        try:
+            ended = prompts.ended(self.client, self.prompt_id)
+        except prompts.Gone:
+            if self.stopped:
+                raise JobFailed("it was cancelled") from None
+            raise
+        images = [file for file in prompts.saved(self.client, ended) if file.filename.lower().endswith(PICTURES)]
+        if not images:
             raise JobFailed("the graph saved no picture: it needs a Save Image node")
-        images = [self._image(image) for image in ended["images"]]
         return {**ended, "prompt_id": self.prompt_id}, images
-
-    def _queued(self, graph: dict) -> str:
-        found = self.client._json("POST", "/prompt", {"prompt": graph, "prompt_id": str(uuid.uuid4())})
-        if errors := found.get("node_errors"):
-            raise JobFailed(f"ComfyUI refused the graph: {errors}")
-        return found["prompt_id"]
-
-    def _ended(self, prompt_id: str) -> dict[str, Any]:
-        """How it ended, by ComfyUI's history."""
-        missed = 0
-        while missed < 3:  # a prompt is for a moment in neither, between the queue and the history
-            found = self.client._json("GET", f"/history/{prompt_id}")
-            if prompt_id in found:
-                return ended_state(found[prompt_id])
-            queued = self.client._json("GET", "/queue")
-            there = [item[1] for items in queued.values() for item in items]
-            missed = 0 if prompt_id in there else missed + 1
-            time.sleep(LOOK_SECONDS)
-        if self.stopped:
-            raise JobFailed("it was cancelled")
-        raise Lost(f"{self.name} no longer knows what it was drawing: it was started anew, or its history was cleared")
-
-    def _image(self, image: dict) -> Image:
-        where = {name: image[name] for name in ("filename", "subfolder", "type")}
-        return Image(**where, url=f"{self.name}/view?{urllib.parse.urlencode(where)}", client=self.client)
 
     # --- both ---
 
     def _begun(self, prompt_id: str) -> None:
         self.prompt_id = prompt_id
         if self.stopped:  # meanwhile
-            self._cancel(prompt_id)
-
-    def _cancel(self, prompt_id: str) -> None:
-        try:
-            self.client.cancel(prompt_id)
-        except BadRequest:  # a graph is no job of the service
-            self.client._bytes("POST", "/queue", {"delete": [prompt_id]})
-            self.client._bytes("POST", "/interrupt", {"prompt_id": prompt_id})
+            prompts.cancel(self.client, prompt_id)

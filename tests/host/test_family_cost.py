@@ -1,0 +1,56 @@
+"""The table of what a step costs in each family: passes by count are the blocks that run, and every family is there."""
+
+import dataclasses
+import re
+from collections import Counter
+
+import pytest
+from nag_pag_flux.lab.cost import families
+from nag_pag_flux.lab.cost.random_flux import sampled_seconds
+from nag_pag_flux.lab.toy import small_families
+from nag_pag_flux.nagpag.patch import find_model
+from nag_pag_flux.nagpag.patch.families import FAMILIES
+
+HERE = [timed for timed in families.TIMED if small_families.host_has(timed.small)]
+STEPS = 7
+
+
+def tiny(timed):
+    """The same at the fewest tokens."""
+    return dataclasses.replace(timed, latent=(*timed.latent[:-2], 4, 4))
+
+
+@pytest.mark.parametrize("timed", HERE, ids=lambda timed: timed.small)
+def test_what_is_counted_are_the_blocks_that_run(timed):
+    model, timed = families.load(timed), tiny(timed)
+    found, calls = find_model(model), Counter()
+    for name in found.family.stacks:
+        for block in getattr(found.model, name):
+            block.register_forward_hook(lambda *args: calls.update(blocks=1))
+
+    def blocks(entry, cfg=1.0):
+        calls.clear()
+        sampled_seconds(entry, timed.start(), timed.prompts(), STEPS, cfg)
+        return calls["blocks"]
+
+    plain = blocks(model)
+    assert plain == STEPS * sum(found.depths)
+    entries = families.entries(model)
+    for entry in entries:
+        if entry.name != families.CFG:  # whose passes are one batch
+            counted = entry.counted(families.share_of_a_block(model), STEPS)
+            assert blocks(entry.model) == pytest.approx(counted * plain), entry.name
+    assert [entry.name for entry in entries][-1] == families.CFG
+    assert {entry.reach for entry in entries[:-1]} == set(found.family.reaches) - {"double blocks"}
+
+
+def test_the_page_has_every_family_with_what_is_counted_and_timed():
+    made = list(families.rows(tuple(map(tiny, HERE)), rounds=1, steps=2))
+    assert {row[0] for row in made} == {family.name for family in FAMILIES} - {"FLUX"}
+    text = families.page(made, 1, 2)
+    assert text.count("\n| ") == len(made) + 2
+    assert len(re.findall(r"\| [\d.]+× \| [\d.]+× ± nan \|", text)) == len(made)  # the errors need a second round
+    committed = [line.split(" | ")[:3] for line in families.PAGE.read_text().splitlines() if line.startswith("| ")]
+    counted = families.page(list(families.rows(families.TIMED, rounds=0)), 0).splitlines()
+    assert committed == [line.split(" | ")[:3] for line in counted if line.startswith("| ")]
+    assert families.NOT_TIMED in counted
