@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import host
 from ..make.markdown import table
 from ..toy.emoji_art import attribution
-from . import choosing, gains, obedience
+from . import choosing, few_steps, gains, obedience
 from .contenders import DEPTHS, Contender, plain
 from .domains import EMOJI
 from .plots import first_of_domain, sheet_name
@@ -105,7 +105,9 @@ Each model, mean of both judges:
 
 {_by_subject(results)}
 
-{_obedience(results)}"""
+{_obedience(results)}
+
+{_few_steps(results)}"""
 
 
 def _listed(kinds: tuple[str, ...]) -> str:
@@ -149,6 +151,19 @@ Prompts leave a {_listed(results.domain.prompts.KINDS)} open, and the negative p
 *held*: the share of pictures that hold what was forbidden; *right*: of {results.domain.name} that are
 as the prompt says. Without guidance as it is, then the change; for *held*, lower is better.
 {obedience.COUNT} pictures by each model.
+
+{found}"""
+
+
+def _few_steps(results: Results) -> str:
+    title = f"### In few steps ({_names(results.subjects)})"
+    try:
+        found = few_steps.table(results.subjects)
+    except LookupError:
+        return f"{title}\nNot measured yet."
+    return f"""{title}
+Change in the share of {results.domain.name} right against no guidance in as many steps; each model by the mean
+of both judges. {few_steps.COUNT} pictures by each model.
 
 {found}"""
 

@@ -10,7 +10,7 @@ import argparse
 from typing import Any
 
 from ...nagpag.blocks import published_blocks
-from . import choosing, cluster, obedience, page, plots, results, runs
+from . import choosing, cluster, few_steps, obedience, page, plots, results, runs
 from .contenders import (
     DOUBLES,
     EARLY,
@@ -121,3 +121,4 @@ def _make(groups: list[Group], counts: tuple[int, ...], ray: str) -> None:
             runs.make_pictures(runs.parts(models, wanted, REPORTING, count), ray)
         asked = [plain(), *obedience.contenders()]
         runs.make_pictures(runs.parts(models, asked, OPEN_REPORTING, min(counts[0], obedience.COUNT)), ray)
+        runs.make_pictures(few_steps.parts(models), ray)

@@ -177,10 +177,10 @@ def zeroed_round() -> list[Contender]:
 
 
 def calibrate_round() -> list[Contender]:
-    """What NAG-PAG Calibrate tries where nobody names candidates."""
+    """What NAG-PAG Calibrate tries where nobody names candidates, as it tries it: without a negative prompt."""
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
     return [
-        nagpag(f"Calibrate: blocks {spec}, alpha {alpha:g}", blocks=spec, alpha=alpha)
+        nagpag(f"Calibrate: blocks {spec}, alpha {alpha:g}", blocks=spec, alpha=alpha, negative_prompt="off")
         for alpha in alphas
         for spec in default_specs(DOUBLES)
     ]

@@ -8,7 +8,6 @@ small.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +25,8 @@ class Small:
     """A small model. kind: ComfyUI's class, with its module; read: sizes that the loader reads from a checkpoint.
 
     given: those that it takes as given. left_out: how the names of weights begin that nothing here runs and that would
-    make a large file; known_by: the one of them by which the loader knows the model. says: what the host's module has
-    to have, so that the model can be guided.
+    make a large file; known_by: the one of them by which the loader knows the model. says: what the host's module,
+    or that of a class above, has to have, so that the model can be guided.
     """
 
     kind: str
@@ -237,6 +236,7 @@ SMALL = {
         "comfy.ldm.anima.model.Anima",
         _COSMOS_READ,
         _COSMOS_GIVEN,
+        says="block_index",
         left_out="llm_adapter.",
         known_by="llm_adapter.blocks.0.cross_attn.q_proj.weight",
     ),
@@ -253,11 +253,12 @@ _LARGE = ("byt5_in.", "vision_in.")
 def host_has(name: str) -> bool:
     """Whether this ComfyUI has the class of a small model, and says there what guidance needs."""
     module, _, kind = SMALL[name].kind.rpartition(".")
-    package = module.rpartition(".")[0]
-    if importlib.util.find_spec(package) is None or importlib.util.find_spec(module) is None:
+    try:
+        classes = getattr(importlib.import_module(module), kind, object).__mro__
+    except ModuleNotFoundError:
         return False
-    found = importlib.import_module(module)
-    return hasattr(found, kind) and SMALL[name].says in inspect.getsource(found)
+    modules = {cls.__module__ for cls in classes if cls.__module__.startswith("comfy.")}
+    return any(SMALL[name].says in inspect.getsource(importlib.import_module(each)) for each in modules)
 
 
 def make_small(name: str, path: Path) -> None:

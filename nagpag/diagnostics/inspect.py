@@ -120,7 +120,7 @@ def _works(found: Found) -> str:
     """What guidance can do on this family."""
     if found.family.why_no_branch:
         return f"reach attention, without a negative prompt; {found.family.why_no_branch}"
-    same = " (of which double blocks is output)" if len(found.family.stacks) == 1 else ""
+    same = " (of which double blocks is output)" if not found.depths[1] else ""
     return f"reach {', '.join(found.family.reaches)}{same}, negative_prompt"
 
 

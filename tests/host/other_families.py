@@ -28,7 +28,7 @@ class Case:
     is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
     in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
     numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. audio: the latent of the
-    sound that is made with a video. rows: the most rows of a forward that the host runs with reference pictures.
+    sound that is made with a video. rows: the most rows of a forward that every host runs with what the user gives.
     """
 
     small: str
@@ -66,6 +66,10 @@ class Case:
     def last(self):
         """Where reach "output" merges."""
         return ("single", self.singles - 1) if self.singles else 3
+
+    def at_most(self, batch, extra):
+        """How many pictures of a batch a test draws, with references or without."""
+        return min(batch, self.rows) if extra or self.given else batch
 
     @property
     def tokens(self):
@@ -196,7 +200,6 @@ HUNYUAN_FRAME = dataclasses.replace(
     ahead=0,
     given=15,
     mask=noise_mask(0, 1, 1),
-    rows=4,
     of_text={"pooled_output": (1, 32), "guiding_frame_index": 0},
 )
 HUNYUAN_15 = dataclasses.replace(

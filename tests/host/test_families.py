@@ -96,7 +96,7 @@ def test_references_are_left_alone(case, load, negative):
     if case.reference is None:
         return
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    sampling = (*prompts, min(2, case.rows), 3.0)
+    sampling = (*prompts, case.at_most(2, True), 3.0)
     ours = sample(case, guided(model, blocks="1-3", negative=negative), *sampling)
     with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
         expected = sample(case, model, *sampling)
@@ -196,9 +196,9 @@ def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, bat
         return
     model, behind = load(case), case.behind if extra else 0
     # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
-    length, batch = (9 if case.rows > 1 else 12, min(batch, case.rows)) if extra else (14, batch)
+    length = 9 if extra and case.rows > 1 else 14
     prompts = prompt(case, 1, **extra), prompt(case, 2, length, **extra)
-    sampling = (*prompts, batch, cfg, 4 if every > 1 else 2)
+    sampling = (*prompts, case.at_most(batch, extra), cfg, 4 if every > 1 else 2)
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
     oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
@@ -216,7 +216,7 @@ def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach
         return
     model, negative = load(case), prompt(case, 3, length)
     inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
-    sampling = (prompt(case, 1, **extra), negative, min(batch, case.rows) if extra else batch)
+    sampling = (prompt(case, 1, **extra), negative, case.at_most(batch, extra))
     ours = sample(case, guided(model, **inputs), *sampling)
     merge = case.last if reach == "output" else 3
     oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
@@ -404,7 +404,7 @@ class TestHunyuan:
 
     def test_single_blocks_are_guided_beside_double_ones(self, load):
         for case, extra in ((self.case, self.case.reference), (self.frame, {}), (self.picture, {})):
-            sampling = prompt(case, 1, **extra), prompt(case, 2, 12), min(2, case.rows), 3.0
+            sampling = prompt(case, 1, **extra), prompt(case, 2, 12), case.at_most(2, extra), 3.0
             ours = sample(case, guided(load(case), blocks="3, s1", negative="identity + text"), *sampling)
             blocks = 3, ("single", 1)
             with guided_in_attention(case, blocks, "identity + text", ahead=case.ahead).at_work() as oracle:
@@ -414,7 +414,7 @@ class TestHunyuan:
 
     def test_a_branch_from_a_single_block(self, load):
         for case in (self.frame, self.picture):
-            sampling = prompt(case, 1), prompt(case, 2), 1, 3.0
+            sampling = prompt(case, 1), prompt(case, 2, 12), 1, 3.0
             ours = guided(load(case), blocks="s0", reach_blocks=1, renew_every=1)
             disturbed = disturbed_attention(case, [("single", 0)], "identity", 1.0)
             oracle = SecondForward(case, load(case), ("single", 1), disturbed=disturbed)
@@ -472,4 +472,6 @@ class TestHunyuan:
     def test_a_model_without_single_blocks_says_so(self, load):
         with pytest.raises(ValueError, match="single block 1 does not exist: .* double blocks 0 to 3 and no single"):
             guided(load(self.video), blocks="s1")
-        assert "blocks: 4 double, 0 single\n" in inspect_model(load(self.video), "auto")
+        text = inspect_model(load(self.video), "auto")
+        assert "blocks: 4 double, 0 single\n" in text and "(of which double blocks is output)" in text
+        assert "(of which" not in inspect_model(load(self.picture), "auto")

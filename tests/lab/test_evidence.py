@@ -10,6 +10,7 @@ import torch
 from nag_pag_flux.lab.evidence import (
     choosing,
     contenders,
+    few_steps,
     gains,
     page,
     plots,
@@ -159,6 +160,25 @@ def test_the_page_has_a_line_for_each_contender_and_each_model(quick):
     assert "| harms | 0 of 1 | 1 of 1 |" in row
     assert "Not trained yet: seed 77." in text and "| the shipped model |" in text and "| real renders |" in text
     assert "### Is a negative prompt obeyed? (the shipped model)\nNot measured yet." in text
+    assert "### In few steps (the shipped model)\nNot measured yet." in text
+
+
+def test_few_steps_have_a_row_for_each_contender_that_was_made(quick, monkeypatch):
+    (compared,) = quick
+    monkeypatch.setattr(few_steps, "contenders", lambda steps: [compared, contenders.cfg(7.0)])
+    monkeypatch.setattr(few_steps, "prompts", lambda steps: REPORTING)
+    monkeypatch.setattr(few_steps, "COUNT", COUNT)
+    assert len(few_steps.parts([SHIPPED])) == 2 * 3
+    rows = [line.strip("| ").split(" | ") for line in few_steps.table([SHIPPED]).splitlines()[2:]]
+    gain = str(gains.gain([SHIPPED], compared, REPORTING, COUNT))
+    assert [(row[0], row[1], row[-1]) for row in rows] == [("as published", steps, gain) for steps in ("4", "8")]
+
+
+def test_calibrates_round_asks_what_calibrate_asks():
+    """Without a negative prompt: one would make the blocks do nothing."""
+    tried = rounds.calibrate_round()
+    assert len({contender.settings["blocks"] for contender in tried}) > 1
+    assert {contender.settings["negative_prompt"] for contender in tried} == {"off"}
 
 
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):
