@@ -62,6 +62,7 @@ QWEN_IMAGE = Naming("Qwen-Image", (Kind("", ("transformer_blocks.#", "transforme
 LUMINA = Naming("this model", (Kind("", ("layers.#", "layers.#.attention")),))
 WAN = Naming("this model", (Kind("", ("blocks.#", "blocks.#.attn1")),))
 SD3 = Naming("this model", (Kind("", ("joint_blocks.#", "transformer_blocks.#", "transformer_blocks.#.attn")),))
+LTX2 = Naming("LTX-2", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn1")),))
 LTXV = Naming("this model", (Kind("", ("transformer_blocks.#", "transformer_blocks.#.attn1")),))
 _JOINT = ("double_layers.#", "joint_transformer_blocks.#", "joint_transformer_blocks.#.attn")
 _SINGLE_LAYERS = ("single_layers.#", "single_transformer_blocks.#", "single_transformer_blocks.#.attn")
@@ -75,7 +76,7 @@ COSMOS = Naming("this model", (Kind("", _COSMOS),))
 _KREA_2 = ("blocks.#", "blocks.#.attn", "transformer_blocks.#", "transformer_blocks.#.attn")
 KREA_2 = Naming("Krea 2", (Kind("", _KREA_2),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS)
+NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, LTX2, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

@@ -64,6 +64,7 @@ TIMED = (
     Timed("HunyuanVideo", (16, 4, 32, 32), 48, POOLED),
     Timed("SD 3.5 Large", (16, 32, 32), 48, POOLED),
     Timed("LTXV", (128, 4, 16, 16), 48, MASKED),
+    Timed("LTX-2", (128, 4, 16, 16), 96, MASKED),
     Timed("AuraFlow", (4, 64, 64), 2048),
     Timed("Kandinsky 5", (16, 4, 32, 32), 48, POOLED),
     Timed("Cosmos Predict 2", (16, 4, 32, 32), 48),

@@ -165,6 +165,21 @@ SMALL = {
         "comfy.ldm.lens.model.LensTransformer2DModel",
         {"num_layers": 4, "num_attention_heads": 2, "enc_hidden_dim": 24, "selected_layer_index": (0, 1)},
     ),
+    "LTX-2": Small(
+        "comfy.ldm.lightricks.av_model.LTXAVModel",
+        {"num_layers": 4, "cross_attention_dim": 64},
+        {
+            "num_attention_heads": 2,
+            "attention_head_dim": 32,
+            "caption_channels": 48,
+            "audio_num_attention_heads": 2,
+            "audio_attention_head_dim": 16,
+            "audio_cross_attention_dim": 32,
+            "connector_num_layers": 1,
+            "connector_num_attention_heads": 2,
+            "connector_attention_head_dim": 16,
+        },
+    ),
     "LTXV": Small(
         "comfy.ldm.lightricks.model.LTXVModel",
         {"num_layers": 4, "cross_attention_dim": 64},

@@ -110,7 +110,7 @@ def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
         if block.scale is not None or block.heads is not None:
             name = naming.block(block.position(doubles), doubles)
             yield f"    {name}: {_strength(block.scale)}, {_heads(block.heads)}"
-    if not found.family.slots:
+    if found.family.why_no_branch:
         return
     yield "  cost of reach, in blocks run a second time at a step that renews the branch:"
     yield from (f"    {line}" for line in _costs(tuple(with_strength(blocks, doubles)), doubles, singles))
@@ -118,8 +118,8 @@ def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
 
 def _works(found: Found) -> str:
     """What guidance can do on this family."""
-    if not found.family.slots:
-        return "reach attention, without a negative prompt; ComfyUI lets nothing stand in a block's place here"
+    if found.family.why_no_branch:
+        return f"reach attention, without a negative prompt; {found.family.why_no_branch}"
     same = " (of which double blocks is output)" if not found.depths[1] else ""
     return f"reach {', '.join(found.family.reaches)}{same}, negative_prompt"
 

@@ -61,10 +61,10 @@ def make_plan(found: Found, settings: Settings) -> Plan:
     plan = Plan(settings, chosen, None, family, doubles, family.patch(found.model))
     if not plan.acts:
         return plan
-    if not family.slots and (settings.reach != "attention" or settings.reach_blocks or settings.carries_negative):
+    if family.why_no_branch and (settings.reach != "attention" or settings.reach_blocks or settings.carries_negative):
         raise ValueError(
-            f"NAG-PAG: with {family.name} only reach 'attention' works, without a negative prompt: ComfyUI lets "
-            "nothing stand in a block's place there, so that no branch can run. Take NAG-PAG Guidance (Advanced) with "
+            f"NAG-PAG: with {family.name} only reach 'attention' works, without a negative prompt: "
+            f"{family.why_no_branch}, so that no branch can run. Take NAG-PAG Guidance (Advanced) with "
             "reach attention, reach_blocks 0 and negative_prompt off"
         )
     merge = merge_position(

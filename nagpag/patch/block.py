@@ -22,7 +22,8 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
     """The replacement of a double block; `earlier` stood in its slot before."""
 
     def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-        forward.txt_tokens = args["txt"].shape[1]
+        if "txt" in args:
+            forward.txt_tokens = args["txt"].shape[1]
         if plan.merge is not None:
             run_double_block(plan, forward, position, args, call)
 
@@ -105,7 +106,8 @@ def _enter(
     plan: Plan, forward: Forward, position: int, args: dict, extra: dict, earlier: Callable | None, enter: Enter
 ) -> tuple[dict, dict]:
     """All that comes before the block; what it is to be called with."""
-    rows = args["img"].shape[0]
+    img = args["img"]
+    rows = len(img[0] if isinstance(img, tuple) else img)  # LTX-2 has video and audio there
     if rows != forward.batch:
         raise ValueError(f"another patch calls it with {rows} rows at once, of {forward.batch} in all")
     options = _options(plan, args, extra)

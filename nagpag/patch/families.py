@@ -14,7 +14,7 @@ from .family import Family, Found
 from .flux import FLUX, project_normed, square
 from .hunyuan import HUNYUAN
 from .lens import LENS
-from .ltxv import LTXV, frames_given
+from .ltxv import LTX2, LTXV, frames_given
 from .omnigen import OMNIGEN2
 from .plan import PLANS
 from .sd3 import SD3
@@ -148,7 +148,7 @@ KREA_2 = Family(
 )
 
 FAMILIES = (
-    *(FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV),
+    *(FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, LTX2),
     *(AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS),
 )
 

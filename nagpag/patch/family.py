@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,9 @@ class Family:
     name, models: in words. classes: ComfyUI's classes of the diffusion model, with their modules.
     naming: what its blocks are called. stacks: the attributes in which the model holds them, in its order; slots: what
     the host's table of replacements calls them, none where no block can be replaced and only the attention is reached.
-    heads: how many a block has; patch: the size of a token in the latent, (frames, height, width).
+    heads: how many a block has; patch: the size of a token in the latent, (frames, height, width). no_branch: why none
+    can run beside its blocks. shape: of a latent, of that and the host's arguments of a forward; runs: whether the
+    blocks work on it, of the host's options.
 
     The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
     the picture, or behind it where picture_first. ahead: how many tokens of references stand before the picture in the
@@ -51,6 +53,9 @@ class Family:
     slots: tuple[str, ...]
     heads: Callable[[Any], int]
     patch: Callable[[Any], tuple[int, int, int]]
+    no_branch: str = ""
+    shape: Callable[[Tensor, dict], Sequence[int]] = lambda x, given: x.shape
+    runs: Callable[[dict], bool] = lambda options: True
     joint: bool = True
     picture_first: bool = False
     ahead: Callable[[Any, dict], int] = lambda model, given: 0
@@ -75,7 +80,12 @@ class Family:
     @property
     def reaches(self) -> tuple[str, ...]:
         """The words of `reach` that work."""
-        return ("attention", "double blocks", "output") if self.slots else ("attention",)
+        return ("attention",) if self.why_no_branch else ("attention", "double blocks", "output")
+
+    @property
+    def why_no_branch(self) -> str:
+        """Why no branch can run beside its blocks, empty where one can."""
+        return self.no_branch if self.slots else "ComfyUI lets nothing stand in a block's place there"
 
 
 class Found(NamedTuple):

@@ -1,7 +1,9 @@
-"""The description of LTXV."""
+"""The descriptions of LTXV, and of LTX-2, which makes sound with it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -56,4 +58,23 @@ LTXV = Family(
     project=_project,
     mask="attention_mask",
     prepare_mask=_mask,
+)
+
+
+def _video_shape(x: Tensor, given: dict) -> Sequence[int]:
+    """The video's: the host packs it together with the sound."""
+    shapes: list[Sequence[int]] = given.get("latent_shapes") or []
+    return shapes[0] if len(shapes) > 1 else x.shape
+
+
+# The first attention of a block is the video's of itself, but where only sound is made.
+LTX2 = replace(
+    LTXV,
+    name="LTX-2",
+    models="LTX-2 and 2.3 (video with sound)",
+    classes=("comfy.ldm.lightricks.av_model.LTXAVModel",),
+    naming=naming.LTX2,
+    no_branch="its blocks work on video and sound at once",
+    shape=_video_shape,
+    runs=lambda options: options.get("run_vx", True),
 )

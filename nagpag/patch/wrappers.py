@@ -228,7 +228,8 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     sigmas = transformer_options.get("sigmas")
     sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
     y = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
-    acts = y > 0 and (run.negative is not None or plan.disturbs)
+    family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
+    acts = y > 0 and (run.negative is not None or plan.disturbs) and family.runs(transformer_options)
     chunks = tuple(_chunks(plan, run, transformer_options, x)) if acts else ()
     run.schedule = transformer_options.get("sample_sigmas")
     run.at(sigma)
@@ -243,13 +244,13 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
         begin_streams(plan, run, chunks, x.shape[0], transformer_options, changing, whole)
     if run.negative is not None:
         hand_out_text(plan, run, chunks, model, x, given)
-    family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
     # A fill on the device: nothing is copied there, and nothing waits.
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    (height, width), kept = plan.grid(x.shape), plan.grid((*x.shape[:2], family.given_frames(given), *x.shape[-2:]))
+    shape = family.shape(x, given)
+    (height, width), kept = plan.grid(shape), plan.grid((*shape[:2], family.given_frames(given), *shape[-2:]))
     made, ahead = height - kept[0] - family.keyframes(given) // width, family.ahead(flux, given) + kept[0] * kept[1]
     joint = (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
     return Forward(chunks, x.shape[0], (made, width), sigmas, run, recorded, *joint, start, y, strength, visits=visits)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import comfy.sample
 import torch
 from comfy.ldm.lightricks.symmetric_patchifier import SymmetricPatchifier, latent_to_pixel_coords
+from comfy.nested_tensor import NestedTensor
 from nag_pag_flux.lab.toy import small_families
 
 
@@ -26,8 +27,8 @@ class Case:
     calls of the attention, None where that is not the one to be guided. reaches: those that work. another: whether it
     is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
     in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
-    numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. rows: the most rows of a
-    forward that every host runs with what the user gives.
+    numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. audio: the latent of the
+    sound that is made with a video. rows: the most rows of a forward that every host runs with what the user gives.
     """
 
     small: str
@@ -56,6 +57,7 @@ class Case:
     singles: int = 0
     second: str = "single_blocks"
     picture_first: bool = False
+    audio: tuple = ()
     of_text: dict = field(default_factory=dict)
     hidden: int | None = None
     rows: int = 4
@@ -283,6 +285,27 @@ LTXV_GUIDE = dataclasses.replace(
 SPARSE = torch.full((1, 1, 4, 5, 7), 1.0)
 SPARSE[:, :, 3] = -1.6
 SPARSE[:, :, 3, ::2, ::2] = 0.4
+LTX2 = dataclasses.replace(
+    LTXV,
+    small="LTX-2",
+    family="LTX-2",
+    context=96,
+    missing="block 60 does not exist: LTX-2 has blocks 0 to 3",
+    audio=(8, 6, 16),
+    reaches=("attention",),
+    attentions=tuple(block for i in range(4) for block in (i, *[None] * 5)),
+)
+LTX2_GUIDE = dataclasses.replace(
+    LTX2,
+    another=True,
+    latent=(128, 4, 5, 7),
+    grid=(2, 5, 7),
+    reference={},
+    given=35,
+    keyframes=35,
+    mask=noise_mask(0, 1, 1, 0.4),
+    of_text=keyframe(0.6),
+)
 LTXV_SPARSE = dataclasses.replace(LTXV_KEYFRAME, keyframes=12, mask=SPARSE, of_text=keyframe(0.6))
 AURAFLOW = Case(
     small="AuraFlow",
@@ -415,6 +438,7 @@ CASES = [
     *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
+    *(LTX2, LTX2_GUIDE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
     *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
     *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, ANIMA, KREA_2),
@@ -434,17 +458,20 @@ def prompt(case, seed, tokens=9, **extra):
 
 
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
-    """KSampler's own path from an empty latent."""
+    """KSampler's own path from an empty latent; of video and sound, one behind the other."""
     start = torch.zeros(batch, *case.latent)
+    if case.audio:
+        start = NestedTensor([start, torch.zeros(batch, *case.audio)])
     noise, mask = comfy.sample.prepare_noise(start, 7), case.mask
     if mask is not None:
         mask = mask.expand(1, 1, *case.latent[1:])
-    return comfy.sample.sample(
+    out = comfy.sample.sample(
         *(model, noise, steps, cfg, "euler", "simple", positive, negative, start),
         noise_mask=mask,
         disable_pbar=True,
         seed=7,
     )
+    return torch.cat([part.flatten(1) for part in out.unbind()], 1) if case.audio else out
 
 
 def attention_module(case):

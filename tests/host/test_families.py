@@ -145,7 +145,6 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
 VARIANTS = [
     *(("wan.model", name) for name in ("VaceWanModel", "CameraWanModel", "WanModel_S2V")),
     ("wan.model_animate", "AnimateWanModel"),
-    ("lightricks.av_model", "LTXAVModel"),  # LTX-2
 ]
 
 
@@ -244,7 +243,7 @@ def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
     sample(case, ours, prompt(case, 1), prompt(case, 2))
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"{case.kind}block 2, {case.kind}block 3 never reached" in said and "FLUX" not in said
-    assert ("an attention override" in said) == (case.reaches == ("attention",))
+    assert ("an attention override" in said) == (case.reaches == ("attention",) and not case.audio)
 
 
 class TestMasksOfQwenImage:
@@ -323,11 +322,19 @@ def test_the_page_lists_every_family():
             assert evidence.rstrip(" |") == "correct by oracle on small random weights; never measured on pictures"
 
 
+def test_where_ltx_2_makes_only_sound_nothing_is_guided(load):
+    """A block's first attention is the sound's then."""
+    case = next(case for case in HERE if case.small == "LTX-2")
+    model, sampling = load(case).clone(), (prompt(case, 1), prompt(case, 2), 1, 3.0)
+    model.model_options["transformer_options"]["run_vx"] = False
+    assert torch.equal(sample(case, guided(model), *sampling), sample(case, model, *sampling))
+
+
 def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
     rows = [line.strip("| ").split(" | ") for line in (REPO / "README.md").read_text().splitlines()]
     listed = {row[1]: row[0].split(", ") for row in rows if row[0].startswith(("Qwen-Image,", "Z-Image,"))}
     for family in FAMILIES[1:]:
-        names = listed["all" if family.slots else "`attention`, no negative prompt"]
+        names = listed["all" if len(family.reaches) > 1 else "`attention`, no negative prompt"]
         assert set(family.name.split(" and ")) <= set(names), family.name
         assert all(name in MODEL.does for name in family.name.split(" and "))
 
