@@ -6,6 +6,7 @@ A graph is ComfyUI's own (Export (API)); kinds is the answer of its /object_info
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,8 @@ def read_graph(data: bytes) -> Graph:
         raise ValueError("it is nested too deeply to be a graph") from None
     except ValueError as error:
         raise ValueError(f"it is not JSON: {error}") from None
+    if isinstance(graph, dict) and isinstance(graph.get("prompt"), dict) and not _is_node(graph["prompt"]):
+        graph = graph["prompt"]  # as it is sent to /prompt
     nodes = list(graph.values()) if isinstance(graph, dict) else []
     if isinstance(graph, dict) and isinstance(graph.get("nodes"), list):
         raise ValueError("it is no API graph: it has the canvas's nodes and links; in ComfyUI use Export (API)")
@@ -71,13 +74,19 @@ def guided(graph: Graph, kinds: Kinds, **inputs: Any) -> tuple[Graph, list[str]]
     if not loaders:
         raise ValueError(f"no loader gives the MODEL that {named(graph, taking[0])} takes")
     made = copy.deepcopy(graph)
-    for count, link in enumerate(loaders, 1):
-        ours = "nagpag_guidance" if count == 1 else f"nagpag_guidance_{count}"
+    for link in loaders:
+        ours = next(name for name in _names() if name not in made)
         for node in made.values():
             node["inputs"] |= {name: [ours, 0] for name, value in node["inputs"].items() if _link(value) == link}
         told = {**ADVANCED.defaults, **inputs, "model": list(link)}
         made[ours] = {"class_type": ADVANCED.id, "inputs": told, "_meta": {"title": ADVANCED.title}}
     return made, [named(graph, number) for number, _ in loaders]
+
+
+def _names() -> Iterator[str]:
+    """Of our nodes: nagpag_guidance, nagpag_guidance_2, …"""
+    yield "nagpag_guidance"
+    yield from (f"nagpag_guidance_{count}" for count in itertools.count(2))
 
 
 def _check(graph: Graph, kinds: Kinds) -> None:

@@ -153,6 +153,18 @@ def test_every_loader_whose_model_is_sampled_and_no_other(kinds):
     }
 
 
+def test_no_node_of_the_graph_gives_way_to_ours(kinds):
+    theirs = {"nagpag_guidance": node(LORA, model=["1", 0]), "save": node("SaveImage", images=["decode", 0])}
+    graph = {"1": LOADER, **theirs, **sampled(["nagpag_guidance", 0])}
+    made, _ = loaders.guided(graph, kinds)
+    assert made["nagpag_guidance"] == node(LORA, model=["nagpag_guidance_2", 0])
+
+
+def test_the_body_of_a_request_is_its_graph():
+    graph = small(graphs.PICTURES[0])
+    assert loaders.read_graph(json.dumps({"prompt": graph, "client_id": "a"}).encode()) == graph
+
+
 # As these packs say it of themselves.
 PACKS = {
     "UnetLoaderGGUF": {"input": {"required": {"unet_name": [["a.gguf"]]}}, "output": ["MODEL"]},
