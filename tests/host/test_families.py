@@ -21,9 +21,10 @@ from own_forward import of_rows
 from sampling import guided
 
 WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
-# Other models of a family run what they have of their own: references, latents, and what they give a block.
+# Other models of a family run what they have of their own only: references, latents, and what they give a block.
 FIRST = pytest.mark.parametrize("case", [case for case in HERE if not case.another], ids=str)
-ALL, BRANCHES = pytest.mark.parametrize("case", HERE, ids=str), pytest.mark.parametrize("case", WITH_BRANCHES, ids=str)
+MODELS = pytest.mark.parametrize("case", {case.small: case for case in HERE}.values(), ids=str)
+REFERENCES = pytest.mark.parametrize("case", [case for case in HERE if case.reference is not None], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +50,18 @@ def load(files):
     return load
 
 
+def own(case):
+    """Whether a case has something of its own without references: the first of a family, or one that knows of none."""
+    return not case.another or case.reference is None
+
+
 def same_effect(ours, expected, plain, tolerance=1e-3):
     effect = (expected - plain).abs().max()
     assert effect > 1e-3
     assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
 
 
-@ALL
+@MODELS
 def test_the_stock_loader_detects_it(case, files, load):
     model = load(case)
     assert (files / f"{case.small}.safetensors").stat().st_size < 10e6
@@ -64,21 +70,22 @@ def test_the_stock_loader_detects_it(case, files, load):
     assert find_model(model).family.name == case.family
 
 
-# cfg, pictures, length of the negative prompt, the type, and how close.
+# cfg, pictures, length of the negative prompt, steps, the type, and how close. More steps than one say once what they
+# say: whether a step knows what is left of the one before.
 RUNS = [
-    ("identity", 3.0, 2, 14, torch.float32, 1e-3),
-    ("softened", 3.0, 2, 9, torch.float32, 1e-3),
-    ("mean", 1.0, 1, 9, torch.float32, 1e-3),
-    ("identity + text", 3.0, 1, 5, torch.float32, 1e-3),
-    ("identity", 3.0, 2, 9, torch.bfloat16, 0.2),
+    ("identity", 3.0, 2, 14, 2, torch.float32, 1e-3),
+    ("softened", 3.0, 2, 9, 1, torch.float32, 1e-3),
+    ("mean", 1.0, 1, 9, 1, torch.float32, 1e-3),
+    ("identity + text", 3.0, 1, 5, 1, torch.float32, 1e-3),
+    ("identity", 3.0, 2, 9, 1, torch.bfloat16, 0.2),
 ]
 
 
-@pytest.mark.parametrize("negative, cfg, batch, length, dtype, tolerance", RUNS)
+@pytest.mark.parametrize("negative, cfg, batch, length, steps, dtype, tolerance", RUNS)
 @FIRST
-def test_attention_is_guided_as_the_oracle_does_it(case, load, negative, cfg, batch, length, dtype, tolerance):
+def test_attention_is_guided_as_the_oracle_does_it(case, load, negative, cfg, batch, length, steps, dtype, tolerance):
     model, prompts = load(case, dtype), (prompt(case, 1), prompt(case, 2, tokens=length))
-    sampling = (*prompts, batch, cfg)
+    sampling = (*prompts, batch, cfg, steps)
     ours = sample(case, guided(model, blocks="1-3", negative=negative, temperature=2.0), *sampling)
     with guided_in_attention(case, (1, 2, 3), negative).at_work() as oracle:
         expected = sample(case, model, *sampling)
@@ -90,24 +97,23 @@ def test_every_negative_is_tried():
     assert {run[0] for run in RUNS} == set(NEGATIVE.options)
 
 
-@pytest.mark.parametrize("negative", ["identity", "identity + text"])
-@ALL
-def test_references_are_left_alone(case, load, negative):
-    if case.reference is None:
-        return
+@REFERENCES
+def test_references_are_left_alone(case, load):
+    """With the negative that looks at the text as well, where the sequence has it."""
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    sampling = (*prompts, min(2, case.rows), 3.0)
-    ours = sample(case, guided(model, blocks="1-3", negative=negative), *sampling)
-    with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
+    sampling = (*prompts, min(2, case.rows), 3.0, 1)
+    ours = sample(case, guided(model, blocks="1-3", negative="identity + text"), *sampling)
+    with guided_in_attention(case, (1, 2, 3), "identity + text", case.behind, case.ahead).at_work():
         expected = sample(case, model, *sampling)
     same_effect(ours, expected, sample(case, model, *sampling))
 
 
 @FIRST
 def test_scale_0_is_the_plain_model_to_the_bit(case, load):
-    sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0)
+    sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0, 1)
+    plain = sample(case, load(case), *sampling)
     for inputs in ({"scale": 0.0}, {"blocks": "1:0"}):
-        assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), sample(case, load(case), *sampling))
+        assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), plain)
 
 
 def in_parts(apply_model, given):
@@ -189,35 +195,44 @@ def test_inspect_says_what_works(case, load):
     assert f"works here: reach {', '.join(case.reaches)}" in text
 
 
-@pytest.mark.parametrize("every, cfg, batch, extra", [(1, 3.0, 2, False), (2, 1.0, 1, False), (1, 3.0, 2, True)])
-@BRANCHES
-def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, batch, extra):
+# Renewal every so many steps, and whether with references.
+BRANCHES = [
+    *((case, 1, False) for case in WITH_BRANCHES if own(case)),
+    *((case, 2, False) for case in WITH_BRANCHES if not case.another),
+    *((case, 1, True) for case in WITH_BRANCHES if case.reference is not None),
+]
+
+
+@pytest.mark.parametrize("case, every, extra", BRANCHES, ids=str)
+def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, extra):
+    model, behind, ahead = load(case), case.behind if extra else 0, case.ahead if extra else 0
     extra = case.reference if extra else {}
-    if extra is None:
-        return
-    model, behind = load(case), case.behind if extra else 0
     # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
-    length, batch = (9 if case.rows > 1 else 12, min(batch, case.rows)) if extra else (14, batch)
-    prompts = prompt(case, 1, **extra), prompt(case, 2, length, **extra)
-    sampling = (*prompts, batch, cfg, 4 if every > 1 else 2)
+    length, batch, cfg, steps = (14, 2, 3.0, 1) if every == 1 else (14, 1, 1.0, 4)
+    if extra:
+        length, batch = 9 if case.rows > 1 else 12, min(2, case.rows)
+    sampling = prompt(case, 1, **extra), prompt(case, 2, length, **extra), batch, cfg, steps
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
-    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
+    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=ahead)
     expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
-    assert oracle.computed == 2
+    assert oracle.computed == steps // every
     same_effect(sample(case, ours, *sampling), expected, plain)
 
 
-@pytest.mark.parametrize("length, batch, extra", [(5, 2, False), (14, 1, False), (14, 2, True)])
-@pytest.mark.parametrize("reach", ["output", "double blocks"])
-@BRANCHES
-def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, length, batch, extra):
-    extra = case.reference if extra else {}
-    if extra is None or (reach == "double blocks" and batch == 2):
-        return
+# The length of the negative prompt, pictures, and steps; beside single blocks the branch may end before them.
+CARRIED = [
+    *((case, "output", False, 5, 2, 2) for case in WITH_BRANCHES if own(case)),
+    *((case, "double blocks", False, 14, 1, 1) for case in WITH_BRANCHES if case.singles and not case.another),
+    *((case, "output", True, 14, min(2, case.rows), 1) for case in WITH_BRANCHES if case.reference is not None),
+]
+
+
+@pytest.mark.parametrize("case, reach, extra, length, batch, steps", CARRIED, ids=str)
+def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, extra, length, batch, steps):
     model, negative = load(case), prompt(case, 3, length)
     inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
-    sampling = (prompt(case, 1, **extra), negative, min(batch, case.rows) if extra else batch)
+    sampling = (prompt(case, 1, **(case.reference if extra else {})), negative, batch, 1.0, steps)
     ours = sample(case, guided(model, **inputs), *sampling)
     merge = case.last if reach == "output" else 3
     oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
@@ -225,10 +240,21 @@ def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach
     same_effect(ours, expected, plain)
 
 
-@ALL
+def test_where_all_frames_are_given_it_is_said_and_the_plain_video_drawn(load, caplog):
+    cases = [case for case in HERE if case.small in ("HunyuanVideo", "Kandinsky 5") and case.given]
+    for case in cases:
+        caplog.clear()
+        text = {name: value for name, value in case.of_text.items() if name != "concat_mask"}
+        one = dataclasses.replace(case, latent=(16, 1, 6, 10), mask=noise_mask(0), of_text=text)
+        sampling = prompt(one, 1), prompt(one, 2), 1, 1.0, 1
+        assert torch.equal(sample(one, guided(load(one), blocks="1"), *sampling), sample(one, load(one), *sampling))
+        assert (
+            "goes on without guidance: ValueError: all frames are given, so that there is none to guide" in caplog.text
+        )
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if len(case.reaches) == 1 and not case.another], ids=str)
 def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
-    if len(case.reaches) > 1:
-        return
     for inputs in ({"reach": "output"}, {"reach_blocks": 1}, {"reach": "output", "negative_prompt": "sampler's"}):
         with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' works"):
             guided(load(case), **inputs)
