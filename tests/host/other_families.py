@@ -415,7 +415,7 @@ CASES = [
     *(SD3, SD3_LARGE, SD3_REGISTERS),
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
-    *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
+    *(LENS, dataclasses.replace(LENS, another=True, hidden=None, reference={})),
     *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, COSMOS_BETWEEN, ANIMA, KREA_2),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
