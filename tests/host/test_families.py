@@ -351,7 +351,7 @@ def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(load, monkeypatch)
     case = next(case for case in HERE if case.small == "Lens")
     model, negative = load(case), prompt(case, 3, 5)
     for place, norm in enumerate(model.model.diffusion_model.txt_norm):
-        monkeypatch.setattr(norm, "weight", torch.nn.Parameter(norm.weight * (1 + place)))
+        monkeypatch.setitem(norm._parameters, "weight", torch.nn.Parameter(norm.weight * (1 + place)))
     ours = guided(model, perturbation=0.0, reach="output", renew_every=1, negative_prompt="sampler's")
     oracle = SecondForward(case, model, case.last, negative=negative)
     ours, expected, plain = (
