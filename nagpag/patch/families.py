@@ -55,6 +55,12 @@ def _masked_frames(given: dict) -> int:
     return 0 if mask is None else frames_given(mask)
 
 
+def _masked_last_frames(given: dict) -> int:
+    """The same of the last frames."""
+    mask = given.get("denoise_mask")
+    return 0 if mask is None else frames_given(mask.flip(2))
+
+
 def _replaced_frames(given: dict) -> int:
     """How many of the first frames are put in the noise's place; the user's own."""
     frames = given.get("time_dim_replace")
@@ -134,6 +140,7 @@ COSMOS = Family(
     patch=lambda model: (model.patch_temporal, model.patch_spatial, model.patch_spatial),
     joint=False,
     given_frames=_masked_frames,
+    last_frames=_masked_last_frames,
     sequence_end=_alone,
 )
 KREA_2 = Family(

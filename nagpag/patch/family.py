@@ -25,7 +25,8 @@ class Family:
     The attention of a block that is guided is its first call. joint: whether the text stands in its sequence, before
     the picture, or behind it where picture_first. ahead: how many tokens of references stand before the picture in the
     picture's own stream, of the model and the host's arguments of a forward; given_frames: how many of a video's first
-    frames are the user's, and stand there as well; keyframes: how many of a latent's last tokens are the user's.
+    frames are the user's, and stand there as well; last_frames: how many of its last ones are; keyframes: how many of a
+    latent's last tokens are, where those are no whole frames in the model.
     sequence_end: for a family without slots, how many tokens the picture has in the attention's sequence with what
     fills it up; they end it; None where the host says where the picture begins (img_slice). counted: whether the host
     does not say there which block is at work. picture_last: whether the picture ends the sequence of single blocks,
@@ -60,6 +61,7 @@ class Family:
     picture_first: bool = False
     ahead: Callable[[Any, dict], int] = lambda model, given: 0
     given_frames: Callable[[dict], int] = lambda given: 0
+    last_frames: Callable[[dict], int] = lambda given: 0
     keyframes: Callable[[dict], int] = lambda given: 0
     sequence_end: Callable[[Any, int], int] | None = None
     counted: bool = False

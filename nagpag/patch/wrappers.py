@@ -249,11 +249,22 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     visits = {position: Visit(position, position in run.failed) for position in plan.positions}
-    shape = family.shape(x, given)
-    (height, width), kept = plan.grid(shape), plan.grid((*shape[:2], family.given_frames(given), *shape[-2:]))
-    made, ahead = height - kept[0] - family.keyframes(given) // width, family.ahead(flux, given) + kept[0] * kept[1]
+    grid, first = _grid(plan, x, given)
+    ahead = family.ahead(flux, given) + first
     joint = (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
-    return Forward(chunks, x.shape[0], (made, width), sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+
+
+def _grid(plan: Plan, x: Tensor, given: dict) -> tuple[tuple[int, int], int]:
+    """The tokens being made, (height, width), and how many of given frames stand before them."""
+    family = plan.family
+    shape = family.shape(x, given)
+    (height, width), ends = plan.grid(shape), (family.given_frames(given), family.last_frames(given))
+    first, last = (plan.grid((*shape[:2], frames, *shape[-2:]))[0] for frames in ends)
+    made = height - first - last - family.keyframes(given) // width
+    if made < 1:
+        raise ValueError("all frames are given, so that there is none to guide")
+    return (made, width), first * width
 
 
 def _sigma_matters(plan: Plan) -> bool:

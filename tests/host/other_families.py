@@ -413,6 +413,8 @@ COSMOS = Case(
 COSMOS_FRAME = dataclasses.replace(
     COSMOS, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1)
 )
+# Between a first picture and a last one.
+COSMOS_BETWEEN = dataclasses.replace(COSMOS_FRAME, grid=(1, 5, 7), keyframes=35, mask=noise_mask(0, 1, 0))
 ANIMA = dataclasses.replace(COSMOS, small="Anima", another=True, latent=(16, 1, 9, 13), grid=(1, 5, 7), reference={})
 KREA_2 = Case(
     small="Krea 2",
@@ -440,8 +442,8 @@ CASES = [
     *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(LTX2, LTX2_GUIDE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
-    *(LENS, dataclasses.replace(LENS, another=True, hidden=None)),
-    *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, ANIMA, KREA_2),
+    *(LENS, dataclasses.replace(LENS, another=True, hidden=None, reference={})),
+    *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, COSMOS_BETWEEN, ANIMA, KREA_2),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:

@@ -21,9 +21,10 @@ from own_forward import of_rows
 from sampling import guided
 
 WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
-# Other models of a family run what they have of their own: references, latents, and what they give a block.
+# Other models of a family run what they have of their own only: references, latents, and what they give a block.
 FIRST = pytest.mark.parametrize("case", [case for case in HERE if not case.another], ids=str)
-ALL, BRANCHES = pytest.mark.parametrize("case", HERE, ids=str), pytest.mark.parametrize("case", WITH_BRANCHES, ids=str)
+MODELS = pytest.mark.parametrize("case", {case.small: case for case in HERE}.values(), ids=str)
+REFERENCES = pytest.mark.parametrize("case", [case for case in HERE if case.reference is not None], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +50,18 @@ def load(files):
     return load
 
 
+def own(case):
+    """Whether a case has something of its own without references: the first of a family, or one that knows of none."""
+    return not case.another or case.reference is None
+
+
 def same_effect(ours, expected, plain, tolerance=1e-3):
     effect = (expected - plain).abs().max()
     assert effect > 1e-3
     assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
 
 
-@ALL
+@MODELS
 def test_the_stock_loader_detects_it(case, files, load):
     model = load(case)
     assert (files / f"{case.small}.safetensors").stat().st_size < 10e6
@@ -64,21 +70,21 @@ def test_the_stock_loader_detects_it(case, files, load):
     assert find_model(model).family.name == case.family
 
 
-# cfg, pictures, length of the negative prompt, the type, and how close.
+# cfg, pictures, length of the negative prompt, steps, the type, and how close. More steps than one say once what they
+# say: whether a step knows what is left of the one before.
 RUNS = [
-    ("identity", 3.0, 2, 14, torch.float32, 1e-3),
-    ("softened", 3.0, 2, 9, torch.float32, 1e-3),
-    ("mean", 1.0, 1, 9, torch.float32, 1e-3),
-    ("identity + text", 3.0, 1, 5, torch.float32, 1e-3),
-    ("identity", 3.0, 2, 9, torch.bfloat16, 0.2),
+    ("identity", 3.0, 2, 14, 2, torch.float32, 1e-3),
+    ("softened", 3.0, 2, 9, 1, torch.float32, 1e-3),
+    ("identity + text", 3.0, 1, 5, 1, torch.float32, 1e-3),
+    ("mean", 3.0, 2, 9, 1, torch.bfloat16, 0.2),
 ]
 
 
-@pytest.mark.parametrize("negative, cfg, batch, length, dtype, tolerance", RUNS)
+@pytest.mark.parametrize("negative, cfg, batch, length, steps, dtype, tolerance", RUNS)
 @FIRST
-def test_attention_is_guided_as_the_oracle_does_it(case, load, negative, cfg, batch, length, dtype, tolerance):
+def test_attention_is_guided_as_the_oracle_does_it(case, load, negative, cfg, batch, length, steps, dtype, tolerance):
     model, prompts = load(case, dtype), (prompt(case, 1), prompt(case, 2, tokens=length))
-    sampling = (*prompts, batch, cfg)
+    sampling = (*prompts, batch, cfg, steps)
     ours = sample(case, guided(model, blocks="1-3", negative=negative, temperature=2.0), *sampling)
     with guided_in_attention(case, (1, 2, 3), negative).at_work() as oracle:
         expected = sample(case, model, *sampling)
@@ -90,24 +96,23 @@ def test_every_negative_is_tried():
     assert {run[0] for run in RUNS} == set(NEGATIVE.options)
 
 
-@pytest.mark.parametrize("negative", ["identity", "identity + text"])
-@ALL
-def test_references_are_left_alone(case, load, negative):
-    if case.reference is None:
-        return
+@REFERENCES
+def test_references_are_left_alone(case, load):
+    """With the negative that looks at the text as well, where the sequence has it."""
     model, prompts = load(case), (prompt(case, 1, **case.reference), prompt(case, 2, 12, **case.reference))
-    sampling = (*prompts, case.at_most(2, True), 3.0)
-    ours = sample(case, guided(model, blocks="1-3", negative=negative), *sampling)
-    with guided_in_attention(case, (1, 2, 3), negative, case.behind, case.ahead).at_work():
+    sampling = (*prompts, case.at_most(2, True), 3.0, 1)
+    ours = sample(case, guided(model, blocks="1-3", negative="identity + text"), *sampling)
+    with guided_in_attention(case, (1, 2, 3), "identity + text", case.behind, case.ahead).at_work():
         expected = sample(case, model, *sampling)
     same_effect(ours, expected, sample(case, model, *sampling))
 
 
 @FIRST
 def test_scale_0_is_the_plain_model_to_the_bit(case, load):
-    sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0)
+    sampling = (prompt(case, 1), prompt(case, 2), 1, 3.0, 1)
+    plain = sample(case, load(case), *sampling)
     for inputs in ({"scale": 0.0}, {"blocks": "1:0"}):
-        assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), sample(case, load(case), *sampling))
+        assert torch.equal(sample(case, guided(load(case), **inputs), *sampling), plain)
 
 
 def in_parts(apply_model, given):
@@ -188,35 +193,45 @@ def test_inspect_says_what_works(case, load):
     assert f"works here: reach {', '.join(case.reaches)}" in text
 
 
-@pytest.mark.parametrize("every, cfg, batch, extra", [(1, 3.0, 2, False), (2, 1.0, 1, False), (1, 3.0, 2, True)])
-@BRANCHES
-def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, cfg, batch, extra):
+# Renewal every so many steps, and whether with references.
+BRANCHES = [
+    *((case, 1, False) for case in WITH_BRANCHES if own(case)),
+    *((case, 2, False) for case in WITH_BRANCHES if not case.another),
+    *((case, 1, True) for case in WITH_BRANCHES if case.reference is not None),
+]
+
+
+@pytest.mark.parametrize("case, every, extra", BRANCHES, ids=str)
+def test_a_branch_is_the_hosts_own_forward_disturbed(case, load, every, extra):
+    model, behind, ahead = load(case), case.behind if extra else 0, case.ahead if extra else 0
     extra = case.reference if extra else {}
-    if extra is None:
-        return
-    model, behind = load(case), case.behind if extra else 0
     # Beside references both prompts are of one length, so that the branch has a part of a batch's rows.
-    length = 9 if extra and case.rows > 1 else 14
-    prompts = prompt(case, 1, **extra), prompt(case, 2, length, **extra)
-    sampling = (*prompts, case.at_most(batch, extra), cfg, 4 if every > 1 else 2)
+    length, batch, cfg, steps = (14, 2, 3.0, 1) if every == 1 else (14, 1, 1.0, 4)
+    if extra:
+        length = 9 if case.rows > 1 else 14
+    batch = case.at_most(batch, extra)
+    sampling = prompt(case, 1, **extra), prompt(case, 2, length, **extra), batch, cfg, steps
     ours = guided(model, blocks="1-2", reach_blocks=1, perturbation=0.5, renew_every=every)
     disturbed = disturbed_attention(case, (1, 2), "identity", 0.5, behind)
-    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=case.ahead if extra else 0)
+    oracle = SecondForward(case, model, 2, disturbed=disturbed, every=every, ahead=ahead)
     expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
-    assert oracle.computed == 2
+    assert oracle.computed == steps // every
     same_effect(sample(case, ours, *sampling), expected, plain)
 
 
-@pytest.mark.parametrize("length, batch, extra", [(5, 2, False), (14, 1, False), (14, 2, True)])
-@pytest.mark.parametrize("reach", ["output", "double blocks"])
-@BRANCHES
-def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, length, batch, extra):
-    extra = case.reference if extra else {}
-    if extra is None or (reach == "double blocks" and batch == 2):
-        return
+# The length of the negative prompt, pictures, and steps; beside single blocks the branch may end before them.
+CARRIED = [
+    *((case, "output", False, 5, 2, 2) for case in WITH_BRANCHES if own(case)),
+    *((case, "double blocks", False, 14, 1, 1) for case in WITH_BRANCHES if case.singles and not case.another),
+    *((case, "output", True, 14, min(2, case.rows), 1) for case in WITH_BRANCHES if case.reference is not None),
+]
+
+
+@pytest.mark.parametrize("case, reach, extra, length, batch, steps", CARRIED, ids=str)
+def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach, extra, length, batch, steps):
     model, negative = load(case), prompt(case, 3, length)
     inputs = {"perturbation": 0.0, "reach": reach, "renew_every": 1, "negative_prompt": "sampler's"}
-    sampling = (prompt(case, 1, **extra), negative, case.at_most(batch, extra))
+    sampling = (prompt(case, 1, **(case.reference if extra else {})), negative, case.at_most(batch, extra), 1.0, steps)
     ours = sample(case, guided(model, **inputs), *sampling)
     merge = case.last if reach == "output" else 3
     oracle = SecondForward(case, model, merge, negative=negative, ahead=case.ahead if extra else 0)
@@ -224,10 +239,19 @@ def test_a_negative_prompt_is_carried_as_its_own_forward_would(case, load, reach
     same_effect(ours, expected, plain)
 
 
-@ALL
+def test_where_all_frames_are_given_it_is_said_and_the_plain_video_drawn(load, caplog):
+    cases = [case for case in HERE if case.small in ("HunyuanVideo", "Kandinsky 5") and case.given]
+    for case in cases:
+        caplog.clear()
+        text = {**case.of_text, "concat_mask": torch.zeros(1, 1, 1, 6, 10)}
+        one = dataclasses.replace(case, latent=(16, 1, 6, 10), mask=noise_mask(0), of_text=text)
+        sampling = prompt(one, 1), prompt(one, 2), 1, 1.0, 1
+        assert torch.equal(sample(one, guided(load(one), blocks="1"), *sampling), sample(one, load(one), *sampling))
+        assert "without guidance: ValueError: all frames are given, so that there is none to guide" in caplog.text
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if len(case.reaches) == 1 and not case.another], ids=str)
 def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
-    if len(case.reaches) > 1:
-        return
     for inputs in ({"reach": "output"}, {"reach_blocks": 1}, {"reach": "output", "negative_prompt": "sampler's"}):
         with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' works"):
             guided(load(case), **inputs)
@@ -339,6 +363,32 @@ def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
         assert all(name in MODEL.does for name in family.name.split(" and "))
 
 
+def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(load, monkeypatch):
+    """Which all ones in a small model would not tell apart."""
+    case = next(case for case in HERE if case.small == "Lens")
+    model, negative = load(case), prompt(case, 3, 5)
+    for place, norm in enumerate(model.model.diffusion_model.txt_norm):
+        monkeypatch.setitem(norm._parameters, "weight", torch.nn.Parameter(norm.weight * (1 + place)))
+    ours = guided(model, perturbation=0.0, reach="output", renew_every=1, negative_prompt="sampler's")
+    oracle = SecondForward(case, model, case.last, negative=negative)
+    ours, expected, plain = (
+        sample(case, one, prompt(case, 1), negative) for one in (ours, oracle.patched(model), model)
+    )
+    same_effect(ours, expected, plain)
+
+
+AREAS = {"Qwen-Image": (8, 8, 0, 0), "Lens": (4, 4, 0, 0)}
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if case.small in AREAS and not case.another], ids=str)
+def test_a_negative_prompt_stands_behind_each_size_of_picture(case, load):
+    """An area has a size of its own, on which the text's places hang: which of two comes first changes nothing."""
+    ours = guided(load(case), perturbation=0.0, reach="output", renew_every=1, negative_prompt="sampler's")
+    whole, part = prompt(case, 1), prompt(case, 2, area=AREAS[case.small], strength=1.0)
+    one, other = (sample(case, ours, both, prompt(case, 3), steps=1) for both in (whole + part, part + whole))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 class TestKeyframesOfLTXV:
     def test_they_are_not_the_first_frames_also_where_the_whole_video_is_given(self):
         (family,) = (family for family in FAMILIES if family.name == "LTXV")
@@ -354,7 +404,7 @@ class TestSingleBlocksOfAuraFlow:
 
     @pytest.mark.parametrize("negative", ["identity", "identity + text"])
     def test_alone(self, load, negative):
-        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 2, 3.0)
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 2, 3.0, 1)
         ours = sample(self.case, guided(model, blocks="s0-1", negative=negative), *sampling)
         with guided_in_attention(self.case, (("single", 0), ("single", 1)), negative).at_work():
             expected = sample(self.case, model, *sampling)
@@ -362,7 +412,7 @@ class TestSingleBlocksOfAuraFlow:
 
     @pytest.mark.parametrize("blocks, disturbed", [("s0", [("single", 0)]), ("3, s0", [3, ("single", 0)])])
     def test_in_a_branch(self, load, blocks, disturbed):
-        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 1, 3.0)
+        model, sampling = load(self.case), (prompt(self.case, 1), prompt(self.case, 2, 12), 1, 3.0, 1)
         ours = guided(model, blocks=blocks, reach="output", renew_every=1)
         branch = disturbed_attention(self.case, disturbed, "identity", 1.0)
         oracle = SecondForward(self.case, model, self.case.last, disturbed=branch)
@@ -404,7 +454,7 @@ class TestHunyuan:
 
     def test_single_blocks_are_guided_beside_double_ones(self, load):
         for case, extra in ((self.case, self.case.reference), (self.frame, {}), (self.picture, {})):
-            sampling = prompt(case, 1, **extra), prompt(case, 2, 12), case.at_most(2, extra), 3.0
+            sampling = prompt(case, 1, **extra), prompt(case, 2, 12), case.at_most(2, extra), 3.0, 1
             ours = sample(case, guided(load(case), blocks="3, s1", negative="identity + text"), *sampling)
             blocks = 3, ("single", 1)
             with guided_in_attention(case, blocks, "identity + text", ahead=case.ahead).at_work() as oracle:
@@ -414,7 +464,7 @@ class TestHunyuan:
 
     def test_a_branch_from_a_single_block(self, load):
         for case in (self.frame, self.picture):
-            sampling = prompt(case, 1), prompt(case, 2, 12), 1, 3.0
+            sampling = prompt(case, 1), prompt(case, 2, 12), 1, 3.0, 1
             ours = guided(load(case), blocks="s0", reach_blocks=1, renew_every=1)
             disturbed = disturbed_attention(case, [("single", 0)], "identity", 1.0)
             oracle = SecondForward(case, load(case), ("single", 1), disturbed=disturbed)
@@ -453,7 +503,7 @@ class TestHunyuan:
         other, none = {"conditioning_byt5small": torch.ones(1, 2, 1472)}, {"conditioning_byt5small": None}
         for case, extra, byt5 in ((self.video, self.video.reference, none), (self.picture, {}, other)):
             model, negative = load(case, dtype), prompt(case, 3, 9, **byt5)
-            sampling = prompt(case, 1, **extra), prompt(case, 2, 9, **extra), 2, 3.0
+            sampling = prompt(case, 1, **extra), prompt(case, 2, 9, **extra), 2, 3.0, 1
             ours = guided(model, reach="output", negative_conditioning=negative, **self.carried)
             oracle = SecondForward(case, model, case.last, negative=negative)
             expected, plain = (sample(case, one, *sampling) for one in (oracle.patched(model), model))
