@@ -8,6 +8,7 @@ from .. import host
 from ..make.markdown import table
 from .contenders import Contender
 from .recovery import FEW, GENTLE, SIGMA, Found, beyond, first, others, rank_agreement, values
+from .rounds import calibrate_round
 from .runs import PART_SIZE
 
 PAGE, PLOT = host.REPO / "docs" / "calibration.md", host.REPO / "docs" / "recovery.png"
@@ -18,7 +19,7 @@ def page(found: list[Found]) -> str:
     parts = [
         INTRODUCTION.format(sigma=SIGMA, pictures=PART_SIZE),
         agreement_table(found),
-        *([verdict(found)] if found else []),
+        *([verdict(found), own_candidates(found)] if found else []),
         NOTES.format(few=FEW, gentle=-GENTLE),
         "![The judges' gain against the change of recovery](recovery.png)",
         "## What the model's own first choice gains",
@@ -66,6 +67,22 @@ def verdict(found: list[Found]) -> str:
     )
 
 
+def own_candidates(found: list[Found]) -> str:
+    """What the node's own candidates gain: which of them it would take, and the best of them."""
+    own = {contender.key for contender in calibrate_round()}
+    rows = [{c: gain for c, gain in one.gains.items() if c.key in own} for one in found]
+    if not all(rows):
+        return "Calibrate's own candidates were not drawn by all of these models."
+    taken = [first({c: one.changes[c] for c in row}) for one, row in zip(found, rows, strict=True)]
+    gains = [row[c].value for row, c in zip(rows, taken, strict=True)]
+    best = [max(gain.value for gain in row.values()) for row in rows]
+    return (
+        f"Of Calibrate's own candidates, which carry no negative prompt, recovery takes one that gains "
+        f"{statistics.mean(gains):+.3f} on the average of the models; the best of them by the judges gains "
+        f"{statistics.mean(best):+.3f}."
+    )
+
+
 def choice_table(found: list[Found]) -> str:
     """The judges' gain of what each model puts first, beside the judges' own best and the mean of all settings."""
 
@@ -107,7 +124,7 @@ Pictures are drawn with and without guidance, noised again to sigma {sigma}, and
 once with their own prompt and once with the empty one (nagpag/calibration/recovery.py). By how much worse the empty
 prompt fits, as a share of the loss with the own prompt, says how surely the model finds the prompt again in the
 picture; what counts is the change by guidance. {pictures} pictures of the choosing set for each setting, those that
-the judges saw: the candidates of *NAG-PAG Calibrate* itself, and the rounds *strength*, *reach* and *steps*
+the judges saw: the candidates of *NAG-PAG Calibrate* itself, and the rounds *strength*, *reach* and *late*
 (docs/evidence.md). **Gain** is the change in the share of objects right, the mean of two judges."""
 
 NOTES = """\
