@@ -227,17 +227,17 @@ class _Kept:
     What is kept is the difference of the velocities, which does not shrink with the noise as that of the pictures does.
     """
 
-    def __init__(self, every: int):
-        self.every, self.step, self.sigma = every, 0, math.inf
-        self.value: Tensor | None = None
+    def __init__(self, every: int, first: int = 0):
+        self.every, self.first, self.step, self.sigma = every, first, 0, math.inf
+        self.value: Tensor | float = 0.0
 
-    def get(self, compute: Callable[[], Tensor], sigma: float) -> Tensor:
-        # A sampling begins where the noise level rises again.
-        self.step = 0 if sigma > self.sigma else self.step
-        if self.step % self.every == 0:
+    def get(self, compute: Callable[[], Tensor], sigma: float) -> Tensor | float:
+        """The difference at this noise level; 0 before the first step at which it is computed."""
+        if sigma > self.sigma:  # a sampling begins where the noise level rises again
+            self.step, self.value = 0, 0.0
+        if self.step >= self.first and (self.step - self.first) % self.every == 0:
             self.value = compute() / sigma
         self.step, self.sigma = self.step + 1, sigma
-        assert self.value is not None
         return self.value * sigma
 
 
@@ -250,8 +250,15 @@ def cfg_reused(scale: float, every: int = 4, steps: int = STEPS) -> Contender:
     return Contender(name, name, partial(_cfg_reused, scale=scale, every=every), 1.0 + renewed(steps, every), scale)
 
 
-def _cfg_reused(model: Any, scale: float, every: int) -> Any:
-    kept = _Kept(every)
+def cfg_late(scale: float, every: int, start: float, steps: int = STEPS) -> Contender:
+    """The same, from this share of the sampling on: what our branch does, merged after the model's last layer."""
+    name, first = f"CFG {scale:g} from {start:.0%}, every {every}", math.ceil(start * steps)
+    patch = partial(_cfg_reused, scale=scale, every=every, first=first)
+    return Contender(name, f"{name} {steps}", patch, 1.0 + math.ceil((steps - first) / every) / steps, scale)
+
+
+def _cfg_reused(model: Any, scale: float, every: int, first: int = 0) -> Any:
+    kept = _Kept(every, first)
 
     def combine(args: dict) -> Tensor:
         # The host asks for what is subtracted from the input, so both parts are differences to it.

@@ -22,6 +22,7 @@ from .contenders import (
     Contender,
     carried,
     cfg,
+    cfg_late,
     cfg_reused,
     describe,
     nag,
@@ -121,6 +122,11 @@ def gentler_round() -> list[Contender]:
     """The late form at as many steps as are reported, less strong: what distilled models need."""
     weaker = ({"alpha": 0.33}, {"scale": 1.5}, {"alpha": 0.15}, {"alpha": 0.2}, {"alpha": 0.25})
     return [cfg(2.0), *(nagpag(describe(one), REPORTED, **{**LATE, **one}) for one in weaker)]
+
+
+def prediction_round() -> list[Contender]:
+    """The late form merged after the model's last layer instead of before it: CFG whose difference is held."""
+    return [cfg(2.0), *(cfg_late(scale, 6, 0.45, REPORTED) for scale in (1.6, 2.0))]
 
 
 def shaped_round() -> list[Contender]:
@@ -237,6 +243,9 @@ ROUNDS = {
     "late, without a negative prompt": Round(without_round),
     f"late, {REPORTED} steps": Round(many_steps_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)),
     f"late, less strong, {REPORTED} steps": Round(gentler_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)),
+    f"late, at the prediction, {REPORTED} steps": Round(
+        prediction_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)
+    ),
     f"late, shaped, {REPORTED} steps": Round(shaped_round, prompts=replace(CHOOSING, steps=REPORTED)),
     "placement": Round(placement_round),
     "peers": Round(peers_round),
