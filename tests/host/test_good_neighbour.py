@@ -312,7 +312,7 @@ def test_a_token_that_is_not_finite_keeps_the_plain_value(flux):
 
 
 def test_a_model_of_another_family_is_refused_by_name():
-    import comfy.ldm.aura.mmdit as other
+    from comfy.ldm.genmo.joint_model.asymm_models_joint import AsymmDiTJoint as Mochi
 
     class Patcher:
         def __init__(self, diffusion_model):
@@ -323,7 +323,7 @@ def test_a_model_of_another_family_is_refused_by_name():
 
     for diffusion_model, name in (
         (torch.nn.Linear(1, 1), "Linear"),
-        (other.MMDiT.__new__(other.MMDiT), "MMDiT"),
+        (Mochi.__new__(Mochi), "AsymmDiTJoint"),
     ):
         with pytest.raises(ValueError, match=f"its class is {name}. Models that work: FLUX.1"):
             guided(Patcher(diffusion_model))
