@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 
+from ..evidence.contenders import steps_between
 from ..toy.flux import HEAD_DIM
 from .random_flux import Sizes
 
@@ -52,7 +52,7 @@ class Entry:
 
     def renewed(self, step: int, steps: int) -> bool:
         """Whether it does so at this of so many steps, on a schedule of even timesteps such as `simple`."""
-        first = math.ceil(self.start * steps)
+        first = steps - steps_between(self.start, 1.0, steps)
         return step >= first and (step - first) % self.every == 0
 
     def counted(self, shares: Shares, steps: int) -> float:

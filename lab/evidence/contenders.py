@@ -241,23 +241,20 @@ class _Kept:
         return self.value * sigma
 
 
-def cfg_reused(scale: float, every: int = 4, steps: int = STEPS) -> Contender:
+def cfg_reused(scale: float, every: int = 4, steps: int = STEPS, start: float = 0.0) -> Contender:
     """CFG whose difference is computed at every so many steps and reused in between.
 
+    start: from which share of the sampling on; late it is what our branch does, merged after the model's last layer.
     The host computes both predictions all the same; the cost is that of one that would not.
     """
-    name = f"CFG {scale:g}, every {every}"
-    return Contender(name, name, partial(_cfg_reused, scale=scale, every=every), 1.0 + renewed(steps, every), scale)
+    guided = steps_between(start, 1.0, steps)
+    name = f"CFG {scale:g}" + (f" from {start:.0%}" if start else "") + f", every {every}"
+    patch = partial(_cfg_reused, scale=scale, every=every, first=steps - guided)
+    key = f"{name} {steps}" if start else name
+    return Contender(name, key, patch, 1.0 + math.ceil(guided / every) / steps, scale)
 
 
-def cfg_late(scale: float, every: int, start: float, steps: int = STEPS) -> Contender:
-    """The same, from this share of the sampling on: what our branch does, merged after the model's last layer."""
-    name, first = f"CFG {scale:g} from {start:.0%}, every {every}", math.ceil(start * steps)
-    patch = partial(_cfg_reused, scale=scale, every=every, first=first)
-    return Contender(name, f"{name} {steps}", patch, 1.0 + math.ceil((steps - first) / every) / steps, scale)
-
-
-def _cfg_reused(model: Any, scale: float, every: int, first: int = 0) -> Any:
+def _cfg_reused(model: Any, scale: float, every: int, first: int) -> Any:
     kept = _Kept(every, first)
 
     def combine(args: dict) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ..make import markdown
 from . import gains, runs
 from .contenders import Contender, cfg, nagpag, plain
+from .results import by_both
 from .runs import REPORTING, Part, PromptSet
 from .subjects import Subject
 
@@ -52,6 +53,6 @@ def _made(models: list[Subject], contender: Contender, steps: int) -> bool:
 
 
 def _row(models: list[Subject], contender: Contender, steps: int) -> list[str]:
-    both = (gains.gain(models, contender, prompts(steps), COUNT, judge) for judge in gains.JUDGES)
+    both = by_both(models, contender, COUNT, prompts(steps))
     each = (gains.gain([model], contender, prompts(steps), COUNT) for model in models)
     return [contender.name, str(steps), f"{contender.passes:.2f}", *map(str, (*both, *each))]

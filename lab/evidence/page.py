@@ -9,7 +9,7 @@ from . import choosing, few_steps, gains, obedience
 from .contenders import DEPTHS, Contender, plain
 from .domains import EMOJI
 from .plots import first_of_domain, sheet_name
-from .results import LOOKS, Results, Row, looks
+from .results import LOOKS, Results, Row, by_both, looks
 from .rounds import COUNT, ROUNDS
 from .runs import OPEN_REPORTING, REPORTED, REPORTING
 from .sampling import STEPS
@@ -126,8 +126,7 @@ def _on_fewer(results: Results) -> str:
     rows = []
     for contender in results.contenders:
         if results.count(contender) > few:
-            both = (gains.gain(results.subjects, contender, REPORTING, few, judge) for judge in gains.JUDGES)
-            rows.append([contender.name, *map(str, both)])
+            rows.append([contender.name, *map(str, by_both(results.subjects, contender, few))])
     if not rows:
         return ""
     return f"\nOn the first {few} pictures alone, as those with no more:\n\n{table(('', *gains.JUDGES), rows)}\n"

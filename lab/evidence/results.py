@@ -11,7 +11,7 @@ from ...nagpag.measure import Measured
 from . import gains, judges, runs
 from .contenders import Contender, plain
 from .domains import Domain
-from .runs import NOISES, REPORTING
+from .runs import NOISES, REPORTING, PromptSet
 from .subjects import Subject
 
 LOOKS = ("saturation", "sharpness")
@@ -129,9 +129,11 @@ def count_made(subjects: list[Subject], contender: Contender, counts: tuple[int,
 # --- numbers ---
 
 
-def by_both(subjects: list[Subject], contender: Contender, count: int) -> tuple[Measured, Measured]:
+def by_both(
+    subjects: list[Subject], contender: Contender, count: int, prompts: PromptSet = REPORTING
+) -> tuple[Measured, Measured]:
     """The gain of all these models' pictures together by the CNN, and by the template fit."""
-    cnn, template = (gains.gain(subjects, contender, REPORTING, count, judge) for judge in gains.JUDGES)
+    cnn, template = (gains.gain(subjects, contender, prompts, count, judge) for judge in gains.JUDGES)
     return cnn, template
 
 

@@ -22,7 +22,6 @@ from .contenders import (
     Contender,
     carried,
     cfg,
-    cfg_late,
     cfg_reused,
     describe,
     nag,
@@ -126,7 +125,7 @@ def gentler_round() -> list[Contender]:
 
 def prediction_round() -> list[Contender]:
     """The late form merged after the model's last layer instead of before it: CFG whose difference is held."""
-    return [cfg(2.0), *(cfg_late(scale, 6, 0.45, REPORTED) for scale in (1.6, 2.0))]
+    return [cfg(2.0), *(cfg_reused(scale, 6, REPORTED, start=0.45) for scale in (1.6, 2.0))]
 
 
 def shaped_round() -> list[Contender]:

@@ -64,7 +64,7 @@ def test_passes_are_counted_at_the_proportions_of_flux_1(inputs, passes):
 
 def test_the_defaults_cost_a_tenth_of_a_pass():
     assert contenders.nagpag(steps=runs.REPORTED).passes == pytest.approx(1.1)
-    assert contenders.cfg_late(2.0, 6, 0.45, runs.REPORTED).passes == pytest.approx(1.1)
+    assert contenders.cfg_reused(2.0, 6, runs.REPORTED, start=0.45).passes == pytest.approx(1.1)
 
 
 def test_kept_pictures_are_named_by_the_blocks_that_auto_means():
@@ -110,8 +110,7 @@ def test_a_picture_does_not_depend_on_its_batch(model):
 def test_cfg_with_a_difference_of_every_step_is_cfg(model):
     cfg, reused = (pictures(model, c) for c in (contenders.cfg(2.0), contenders.cfg_reused(2.0, every=1)))
     torch.testing.assert_close(reused, cfg, atol=0.02, rtol=0)
-    torch.testing.assert_close(pictures(model, contenders.cfg_late(2.0, 1, 0.0, 4)), cfg, atol=0.02, rtol=0)
-    plain, never = (pictures(model, c) for c in (contenders.plain(), contenders.cfg_late(2.0, 1, 1.0, 4)))
+    plain, never = (pictures(model, c) for c in (contenders.plain(), contenders.cfg_reused(2.0, 1, 4, start=1.0)))
     torch.testing.assert_close(never, plain, atol=0.02, rtol=0)
     stale = pictures(model, contenders.cfg_reused(2.0, every=4))
     assert (stale - cfg).abs().max() > 0.05
