@@ -60,7 +60,7 @@ def _pareto(found: list[Results]) -> Any:
         ax.set_xlabel("model passes a step, at FLUX.1's proportions")
     figure.supylabel("change in objects right, models not chosen on (two errors)", fontsize=10)
     named = {name: line for ax in panels for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
