@@ -129,7 +129,9 @@ def _on_fewer(results: Results) -> str:
             rows.append([contender.name, *map(str, by_both(results.subjects, contender, few))])
     if not rows:
         return ""
-    return f"\nOn the first {few} pictures alone, as those with no more:\n\n{table(('', 'CNN', 'template fit'), rows)}\n"
+    return (
+        f"\nOn the first {few} pictures alone, as those with no more:\n\n{table(('', 'CNN', 'template fit'), rows)}\n"
+    )
 
 
 def _listed(kinds: tuple[str, ...]) -> str:
