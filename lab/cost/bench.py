@@ -90,23 +90,43 @@ def _skip_layers(model: Any, sizes: Sizes) -> Entry:
 
 
 def time_steps(model: Any, timed: list[Entry], sizes: Sizes, rounds: int = ROUNDS, steps: int = STEPS) -> Times:
-    """Time all entries in alternation with the plain model, each second round in the opposite order."""
-    ratios: dict[str, list[list[float]]] = {entry.name: [] for entry in timed}
-    plain, shares = [], []
+    """Time all entries in alternation with the plain model, and its blocks after each round."""
+    shares: list[Shares] = []
+
+    def sample(model: Any, cfg: float) -> list[float]:
+        return step_seconds(model, sizes, steps, cfg)
+
     step_seconds(model, sizes, 2)  # warm
-    with tqdm(total=rounds * len(timed), unit="run", desc="timing") as bar:
+    ratios, plain = alternated(sample, model, timed, rounds, lambda: shares.append(time_blocks(model, sizes, steps)))
+    return Times(ratios, plain, Shares(*map(statistics.median, zip(*shares, strict=True))))
+
+
+def alternated(
+    sample: Callable[[Any, float], list[float]],
+    model: Any,
+    timed: list[Entry],
+    rounds: int,
+    after_round: Callable[[], object] = lambda: None,
+) -> tuple[dict[str, list[list[float]]], list[float]]:
+    """Of each entry, by name, the ratios of its steps to plain ones, one list a round; and the plain steps' seconds.
+
+    Each second round is in the opposite order. sample: a sampling's seconds, step by step, of a model and a cfg.
+    """
+    ratios: dict[str, list[list[float]]] = {entry.name: [] for entry in timed}
+    plain: list[float] = []
+    with tqdm(total=rounds * len(timed), unit="run", desc="timing", leave=False) as bar:
         for number in range(rounds):
-            before = step_seconds(model, sizes, steps)
+            before = sample(model, 1.0)
             plain += before
             for entry in timed[:: -1 if number % 2 else 1]:
-                spent = step_seconds(entry.model, sizes, steps, entry.cfg)
-                after = step_seconds(model, sizes, steps)
+                spent = sample(entry.model, entry.cfg)
+                after = sample(model, 1.0)
                 ratios[entry.name].append([2 * s / (b + a) for s, b, a in zip(spent, before, after, strict=True)])
                 plain += after
                 before = after
                 bar.update()
-            shares.append(time_blocks(model, sizes, steps))
-    return Times(ratios, plain, Shares(*map(statistics.median, zip(*shares, strict=True))))
+            after_round()
+    return ratios, plain
 
 
 def time_blocks(model: Any, sizes: Sizes, steps: int) -> Shares:

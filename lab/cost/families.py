@@ -23,6 +23,7 @@ from .. import host
 from ..in_host import enter_host
 from ..make.markdown import table
 from ..toy import small_families
+from .bench import alternated
 from .random_flux import sampled_seconds
 from .results import Entry, Shares, Times
 
@@ -116,15 +117,12 @@ def share_of_a_block(model: Any) -> Shares:
 def time_steps(timed: Timed, model: Any, found: list[Entry], rounds: int, steps: int) -> Times:
     """Time all entries in alternation with the plain model."""
     what = (timed.start(), timed.prompts(), steps)
-    ratios: dict[str, list[list[float]]] = {entry.name: [] for entry in found}
-    sampled_seconds(model, *what)  # warm
-    plain = before = sampled_seconds(model, *what)
-    for number in range(rounds):
-        for entry in found[:: -1 if number % 2 else 1]:
-            spent = sampled_seconds(entry.model, *what, entry.cfg)
-            after = sampled_seconds(model, *what)
-            ratios[entry.name].append([2 * s / (b + a) for s, b, a in zip(spent, before, after, strict=True)])
-            plain, before = plain + after, after
+
+    def sample(model: Any, cfg: float) -> list[float]:
+        return sampled_seconds(model, *what, cfg)
+
+    sample(model, 1.0)  # warm
+    ratios, plain = alternated(sample, model, found, rounds)
     return Times(ratios, plain, share_of_a_block(model))
 
 
