@@ -287,8 +287,8 @@ def merge_position(
     """After which block the negative branch is merged; None: inside the attention.
 
     chosen: where it is perturbed, ascending; it starts in the first of them. Positions count the double blocks and then
-    the single blocks. With reach "double blocks" it goes on to the last chosen block where that is a single one. Raises
-    ValueError where reach_blocks leads beyond the last block.
+    the single blocks; the one behind the last block is the model's prediction. With reach "double blocks" it goes on to
+    the last chosen block where that is a single one. Raises ValueError where reach_blocks leads beyond the last block.
     """
     last = double_blocks + single_blocks - 1
     if reach_blocks and chosen[0] + reach_blocks > last:
@@ -298,7 +298,8 @@ def merge_position(
         )
     if reach_blocks:
         return chosen[0] + reach_blocks
-    return {"attention": None, "double blocks": max(double_blocks - 1, chosen[-1]), "output": last}[reach]
+    merges = {"attention": None, "double blocks": max(double_blocks - 1, chosen[-1]), "output": last}
+    return merges[reach] if reach in merges else last + 1
 
 
 def blocks_name(blocks: Iterable[Block], naming: Naming = FLUX) -> str:

@@ -58,7 +58,7 @@ BLOCKS = Text(
 REACH = Choice(
     name="reach",
     default="output",
-    options=("attention", "double blocks", "output"),
+    options=("attention", "double blocks", "output", "prediction"),
     needs=(Need("reach_blocks", (0,)),),
     does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
     "to the last of the double blocks, or to the last block of all (output; costs most). Further: the model itself "
@@ -168,7 +168,7 @@ RENEW_EVERY = Number(
     minimum=1,
     maximum=20,
     whole=True,
-    needs=(Need("reach", ("double blocks", "output")), Need("reach_blocks", above=0)),
+    needs=(Need("reach", ("double blocks", "output", "prediction")), Need("reach_blocks", above=0)),
     does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
     "difference in between. Higher: faster, a little less exact; 1: every step. "
     "Each sampling counts its steps anew, so each part of a sampling split in two (SplitSigmas) begins by computing "

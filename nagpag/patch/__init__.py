@@ -5,6 +5,8 @@ Registered on a clone of the model, nothing else:
   its end; PREDICT_NOISE and CALC_COND_BATCH wrappers hear where an evaluation begins and which conditions are the
   prompt's; an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block
   (`forward`). It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
+- with reach prediction the CALC_COND_BATCH wrapper has the host work out the negative branch, too, and pushes what the
+  sampler is given (`prediction`); blocks only disturb the attention, where there is no negative prompt;
 - `block`: replacements of blocks call the block with an attention function of ours (`attention`), put into that one
   call's own copy of the transformer options, or run the negative branch beside it (`branch`); either is merged
   (`merge`). What goes wrong there is caught in one place (`fallback`).
@@ -58,14 +60,14 @@ def make_plan(found: Found, settings: Settings) -> Plan:
     (doubles, singles), family = found.depths, found.family
     blocks = parse_blocks(settings.blocks, doubles, singles, found.heads, family.naming)
     chosen = with_strength(blocks, doubles)
-    plan = Plan(settings, chosen, None, family, doubles, family.patch(found.model))
+    plan = Plan(settings, chosen, None, family, doubles, doubles + singles, family.patch(found.model))
     if not plan.acts:
         return plan
-    if family.why_no_branch and (settings.reach != "attention" or settings.reach_blocks or settings.carries_negative):
+    if family.why_no_branch and (settings.reach not in family.reaches or settings.reach_blocks):
         raise ValueError(
-            f"NAG-PAG: with {family.name} only reach 'attention' works, without a negative prompt: "
-            f"{family.why_no_branch}, so that no branch can run. Take NAG-PAG Guidance (Advanced) with "
-            "reach attention, reach_blocks 0 and negative_prompt off"
+            f"NAG-PAG: with {family.name} only reach {' and '.join(map(repr, family.reaches))} work: "
+            f"{family.why_no_branch}, so that no branch can run beside them. Take NAG-PAG Guidance (Advanced) with "
+            "one of these and reach_blocks 0"
         )
     merge = merge_position(
         tuple(chosen) or (0,), doubles, singles, settings.reach, settings.reach_blocks, family.naming

@@ -39,10 +39,18 @@ def guided_attention(plan: Plan, forward: Forward, position: int, options: dict)
     return attention
 
 
+def attention_here(plan: Plan, forward: Forward, position: int, options: dict) -> Callable:
+    """What a chosen block's attention becomes in this forward, which is not a branch beside the blocks."""
+    if plan.at_prediction:
+        rows = [chunk.rows for chunk in forward.chunks]
+        return perturbed_attention(plan, forward, position, options, forward.picture, rows)
+    return guided_attention(plan, forward, position, options)
+
+
 def attention_of_all(
     plan: Plan, forward: Forward, model: Any, options: dict, give_up: Callable[[Exception], None]
 ) -> Callable:
-    """Attention for a whole forward of a model whose blocks can't be replaced: guided where a chosen block asks for it.
+    """Attention for a whole forward of a model whose blocks can't be replaced: ours where a chosen block asks for it.
 
     options: the forward's, without it. The host says in them which block is at work.
     """
@@ -71,7 +79,7 @@ def _guided_here(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict
 
 def _visit_in(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> Visit | None:
     """The chosen block whose attention this is, the first time that it asks; None elsewhere."""
-    if NEGATIVE_MARK in told or forward.run.complained:
+    if (NEGATIVE_MARK in told and plan.disturbed_key not in told) or forward.run.complained:
         return None
     visit = forward.visits.get(_place(plan, forward, model, q, told))
     if visit is None or visit.reached:
@@ -101,7 +109,7 @@ def _end(plan: Plan, forward: Forward, model: Any) -> int:
 
 def _guided_at(plan: Plan, forward: Forward, model: Any, visit: Visit, q: Tensor, told: dict) -> Callable:
     _find_picture(plan, forward, model, q, told)
-    return guided_attention(plan, forward, visit.position, told)
+    return attention_here(plan, forward, visit.position, told)
 
 
 def _find_picture(plan: Plan, forward: Forward, model: Any, q: Tensor, told: dict) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .attention import guided_attention, with_attention
+from .attention import attention_here, with_attention
 from .branch import leave_block, merge_branch, run_double_block, run_single_block
 from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward
 from .forward import NEGATIVE_MARK, Forward, Visit
@@ -24,7 +24,7 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
     def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
         if "txt" in args:
             forward.txt_tokens = args["txt"].shape[1]
-        if plan.merge is not None:
+        if plan.beside_blocks:
             run_double_block(plan, forward, position, args, call)
 
     return _replacement(plan, position, earlier, enter)
@@ -39,7 +39,7 @@ def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
             forward.txt_tokens = args["transformer_options"]["img_slice"][0]
         elif plan.family.picture_last:
             forward.txt_tokens = args["img"].shape[1] - forward.tokens - forward.ahead
-        if plan.merge is not None:
+        if plan.beside_blocks:
             run_single_block(plan, forward, position, args, call)
 
     return _replacement(plan, position, earlier, enter)
@@ -85,7 +85,7 @@ def _forward_of(plan: Plan, position: int, args: dict, extra: dict) -> tuple[For
     if options is None:
         call.without_options = True
         return None
-    if NEGATIVE_MARK in options:
+    if NEGATIVE_MARK in options and plan.disturbed_key not in options:
         return None
     forward = options[plan.forward_key]
     visit = forward.visits[position]
@@ -114,10 +114,10 @@ def _enter(
     assert options is not None
     own_args = {**args, "transformer_options": options}
     enter(plan, forward, position, own_args, _call_for_stream(earlier, extra))
-    if plan.merge is not None:
+    if plan.beside_blocks:
         _check_disturbed(forward, position)
         return args, extra
-    own_args = with_attention(own_args, guided_attention(plan, forward, position, options))
+    own_args = with_attention(own_args, attention_here(plan, forward, position, options))
     return own_args, _told(own_args, extra)
 
 
@@ -135,12 +135,12 @@ def _told(args: dict, extra: dict) -> dict:
 
 def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
     """All that comes after the block."""
-    if plan.merge is None and not forward.visits[position].heard:
+    if not plan.beside_blocks and not forward.visits[position].heard:
         raise Unheard()
     if position == plan.merge:
         picture = forward.picture_in_img if position < plan.double_blocks else forward.picture
         merge_branch(plan, forward, position, out["img"], picture)
-    elif plan.merge is not None:
+    elif plan.beside_blocks:
         leave_block(forward, out)
 
 

@@ -11,6 +11,7 @@ import torch
 
 from .forward import Forward, Visit
 from .plan import Plan
+from .run import Run
 
 log = logging.getLogger("nag_pag_flux")
 
@@ -43,6 +44,13 @@ def attempt_in_block(plan: Plan, forward: Forward, visit: Visit, work: Callable[
         lambda: None if visit.failed else work(),
         lambda error: _give_up(plan, forward, visit.position, error),
     )
+
+
+def leave_alone(run: Run, error: Exception) -> None:
+    """Give up guidance for the rest of a sampling, and say so once."""
+    if not run.complained:
+        log.warning("NAG-PAG: forwards go on without guidance: %s", words_of(error))
+    run.complained = True
 
 
 class Unheard(Exception):

@@ -82,7 +82,8 @@ class Family:
     @property
     def reaches(self) -> tuple[str, ...]:
         """The words of `reach` that work."""
-        return ("attention",) if self.why_no_branch else ("attention", "double blocks", "output")
+        beside = () if self.why_no_branch else ("double blocks", "output")
+        return ("attention", *beside, "prediction")
 
     @property
     def why_no_branch(self) -> str:

@@ -7,7 +7,7 @@ takes of a prompt its text tokens, their positions, an attention mask, and a par
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -35,25 +35,41 @@ def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
     if own is not None:
         conds[plan.negative_key] = convert_cond(own)
     if plan.settings.carries_negative:
-        _check(conds.get(_name(plan)) or [])
+        listed = conds.get(_name(plan)) or []
+        (_check_whole if plan.at_prediction else _check_one)(listed)
 
 
 def _name(plan: Plan) -> str:
     return "negative" if plan.settings.negative_conditioning is None else plan.negative_key
 
 
-def _check(listed: list[dict]) -> None:
-    """Refuse what one branch can't stand for, before any step is done."""
+def _check_whole(listed: list[dict]) -> None:
+    """Refuse negative prompts that leave a part of the picture or of the sampling out: nothing is predicted there."""
+    everywhere = [cond for cond in listed if cond.get("area") is None and cond.get("mask") is None]
+    reached = 0.0
+    for cond in sorted(everywhere, key=lambda cond: cond.get("start_percent", 0.0)):
+        if cond.get("start_percent", 0.0) <= reached:
+            reached = max(reached, cond.get("end_percent", 1.0))
+    if listed and reached < 1:
+        raise Refusal(
+            "NAG-PAG: the negative prompt leaves a part of the picture or of the sampling out (areas, masks, "
+            f"timestep ranges: up to {reached:.0%} of the sampling is whole); add one that holds for the rest, or "
+            "switch negative_prompt off"
+        )
+
+
+def _check_one(listed: list[dict]) -> None:
+    """Refuse what one branch beside the blocks can't stand for, before any step is done."""
     if len(listed) > 1:
         raise Refusal(
-            f"NAG-PAG: negative_prompt carries one negative prompt, and there are {len(listed)} "
-            "(Conditioning Combine, areas); give it one, or switch negative_prompt off"
+            f"NAG-PAG: with this reach negative_prompt carries one negative prompt, and there are {len(listed)} "
+            "(Conditioning Combine, areas); give it one, or take reach prediction"
         )
     partial = [key for cond in listed for key, whole in WHOLE.items() if _is_partial(cond.get(key), whole)]
     if partial:
         raise Refusal(
             "NAG-PAG: the negative prompt holds for a part of the picture or of the sampling only "
-            f"({', '.join(partial)}); give a whole one, or switch negative_prompt off"
+            f"({', '.join(partial)}); give a whole one, or take reach prediction and add one for the rest"
         )
 
 
@@ -68,25 +84,30 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     model makes of them harmed by one judge of two (docs/evidence.md).
     """
     listed = conds.get(_name(plan)) or []
-    found = listed[0].get("model_conds") if listed else None
-    negative = _prompt(found)
+    texts = _texts(listed)
     if not run.heard_negative:
         run.heard_negative = True
-        run.zeroed = _say_what_is_odd(plan, negative, conds)
-    run.negative = None if negative is None or run.zeroed else found
+        run.zeroed = _say_what_is_odd(plan, texts, _texts(prompts_in(conds)))
+    run.against = listed if texts and not run.zeroed else []
+    run.negative = run.against[0]["model_conds"] if run.against else None
     run.carried |= run.negative is not None
 
 
-def _say_what_is_odd(plan: Plan, negative: Prompt | None, conds: dict[str, list[dict]]) -> bool:
-    """True for a negative prompt of zeros."""
-    zeroed = negative is not None and not negative[0].any()
-    if negative is None or zeroed:
+def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[Prompt]) -> bool:
+    """True for a negative prompt of zeros. texts: those of the negative prompt; prompts: of the prompt."""
+    zeroed = bool(texts) and not any(text.any() for text, _ in texts)
+    if not texts or zeroed:
         say_no_negative(plan.settings, zeroed)
     else:
-        prompts = (_prompt(cond.get("model_conds")) for cond in prompts_in(conds))
-        say_if_same(negative, [prompt for prompt in prompts if prompt is not None])
+        say_if_same(texts, prompts)
         say_not_disturbed(plan.settings)
     return zeroed
+
+
+def _texts(listed: Iterable[dict]) -> list[Prompt]:
+    """The prompts of conditions that have a text."""
+    found = (_prompt(cond.get("model_conds")) for cond in listed)
+    return [prompt for prompt in found if prompt is not None]
 
 
 def prompts_in(conds: dict[str, list[dict]]) -> Iterator[dict]:

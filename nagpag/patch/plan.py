@@ -30,7 +30,8 @@ class Plan:
 
     chosen: the blocks that are guided or perturbed, by position, ascending. merge: the position after which the
     branch is merged, None inside the attention; positions count the double blocks and then the single blocks; a family
-    with one kind of block has them as double_blocks. patch: the size of a token, (frames, height, width).
+    with one kind of block has them as double_blocks. depth: all blocks, and the position of the model's prediction.
+    patch: the size of a token, (frames, height, width).
     replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
     calls: of the sampling now going on, what blocks know that can't find its run; said: what was said of them.
     """
@@ -40,6 +41,7 @@ class Plan:
     merge: int | None
     family: Family
     double_blocks: int
+    depth: int
     patch: tuple[int, int, int]
     # Each application has its own keys, so that several on one model don't mix up their states.
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
@@ -62,6 +64,11 @@ class Plan:
     def forward_key(self) -> str:
         """Where a forward's options hold the forward."""
         return f"{self.key}_forward"
+
+    @property
+    def disturbed_key(self) -> str:
+        """What marks the options of an evaluation whose attention this application is to disturb."""
+        return f"{self.key}_disturbed"
 
     def __deepcopy__(self, memo: dict) -> Plan:
         """Itself: packs copy a model's options deeply, and the functions in them go on knowing this one."""
@@ -104,19 +111,33 @@ class Plan:
         return bool(self.chosen) and self.settings.perturbation > 0
 
     @property
+    def at_prediction(self) -> bool:
+        """True where the branch is a whole evaluation of the model, merged into what the sampler is given."""
+        return self.merge == self.depth
+
+    @property
+    def beside_blocks(self) -> bool:
+        """True where the branch runs beside the model's blocks."""
+        return self.merge is not None and not self.at_prediction
+
+    @property
     def start(self) -> int:
         """Where the branch, or guidance, starts: with the text of a negative prompt in the first block."""
         return 0 if self.settings.carries_negative else self.blocks[0]
 
     @property
     def positions(self) -> tuple[int, ...]:
-        """The blocks that are replaced: the chosen ones, or all that the branch runs through."""
-        return self.blocks if self.merge is None else tuple(range(self.start, self.merge + 1))
+        """The blocks that are replaced: the chosen ones, or all that a branch beside the blocks runs through."""
+        if self.merge is None or self.at_prediction:
+            return self.blocks
+        return tuple(range(self.start, self.merge + 1))
 
     def needed(self, carried: bool) -> set[int]:
         """The blocks without which guidance is not what was asked for. carried: whether there was a negative prompt."""
         if self.merge is None:
             return set(self.blocks)
+        if self.at_prediction:
+            return set() if carried else set(self.blocks)
         return {self.start, self.merge} if carried else {*self.blocks, self.merge}
 
     @property
@@ -137,7 +158,16 @@ class Plan:
 
     def name(self, position: int) -> str:
         """A position as a block, in words."""
+        if position == self.depth:
+            return "prediction"
         return self.family.naming.block(position, self.double_blocks)
+
+    @property
+    def merged(self) -> str:
+        """Where a branch is merged, in words."""
+        if self.at_prediction:
+            return "merged at the prediction"
+        return "" if self.merge is None else f"merged after {self.name(self.merge)}"
 
     def names(self, positions: Iterable[int]) -> str:
         """The same of several."""

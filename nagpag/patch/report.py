@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from ..inputs.guidance import BLOCKS, DISTURBING, INPUTS
+from ..measure import CHANGE, CLAMPED
 from ..schedule import steps_of
 from ..settings import Settings
 from .fallback import words_of
-from .plan import Plan
+from .forward import Forward
+from .plan import RECORDINGS, Plan
 from .run import Run
 
 log = logging.getLogger("nag_pag_flux")
@@ -41,7 +43,7 @@ def _branch(settings: Settings) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """What is guided and how, in a few words."""
-    merged = "" if plan.merge is None else f", merged after {plan.name(plan.merge)}"
+    merged = "" if plan.merge is None else f", {plan.merged}"
     carried = "a negative prompt, or without one " if plan.settings.carries_negative else ""
     return f"{carried}{plan.words(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
 
@@ -70,9 +72,9 @@ def say_no_negative(settings: Settings, zeroed: bool = False) -> None:
     )
 
 
-def say_if_same(negative: Prompt, prompts: list[Prompt]) -> None:
+def say_if_same(negatives: list[Prompt], prompts: list[Prompt]) -> None:
     """Warn where a negative prompt can't do anything, as it is a prompt itself."""
-    if any(all(map(_same, negative, prompt)) for prompt in prompts):
+    if any(all(map(_same, negative, prompt)) for negative in negatives for prompt in prompts):
         log.warning("NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away.")
 
 
@@ -103,6 +105,26 @@ def ending(error: BaseException) -> str:
     if isinstance(error, comfy.model_management.InterruptProcessingException):
         return "the sampling was interrupted"
     return f"the sampling ended in an error, {words_of(error):.200}"
+
+
+def take_down(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
+    """What a forward has guided goes into its run, and into every record of it.
+
+    As new tensors: a compiled graph may overwrite what it handed out.
+    """
+    run.guided |= forward.guided
+    run.tried |= bool(forward.chunks)
+    numbers = torch.stack([merge.numbers for merge in forward.merges]) if forward.merges else None
+    if numbers is not None:
+        run.statistics.append(torch.stack((numbers[:, CHANGE], numbers[:, CLAMPED]), dim=1))
+    elif forward.statistics:
+        run.statistics.append(torch.stack([torch.stack(pair) for pair in forward.statistics]))
+    for recording in transformer_options.get(RECORDINGS, ()):
+        recording.add(plan, run, forward, numbers)
+    if forward.guided and forward.sigmas is not None:
+        run.guided_sigmas.append(forward.sigmas[0])
+        if any(chunk.difference is None for chunk in forward.chunks):
+            run.renewed_sigmas.append(forward.sigmas[0])
 
 
 def report(plan: Plan, run: Run) -> None:
@@ -159,6 +181,11 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
         )
     if run.failed:
         return "it failed, as said above"
+    if plan.at_prediction and not run.asked:
+        return (
+            "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
+            "prediction can't be reached. Switch it off, or take reach output"
+        )
     return "the blocks were called without options, as said above" if run.blind else "no chosen block was reached"
 
 
@@ -166,8 +193,7 @@ def _steps(plan: Plan, run: Run) -> str:
     steps = f"{_count_steps(run, run.guided_sigmas)} steps"
     if plan.merge is None:
         return steps
-    merged = plan.name(plan.merge)
-    return f"{steps}, branch merged after {merged} and computed at {_count_steps(run, run.renewed_sigmas)} of them"
+    return f"{steps}, branch {plan.merged} and computed at {_count_steps(run, run.renewed_sigmas)} of them"
 
 
 def _count_steps(run: Run, sigmas: list[Tensor]) -> int:

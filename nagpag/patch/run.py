@@ -42,6 +42,14 @@ class Kept(NamedTuple):
     difference: Tensor
 
 
+class Held(NamedTuple):
+    """v⁻ − v⁺ at the prediction, (batch, channels, …), the evaluation that computed it, and its noise level if known."""
+
+    difference: Tensor
+    evaluation: int
+    sigma: float | None
+
+
 @dataclass(eq=False)
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
@@ -49,15 +57,17 @@ class Run:
     prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
     rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
-    what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about it was
-    said; zeroed: it is all zeros, and counts as none; carried: there was one.
+    what the blocks take of it, made from the tensor text_of; against: its conditions, as the host has them.
+    heard_negative: what is odd about it was said; zeroed: it is all zeros, and counts as none; carried: there was one.
     schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
-    needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); turns: how often what came
-    in the evaluation going on; untold: forwards that had to compute their branch as nobody said which of several they
-    are (tiles); shape: of the latent that the sampler has, (height, width); areas: the identities of conditions that
-    hold for an area of it. copies: what other patches keep, for each negative stream, by its conditions.
+    needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); held: those at the
+    prediction, by conditions (see `prediction`); turns: how often what came
+    in the evaluation going on, and evaluation counts these; untold: forwards that had to compute their branch as nobody
+    said which of several they are (tiles); latent: that the sampler has; areas: the identities of conditions that hold
+    for an area of it. copies: what other patches keep, for each negative stream, by its conditions.
     unguarded: whether torch.compile would run what it compiled for other patches, so that it is left out.
-    begun: forwards that the host called; forwards: those that ended well. said: what was warned of in blocks; blind:
+    begun: forwards that the host called; forwards: those that ended well. asked: evaluations of the sampler that passed
+    by where the prediction is guided. said: what was warned of in blocks; blind:
     blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
     """
 
@@ -69,6 +79,7 @@ class Run:
     tried: bool = False
     complained: bool = False
     negative: dict | None = None
+    against: list[dict] = field(default_factory=list)
     heard_negative: bool = False
     zeroed: bool = False
     carried: bool = False
@@ -78,13 +89,16 @@ class Run:
     schedule: Tensor | None = None
     steps: Steps | None = None
     sigma: float | None = None
-    shape: tuple[int, ...] | None = None
+    latent: Tensor | None = None
     differences: dict[Hashable, Kept] = field(default_factory=dict)
+    held: dict[Hashable, Held] = field(default_factory=dict)
     turns: dict[Hashable, int] = field(default_factory=dict)
+    evaluation: int = 0
     untold: int = 0
     copies: dict[Hashable, Copies] = field(default_factory=dict)
     unguarded: bool = False
     begun: int = 0
+    asked: int = 0
     forwards: int = 0
     said: set[str] = field(default_factory=set)
     blind: set[int] = field(default_factory=set)
@@ -99,14 +113,20 @@ class Run:
     def begin_evaluation(self) -> None:
         """The sampler, or a step of it, asks for its conditions anew."""
         self.turns.clear()
+        self.evaluation += 1
 
     def at(self, sigma: float | None) -> None:
         """A forward begins at this noise level."""
         if sigma is not None and self.sigma is not None and sigma > self.sigma and self._known_steps().rises:
-            self.differences.clear()  # after a restart what was computed at lower noise is no stand-in
+            self.forget_differences()  # after a restart what was computed at lower noise is no stand-in
         if sigma != self.sigma:
             self.begin_evaluation()
         self.sigma = sigma
+
+    def forget_differences(self) -> None:
+        """What was computed before is no stand-in for what comes."""
+        self.differences.clear()
+        self.held.clear()
 
     def steps_between(self, sigma: float) -> int:
         """How many of the sampler's steps lie between `sigma` and the forward going on."""
@@ -119,9 +139,10 @@ class Run:
 
     def free(self) -> None:
         """The sampling has ended: keep no large tensor."""
-        self.differences.clear()
+        self.forget_differences()
         self.copies.clear()
-        self.negative = self.text = self.text_of = None
+        self.negative = self.text = self.text_of = self.latent = None
+        self.against = []
 
     def guided_blocks(self, plan: Plan) -> list[int]:
         """The chosen blocks in which guidance worked, by position; of a longer reach, those that its branch passed."""

@@ -10,18 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..measure import CHANGE, CLAMPED
-from ..schedule import guided_at, progress
-from ..settings import Settings
 from .attention import OVERRIDE, attention_of_all
 from .branch import begin_streams
-from .fallback import attempt, words_of
+from .fallback import attempt, leave_alone, words_of
 from .forward import Chunk, Forward, Visit
 from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
+from .prediction import guided_predictions
 from .renewal import hand_out_differences, keep_differences
-from .report import ending, report
+from .report import ending, report, take_down
 from .run import Run
+from .step import noise_level, strength_of
 
 log = logging.getLogger("nag_pag_flux")
 
@@ -106,7 +105,10 @@ def predict_noise(plan: Plan) -> Callable:
     """The PREDICT_NOISE wrapper: the sampler begins another evaluation."""
 
     def wrapper(executor, x, timestep, model_options={}, seed=None):
-        _attempt_in_run(plan, model_options, lambda run: _hear_evaluation(plan, run, executor.class_obj, x))
+        run = _run_in(plan, model_options)
+        if run is not None:
+            hear = lambda: _hear_evaluation(plan, run, executor.class_obj, x)  # noqa: E731
+            attempt(hear, lambda error: leave_alone(run, error))
         return executor(x, timestep, model_options, seed)
 
     return wrapper
@@ -114,7 +116,7 @@ def predict_noise(plan: Plan) -> Callable:
 
 def _hear_evaluation(plan: Plan, run: Run, guider: Any, x: Tensor) -> None:
     run.begin_evaluation()
-    run.shape = tuple(x.shape[2:])
+    run.latent = x
     if plan.settings.carries_negative:
         hear_conditions(plan, run, guider.conds)
 
@@ -126,7 +128,12 @@ def calc_cond_batch(plan: Plan) -> Callable:
     """
 
     def wrapper(executor, model, conds, x_in, timestep, model_options):
-        _attempt_in_run(plan, model_options, lambda run: _hear_lists(run, conds, x_in))
+        run = _run_in(plan, model_options)
+        if run is None:
+            return executor(model, conds, x_in, timestep, model_options)
+        attempt(lambda: _hear_lists(run, conds, x_in), lambda error: leave_alone(run, error))
+        if plan.at_prediction:
+            return guided_predictions(plan, run, executor, model, conds, x_in, timestep, model_options)
         return executor(model, conds, x_in, timestep, model_options)
 
     return wrapper
@@ -139,15 +146,12 @@ def _hear_lists(run: Run, conds: list, x: Tensor) -> None:
     run.rows = x.shape[0]
 
 
-def _attempt_in_run(plan: Plan, model_options: dict, work: Callable[[Run], None]) -> None:
-    """Hear what the host does with a sampling, where there is one; where that fails, the sampling goes on unguided."""
-
-    def heard() -> None:
-        run = model_options.get("transformer_options", {}).get(plan.run_key)
-        if run is not None:
-            attempt(lambda: work(run), lambda error: _leave_alone(run, error))
-
-    attempt(heard, lambda error: _leave_sampling_alone(plan, error))
+def _run_in(plan: Plan, model_options: dict) -> Run | None:
+    """The sampling that these options are of, None where there is none; where that fails, it goes on unguided."""
+    return attempt(
+        lambda: model_options.get("transformer_options", {}).get(plan.run_key),
+        lambda error: _leave_sampling_alone(plan, error),
+    )
 
 
 def apply_model(plan: Plan) -> Callable:
@@ -165,9 +169,9 @@ def apply_model(plan: Plan) -> Callable:
         try:
             with compiling:
                 out = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-            attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: _leave_alone(run, error))
+            attempt(lambda: _end(plan, run, forward, transformer_options), lambda error: leave_alone(run, error))
         finally:
-            attempt(lambda: _free(forward), lambda error: _leave_alone(run, error))
+            attempt(lambda: _free(forward), lambda error: leave_alone(run, error))
         return out
 
     return wrapper
@@ -181,21 +185,22 @@ def _begin_in_run(
     run.begun += 1
     if run.complained:
         return None
-    begin = lambda: _begin(plan, run, model, x, given, transformer_options)  # noqa: E731
-    forward = attempt(begin, lambda error: _leave_alone(run, error))
+    own = _begin_of_branch if plan.at_prediction else _begin
+    begin = lambda: own(plan, run, model, x, given, transformer_options)  # noqa: E731
+    forward = attempt(begin, lambda error: leave_alone(run, error))
     if forward is None:
         return None
     options = {**transformer_options, plan.forward_key: forward}
     if not plan.family.slots:
         options.pop("block_index", None)
-        give_up = lambda error: _leave_alone(run, error)  # noqa: E731
+        give_up = lambda error: leave_alone(run, error)  # noqa: E731
         options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
     others = options.get("patches", {}).get("post_input")
     ids = plan.family.ids
-    if others and run.negative is not None and ids is not None:
+    if others and run.negative is not None and ids is not None and not plan.at_prediction:
         flux, embed = model.diffusion_model, getattr(model.diffusion_model, plan.family.embedder)
         through = through_post_input(
-            forward, lambda txt: ids(flux, txt, x), embed, others, lambda error: _leave_alone(run, error)
+            forward, lambda txt: ids(flux, txt, x), embed, others, lambda error: leave_alone(run, error)
         )
         options["patches"] = {**options["patches"], "post_input": [through, *others]}
     # The last comes last: torch.compile is left out from there on.
@@ -217,26 +222,20 @@ def _leave_sampling_alone(plan: Plan, error: Exception, anew: bool = False) -> N
         call.failed = True
 
 
-def _leave_alone(run: Run, error: Exception) -> None:
-    if not run.complained:
-        log.warning("NAG-PAG: forwards go on without guidance: %s", words_of(error))
-    run.complained = True
-
-
 def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
     """given: the host's other arguments of this forward, by name."""
     sigmas = transformer_options.get("sigmas")
-    sigma = float(sigmas[0]) if sigmas is not None and _sigma_matters(plan) else None
-    y = 1.0 if sigma is None else _strength(plan.settings, model.model_sampling.percent_to_sigma, sigma)
-    family, flux, text = plan.family, model.diffusion_model, given.get("c_crossattn")
+    sigma = noise_level(plan, sigmas)
+    y = strength_of(plan.settings, model.model_sampling.percent_to_sigma, sigma)
+    family = plan.family
     acts = y > 0 and (run.negative is not None or plan.disturbs) and family.runs(transformer_options)
     chunks = tuple(_chunks(plan, run, transformer_options, x)) if acts else ()
     run.schedule = transformer_options.get("sample_sigmas")
     run.at(sigma)
     if plan.renews and y == 0:
-        run.differences.clear()  # what was computed before a pause is old
+        run.forget_differences()  # what was computed before a pause is old
     if plan.renews and chunks:
-        whole = tuple(x.shape[2:]) == run.shape
+        whole = run.latent is not None and x.shape[2:] == run.latent.shape[2:]
         hand_out_differences(plan, run, chunks, whole, transformer_options)
     if plan.merge is not None:
         changing = given.get("control") is not None or "double_block" in transformer_options.get("patches", {})
@@ -248,11 +247,30 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     strength = torch.full((), y, dtype=torch.float32, device=x.device) if plan.settings.varies else y
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
-    visits = {position: Visit(position, position in run.failed) for position in plan.positions}
+    grid, joint = _places(plan, model, x, given)
+    return Forward(
+        chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=_visits(plan, run)
+    )
+
+
+def _begin_of_branch(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
+    """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows."""
+    chunks = (Chunk(slice(0, x.shape[0]), None),) if plan.disturbed_key in transformer_options else ()
+    grid, joint = _places(plan, model, x, given)
+    sigmas = transformer_options.get("sigmas")
+    return Forward(chunks, x.shape[0], grid, sigmas, run, False, *joint, visits=_visits(plan, run))
+
+
+def _visits(plan: Plan, run: Run) -> dict[int, Visit]:
+    return {position: Visit(position, position in run.failed) for position in plan.positions}
+
+
+def _places(plan: Plan, model: Any, x: Tensor, given: dict) -> tuple[tuple[int, int], tuple[bool, bool, int, int]]:
+    """A forward's grid, and where picture and text stand: its joint, picture_first, ahead and prompt_tokens."""
+    family, text = plan.family, given.get("c_crossattn")
     grid, first = _grid(plan, x, given)
-    ahead = family.ahead(flux, given) + first
-    joint = (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
-    return Forward(chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=visits)
+    ahead = family.ahead(model.diffusion_model, given) + first
+    return grid, (family.joint, family.picture_first, ahead, 0 if text is None else text.shape[1])
 
 
 def _grid(plan: Plan, x: Tensor, given: dict) -> tuple[tuple[int, int], int]:
@@ -265,23 +283,6 @@ def _grid(plan: Plan, x: Tensor, given: dict) -> tuple[tuple[int, int], int]:
     if made < 1:
         raise ValueError("all frames are given, so that there is none to guide")
     return (made, width), first * width
-
-
-def _sigma_matters(plan: Plan) -> bool:
-    # Reading the sigma makes the device wait, so it is read only where something follows from it.
-    window = (plan.settings.start_percent, plan.settings.end_percent)
-    return plan.renews or plan.settings.varies or window != (0.0, 1.0)
-
-
-def _strength(settings: Settings, to_sigma: Callable[[float], float], sigma: float) -> float:
-    """What multiplies the scale at this sigma; 0 outside of the guided part of the sampling."""
-    start, end = settings.start_percent, settings.end_percent
-    # A sampling may begin above the model's own highest sigma: 0 % has no upper end, and 100 % no lower one.
-    highest = float(to_sigma(start)) if start > 0 else float("inf")
-    lowest = float(to_sigma(end)) if end < 1 else 0.0
-    if not guided_at(sigma, highest, lowest):
-        return 0.0
-    return settings.strength(progress(sigma, to_sigma, start, end)) if settings.varies else 1.0
 
 
 def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Iterator[Chunk]:
@@ -310,27 +311,11 @@ def _chunks(plan: Plan, run: Run, transformer_options: dict, x: Tensor) -> Itera
 def _end(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
     run.forwards += 1
     run.reached |= forward.reached
-    run.guided |= forward.guided
-    run.tried |= bool(forward.chunks)
-    _report(plan, run, forward, transformer_options)
-    if forward.guided and forward.sigmas is not None:
-        run.guided_sigmas.append(forward.sigmas[0])
-        if any(chunk.difference is None for chunk in forward.chunks):
-            run.renewed_sigmas.append(forward.sigmas[0])
+    if not plan.at_prediction:
+        take_down(plan, run, forward, transformer_options)
     keep_differences(plan, run, forward.chunks)
     for copies in run.copies.values():
         copies.end()
         copies.forget()
     slots = replacements(transformer_options)
     run.replaced |= {p for p, ours in plan.replacements.items() if slots.get(plan.slot(p)) is not ours}
-
-
-def _report(plan: Plan, run: Run, forward: Forward, transformer_options: dict) -> None:
-    """Hand on the statistics of this forward, as new tensors: a compiled graph may overwrite what it handed out."""
-    numbers = torch.stack([merge.numbers for merge in forward.merges]) if forward.merges else None
-    if numbers is not None:
-        run.statistics.append(torch.stack((numbers[:, CHANGE], numbers[:, CLAMPED]), dim=1))
-    elif forward.statistics:
-        run.statistics.append(torch.stack([torch.stack(pair) for pair in forward.statistics]))
-    for recording in transformer_options.get(RECORDINGS, ()):
-        recording.add(plan, run, forward, numbers)
