@@ -255,7 +255,7 @@ def _latent(tokens: Tensor, like: Tensor) -> Tensor:
 
 def _keep(plan: Plan, run: Run, forward: Forward) -> None:
     """Keep what was computed here for the steps to come, and nothing that is too old for them."""
-    new = {
+    new: dict[Hashable, Held] = {
         chunk.condition: Held(chunk.renewed, run.evaluation, run.sigma)
         for chunk in forward.chunks
         if chunk.renewed is not None and chunk.condition is not None

@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 
 
 class Held(NamedTuple):
-    """v⁻ − v⁺ at the prediction, (batch, channels, …), the evaluation that computed it, and its noise level if known."""
+    """v⁻ − v⁺ at the prediction, (batch, channels, …), what evaluation computed it, and its noise level if known."""
 
     difference: Tensor
     evaluation: int
