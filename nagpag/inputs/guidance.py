@@ -26,7 +26,7 @@ SCALE = Number(
 )
 ALPHA = Number(
     name="alpha",
-    default=0.2,
+    default=0.4,
     minimum=0.0,
     maximum=1.0,
     step=0.01,
@@ -57,7 +57,7 @@ BLOCKS = Text(
 )
 REACH = Choice(
     name="reach",
-    default="output",
+    default="prediction",
     options=("attention", "double blocks", "output", "prediction"),
     needs=(Need("reach_blocks", (0,)),),
     does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
