@@ -26,7 +26,7 @@ SCALE = Number(
 )
 ALPHA = Number(
     name="alpha",
-    default=0.4,
+    default=0.5,
     minimum=0.0,
     maximum=1.0,
     step=0.01,
