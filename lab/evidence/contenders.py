@@ -99,7 +99,9 @@ def nagpag(
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
         values["blocks"] = format_blocks(parse_blocks("auto", *depths))
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
-    cost = branch_cost(settings, steps, depths) + (2.0 if cfg != 1 else 1.0)
+    # With cfg above 1 the negative prompt is worked out at each step, for nothing more.
+    free = cfg != 1 and settings.carries_negative and _at_prediction(settings)
+    cost = (0.0 if free else branch_cost(settings, steps, depths)) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
 
@@ -120,10 +122,14 @@ def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
-    whole = settings.carries_negative or merge == sum(depths)  # at the prediction nothing is shared
+    whole = settings.carries_negative or _at_prediction(settings)  # where nothing is shared
     return share(0 if whole else chosen[0], min(merge + 1, sum(depths)), depths) * (
         math.ceil(guided / settings.renew_every) / steps
     )
+
+
+def _at_prediction(settings: Settings) -> bool:
+    return settings.reach == "prediction" and settings.reach_blocks == 0
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:
