@@ -55,6 +55,7 @@ FADING: dict[str, Any] = {"schedule": "linear fade-out", "scale": 4.5, "tau": 2.
 FIRMER: dict[str, Any] = {"scale": 1.0, "tau": 1.25}
 STRONG: dict[str, Any] = {"scale": 3.0, "tau": 1.75, "alpha": 0.33}  # as firm, at the scale that people are told
 PREDICTION_ALPHAS = (0.33, 0.4, 0.5, 0.67)
+PREDICTED: dict[str, Any] = {**STRONG, "reach": "prediction", "renew_every": 6, "start_percent": 0.45}
 LATE: dict[str, Any] = {**STRONG, "reach": "output", "renew_every": 6, "start_percent": 0.45}
 
 
@@ -131,7 +132,6 @@ def gentler_round() -> list[Contender]:
 
 def prediction_round() -> list[Contender]:
     """The late form at the model's prediction: how strong, when, with which limit; and CFG whose difference is held."""
-    late: dict[str, Any] = {**LATE, "reach": "prediction"}
     asked: list[dict[str, Any]] = [
         *({"alpha": alpha} for alpha in PREDICTION_ALPHAS),
         {"alpha": 0.5, "tau": 1.4},
@@ -141,7 +141,7 @@ def prediction_round() -> list[Contender]:
     return [
         cfg(2.0),
         *(cfg_reused(scale, 6, REPORTED, start=0.45) for scale in (1.6, 2.0)),
-        *(nagpag(f"prediction: {describe(one)}", REPORTED, **{**late, **one}) for one in asked),
+        *(nagpag(f"prediction: {describe(one)}", REPORTED, **{**PREDICTED, **one}) for one in asked),
     ]
 
 
@@ -212,10 +212,20 @@ def calibrate_round() -> list[Contender]:
 
 
 def few_steps_round(steps: int) -> list[Contender]:
-    """Where there are few steps: merged after the last block, begun earlier or later, stronger; the gentle branch."""
+    """Where there are few steps: the prediction and the branch beside the blocks, gentler and stronger, renewed more
+    often, begun earlier or later.
+    """
     starts: tuple[dict[str, Any], ...] = ({}, {"start_percent": 0.2}, {"start_percent": 0.7}, STRONGER)
+    asked: list[dict[str, Any]] = [
+        *({"alpha": alpha} for alpha in (0.2, 0.33, 0.5)),
+        {"alpha": 0.5, "renew_every": 2},
+        {"alpha": 0.5, "start_percent": 0.7},
+        {"alpha": 0.33, "start_percent": 0.7},
+        {"alpha": 0.5, "start_percent": 0.7, "renew_every": 1},
+    ]
     return [
         cfg(2.0),
+        *(nagpag(f"prediction: {describe(one)}", steps, **{**PREDICTED, **one}) for one in asked),
         *(nagpag(describe(inputs), steps, **{**BESIDE, **inputs}) for inputs in starts),
         *(carried(steps=steps, renew_every=every) for every in (1, 4)),
         carried(steps=steps, reach="output"),
