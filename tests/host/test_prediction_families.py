@@ -122,7 +122,7 @@ def test_it_asks_for_no_frame_to_be_made_where_a_negative_prompt_is_carried(load
         text = {**case.of_text, "concat_mask": torch.zeros(1, 1, 1, 6, 10)}
         one = dataclasses.replace(case, latent=(16, 1, 6, 10), mask=noise_mask(0), of_text=text)
         ours = guided(load(one), **AT_PREDICTION, negative_prompt="sampler's")
-        sample(one, ours, prompt(one, 1), prompt(one, 2), steps=1)
+        sample(one, ours, prompt(one, 1), prompt(one, 2, 12), steps=1)
     assert not [record for record in caplog.records if record.name == "nag_pag_flux" and record.levelname == "WARNING"]
 
 

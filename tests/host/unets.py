@@ -34,6 +34,16 @@ UNETS = {
         "adm_in_channels": 2816,
     },
 }
+# Of the sizes by which the host knows SD 1.5, with no more blocks than it asks for.
+SD15_AS_KNOWN = {
+    **UNETS["SD15"],
+    "model_channels": 320,
+    "context_dim": 768,
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+}
 
 
 def _weight(shape, name, generator):
@@ -43,12 +53,17 @@ def _weight(shape, name, generator):
     return torch.ones(shape) if name.endswith(".weight") else 0.02 * random  # of a norm
 
 
+def write(sizes, path):
+    """A checkpoint of seeded weights."""
+    made = UNetModel(**sizes, operations=comfy.ops.disable_weight_init)
+    generator = torch.Generator().manual_seed(0)
+    state = {key: _weight(tensor.shape, key, generator) for key, tensor in made.state_dict().items()}
+    save_file(state, str(path))
+
+
 def load(name, path):
     """What UNETLoader makes of a checkpoint. By these sizes the host knows the model, so it is told of smaller ones."""
-    made, generator = UNetModel(**UNETS[name], operations=comfy.ops.disable_weight_init), torch.Generator()
-    generator.manual_seed(0)
-    shapes = {key: tensor.shape for key, tensor in made.state_dict().items()}
-    save_file({key: _weight(shape, key, generator) for key, shape in shapes.items()}, str(path))
+    write(UNETS[name], path)
     known = getattr(comfy.supported_models, name).unet_config
     smaller = {key: value for key, value in UNETS[name].items() if key in known}
     with mock.patch.dict(known, smaller):
