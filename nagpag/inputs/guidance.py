@@ -8,9 +8,10 @@ from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
 MODEL = Socket(
     name="model",
     kind="MODEL",
-    does="A model of one of these families: FLUX, Qwen-Image, Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, "
-    "SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, Anima, Krea 2, OmniGen 2, Lens. It goes out patched, "
-    "for the stock samplers; the one that came in stays as it was.",
+    does="Any model: reach prediction with a negative prompt works with all. More works with these: FLUX, Qwen-Image, "
+    "Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, "
+    "Anima, Krea 2, OmniGen 2, Lens. It goes out patched, for the stock samplers; the one that came in stays as it "
+    "was.",
 )
 
 # --- what ---

@@ -191,7 +191,7 @@ def _begin_in_run(
     if forward is None:
         return None
     options = {**transformer_options, plan.forward_key: forward}
-    if not plan.family.slots:
+    if not plan.family.slots and (forward.chunks or not plan.at_prediction):
         options.pop("block_index", None)
         give_up = lambda error: leave_alone(run, error)  # noqa: E731
         options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
@@ -254,11 +254,16 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
 
 
 def _begin_of_branch(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
-    """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows."""
-    chunks = (Chunk(slice(0, x.shape[0]), None),) if plan.disturbed_key in transformer_options else ()
+    """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows.
+
+    Elsewhere nothing is asked of the model, which may be of any family.
+    """
+    sigmas, visits = transformer_options.get("sigmas"), _visits(plan, run)
+    if plan.disturbed_key not in transformer_options:
+        return Forward((), x.shape[0], (1, 1), sigmas, run, False, visits=visits)
     grid, joint = _places(plan, model, x, given)
-    sigmas = transformer_options.get("sigmas")
-    return Forward(chunks, x.shape[0], grid, sigmas, run, False, *joint, visits=_visits(plan, run))
+    chunk = Chunk(slice(0, x.shape[0]), None)
+    return Forward((chunk,), x.shape[0], grid, sigmas, run, False, *joint, visits=visits)
 
 
 def _visits(plan: Plan, run: Run) -> dict[int, Visit]:

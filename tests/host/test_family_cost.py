@@ -48,7 +48,8 @@ def test_what_is_counted_are_the_blocks_that_run(timed):
         counted = entry.counted(families.share_of_a_block(model), STEPS)
         assert blocks(entry.model, entry.cfg) == pytest.approx(counted * plain), entry.name
     assert [entry.name for entry in entries][-1] == families.CFG
-    assert {entry.reach for entry in entries[:-1]} == set(found.family.reaches) - {"double blocks"}
+    # With one kind of block double blocks are output, and the prediction costs a whole pass in any model, as CFG does.
+    assert {entry.reach for entry in entries[:-1]} == set(found.family.reaches) - {"double blocks", "prediction"}
 
 
 def test_the_page_has_every_family_with_what_is_counted_and_timed():
