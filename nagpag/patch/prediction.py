@@ -121,9 +121,9 @@ def _chunks(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
 
 def _key(run: Run, index: int, listed: list[dict], asked: Asked) -> tuple | None:
     """What tells a list of conditions, and the part of the latent that it is for, from others; None if nobody says."""
-    if "context_window" not in asked.transformer_options and run.latent is not None:
-        if asked.x.shape != run.latent.shape:  # a tile
-            return None
+    windowed = "context_window" in asked.transformer_options
+    if run.latent is not None and asked.x.shape != run.latent.shape and not windowed:  # a tile
+        return None
     return index, tuple(cond.get("uuid") for cond in listed), asked.place
 
 
@@ -236,10 +236,10 @@ def _guide(
         difference = chunk.difference if chunk.renewed is None else chunk.renewed
         if difference is not None:
             pushes[index] = _push(plan, forward, chunk, asked, plain[index], difference)
+    guided = _moved(run, asked, plain, pushes)
     _keep(plan, run, forward)
-    if forward.chunks:
-        take_down(plan, run, forward, asked.transformer_options)
-    return _moved(run, asked, plain, pushes)
+    take_down(plan, run, forward, asked.transformer_options)
+    return guided
 
 
 def _push(plan: Plan, forward: Forward, chunk: Chunk, asked: Asked, plain: Tensor, difference: Tensor) -> Tensor:
