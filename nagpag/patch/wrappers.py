@@ -126,13 +126,14 @@ def calc_cond_batch(plan: Plan) -> Callable:
 
     The first list does in plain CFG, but not with every guider, nor where a pack has other conditions worked out.
     """
+    at_prediction = plan.at_prediction
 
     def wrapper(executor, model, conds, x_in, timestep, model_options):
         run = _run_in(plan, model_options)
         if run is None:
             return executor(model, conds, x_in, timestep, model_options)
         attempt(lambda: _hear_lists(run, conds, x_in), lambda error: leave_alone(run, error))
-        if plan.at_prediction:
+        if at_prediction:
             return guided_predictions(plan, run, Asked(executor, model, conds, x_in, timestep, model_options))
         return executor(model, conds, x_in, timestep, model_options)
 

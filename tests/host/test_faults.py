@@ -31,6 +31,7 @@ FILES = {str(path) for path in HOOKS} | CALLED
 PASS_ON = {
     "attempt",
     "attempt_in_block",
+    "_run_in",
     "guided_predictions",
     "predictions",
     "_forward_here",
