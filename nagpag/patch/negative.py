@@ -46,6 +46,7 @@ def _name(plan: Plan) -> str:
 def _check_whole(listed: list[dict]) -> None:
     """Refuse negative prompts that leave a part of the picture or of the sampling out: nothing is predicted there."""
     everywhere = [cond for cond in listed if cond.get("area") is None and cond.get("mask") is None]
+    everywhere = [cond for cond in everywhere if cond.get("strength", 1.0) > 0]
     reached = 0.0
     for cond in sorted(everywhere, key=lambda cond: cond.get("start_percent", 0.0)):
         if cond.get("start_percent", 0.0) <= reached:

@@ -180,6 +180,11 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
         return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"
+    if plan.at_prediction and not run.asked:
+        return (
+            "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
+            "prediction can't be reached. Switch it off, or take reach output"
+        )
     if not run.tried:
         return (
             "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
@@ -187,11 +192,6 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
         )
     if run.failed:
         return "it failed, as said above"
-    if plan.at_prediction and not run.asked:
-        return (
-            "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
-            "prediction can't be reached. Switch it off, or take reach output"
-        )
     return "the blocks were called without options, as said above" if run.blind else "no chosen block was reached"
 
 

@@ -16,7 +16,7 @@ from .fallback import attempt, leave_alone, words_of
 from .forward import Chunk, Forward, Visit
 from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
-from .prediction import guided_predictions
+from .prediction import Asked, guided_predictions
 from .renewal import hand_out_differences, keep_differences
 from .report import ending, report, take_down
 from .run import Run
@@ -126,14 +126,15 @@ def calc_cond_batch(plan: Plan) -> Callable:
 
     The first list does in plain CFG, but not with every guider, nor where a pack has other conditions worked out.
     """
+    at_prediction = plan.at_prediction
 
     def wrapper(executor, model, conds, x_in, timestep, model_options):
         run = _run_in(plan, model_options)
         if run is None:
             return executor(model, conds, x_in, timestep, model_options)
         attempt(lambda: _hear_lists(run, conds, x_in), lambda error: leave_alone(run, error))
-        if plan.at_prediction:
-            return guided_predictions(plan, run, executor, model, conds, x_in, timestep, model_options)
+        if at_prediction:
+            return guided_predictions(plan, run, Asked(executor, model, conds, x_in, timestep, model_options))
         return executor(model, conds, x_in, timestep, model_options)
 
     return wrapper
