@@ -26,7 +26,7 @@ from .inputs.guidance import (
     TAU,
     TEMPERATURE,
 )
-from .schedule import SHAPES
+from .schedule import SHAPES, renewal
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,10 @@ class Settings:
     def carries_negative(self) -> bool:
         """True where the branch carries a negative prompt's text, if there is one."""
         return self.negative_prompt != OFF or self.negative_conditioning is not None
+
+    def renewed_every(self, steps: int) -> int:
+        """At every how many steps of a sampling with so many the negative branch is computed."""
+        return self.renew_every or renewal(steps)
 
     @property
     def varies(self) -> bool:

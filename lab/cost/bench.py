@@ -74,7 +74,7 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     plan = make_plan(find_model(model), settings)
     branch = plan.positions if plan.beside_blocks and not settings.off else ()
     doubles = sum(position < plan.double_blocks for position in branch)
-    every = settings.renew_every if plan.renews else 1
+    every = settings.renew_every if plan.renews else 1  # 0: as often as the sampling has it
     blocks, whole = (doubles, len(branch) - doubles), int(plan.at_prediction and not settings.off)
     guided = apply_guidance(model, settings)
     return Entry(name, guided, blocks, every, settings.start_percent, whole, reach=settings.reach)

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ...nagpag.inputs.guidance import RENEW_EVERY
+from ...nagpag.schedule import renewal
 from .. import host
 from ..in_host import enter_host
 from ..make.markdown import table
 from ..toy import small_families
 from .bench import alternated
 from .random_flux import sampled_seconds
-from .results import Entry, Shares, Times
+from .results import SAMPLED, Entry, Shares, Times
 
 PAGE = host.REPO / "docs" / "cost_families.md"
 TEXT, STEPS, ROUNDS = 32, 6, 6
@@ -75,11 +75,11 @@ TIMED = (
 )
 
 
-def entries(model: Any, steps: int = STEPS) -> list[Entry]:
+def entries(model: Any) -> list[Entry]:
     """What the family can do, at every step; and as the node's defaults renew it."""
     from ...nagpag.patch import find_model
 
-    every = RENEW_EVERY.default
+    every = renewal(SAMPLED)  # as the node does in so many steps
     found = [
         _guided(model, "attention", reach="attention"),
         _guided(
@@ -150,11 +150,11 @@ def rows(all_timed: tuple[Timed, ...], rounds: int, steps: int = STEPS) -> Itera
 
     for timed in tqdm(all_timed, desc="families"):
         model = load(timed)
-        found = entries(model, steps)
+        found = entries(model)
         times = time_steps(timed, model, found, rounds, steps) if rounds else None
         for entry in found:
             told = f"{times.at(entry):.3f}× ± {times.error(entry):.3f}" if times else "not timed yet"
-            counted = f"{entry.counted(share_of_a_block(model), steps):.2f}×"
+            counted = f"{entry.counted(share_of_a_block(model)):.2f}×"
             yield find_model(model).family.name, entry.name, counted, told
 
 
@@ -171,9 +171,9 @@ Made by `python3 lab/host.py run -- lab/run.py family_cost`: the small random mo
 
 {table(("family", "", "counted", "timed"), made)}
 
-*Counted*: passes of the model in a step, by the blocks that run; CFG runs both passes as one batch of two. The node's
-defaults carry a negative prompt to the output and begin at 45 % of the sampling: of 20 steps 2 compute it, 1.10 passes,
-in every family that has that reach (with the scheduler `simple`).
+*Counted*: passes of the model in a step of {SAMPLED}, by the blocks that run; CFG and the prediction run both passes as
+one batch of two. The node's defaults carry a negative prompt to the prediction and begin at 45 % of the sampling: of
+{SAMPLED} steps 2 compute it, 1.10 passes, with every model (with the scheduler `simple`).
 
 {timed if rounds else NOT_TIMED}
 """

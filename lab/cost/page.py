@@ -11,7 +11,7 @@ from ...nagpag.inputs.guidance import START_PERCENT
 from .. import host
 from ..make.markdown import table
 from .goals import goals
-from .results import Entry, Results
+from .results import SAMPLED, Entry, Results
 
 PAGE = host.REPO / "docs" / "cost.md"
 GPU_PAGE = host.REPO / "docs" / "cost_gpu.md"
@@ -49,10 +49,10 @@ width {sizes.hidden:,}, random bfloat16 weights,
 ComfyUI {_version()}, torch {torch.__version__}, on
 {_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
 The rows *attention* guide blocks 8, 12 and 16; the branches of the
-longer reaches start in block 8, those that carry a negative prompt, as the defaults do, in block 0. \
-All guide every step but the defaults, which begin at
-{START_PERCENT.default:.0%} of the sampling: they run the model a second time at one of 8 steps, of 20 at two (1.10 \
-passes). \
+longer reaches start in block 8, those that carry a negative prompt in block 0; at the prediction the branch is a \
+whole pass, as the defaults have it. All guide every step but the defaults, which begin at
+{START_PERCENT.default:.0%} of the sampling. What is told is the mean step of a sampling of {SAMPLED} steps, of which \
+the defaults run the model a second time at two. \
 Random weights cost what trained ones do; they say nothing of pictures."""
 
 
@@ -75,7 +75,7 @@ COST_NOTES = """*A step*: each step's time over that of the plain steps before a
 ± its standard error from how
 the rounds differ; *middle half*: from the lower to the upper quartile of steps. \
 Where a branch is renewed now and then, the
-steps that renew it and those that don't have medians of their own, weighed by how many of each a sampling has. \
+steps that renew it and those that don't have medians of their own, weighed by how many of each 20 steps have. \
 *Counted*: the blocks
 that the negative branch runs through, each at its share of a plain step as timed in the same run, over the steps that
 renew it. *Gap*: a step less counted, in shares of a plain step. *Memory*: \
@@ -102,7 +102,7 @@ def _cost_row(results: Results, entry: Entry, plain: float) -> list[str]:
         entry.name,
         f"{ratio:.3f}× ± {times.error(entry):.3f}",
         f"{low:.3f} to {high:.3f}",
-        f"{entry.counted(times.shares, results.steps):.3f}×",
+        f"{entry.counted(times.shares):.3f}×",
         f"{times.gap(entry):+.1%}",
         f"{ratio * plain:.3g}",
         f"{results.extra_memory(entry.name):+.2f}",

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...nagpag.schedule import renewal
 from ..evidence.contenders import steps_between
 from ..toy.flux import HEAD_DIM
 from .random_flux import Sizes
 
+# Steps are timed in short samplings, and weighed as one of so many steps has them.
+SAMPLED = 20
 # Rows that goals are about.
 DEFAULTS, SCALE_0 = "the node's defaults", "scale 0"
 IDENTITY, SOFTENED = "attention, identity", "attention, softened"
@@ -37,8 +40,8 @@ class Entry:
     """Something to time.
 
     blocks: how many double and single blocks a step runs through beside the plain model's own; whole: how many whole
-    passes. every: it does so at every so many steps, from this share of the sampling on. reach: None where guidance is
-    not ours.
+    passes. every: it does so at every so many steps, as often as the node by itself where 0, from this share of the
+    sampling on. reach: None where guidance is not ours.
     """
 
     name: str
@@ -53,12 +56,15 @@ class Entry:
     def renewed(self, step: int, steps: int) -> bool:
         """Whether it does so at this of so many steps, on a schedule of even timesteps such as `simple`."""
         first = steps - steps_between(self.start, 1.0, steps)
-        return step >= first and (step - first) % self.every == 0
+        return step >= first and (step - first) % (self.every or renewal(steps)) == 0
 
-    def counted(self, shares: Shares, steps: int) -> float:
-        """What counting blocks predicts for a sampling: of few steps, more are renewed than one in `every`."""
-        renewed = sum(self.renewed(step, steps) for step in range(steps)) / steps
-        return 1.0 + (self.whole + shares.of(*self.blocks)) * renewed
+    def share_renewed(self, steps: int = SAMPLED) -> float:
+        """At which share of the steps: of few, more are renewed than one in `every`."""
+        return sum(self.renewed(step, steps) for step in range(steps)) / steps
+
+    def counted(self, shares: Shares, steps: int = SAMPLED) -> float:
+        """What counting blocks predicts for a sampling."""
+        return 1.0 + (self.whole + shares.of(*self.blocks)) * self.share_renewed(steps)
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Times:
 
     def gap(self, entry: Entry) -> float:
         """How much more than counting blocks predicts, in shares of a plain step."""
-        return self.at(entry) - entry.counted(self.shares, len(self.ratios[entry.name][0]))
+        return self.at(entry) - entry.counted(self.shares)
 
 
 def _mean_step(entry: Entry, rounds: list[list[float]], quantile: float) -> float:
@@ -89,8 +95,9 @@ def _mean_step(entry: Entry, rounds: list[list[float]], quantile: float) -> floa
     for ratios in rounds:
         for step, ratio in enumerate(ratios):
             kinds.setdefault(entry.renewed(step, len(ratios)), []).append(ratio)
-    total = sum(len(kind) for kind in kinds.values())
-    return sum(len(kind) / total * _quantile(kind, quantile) for kind in kinds.values())
+    share = entry.share_renewed()
+    weights = {True: share, False: 1.0 - share}
+    return sum(weights[kind] * _quantile(found, quantile) for kind, found in kinds.items())
 
 
 def _quantile(values: list[float], quantile: float) -> float:

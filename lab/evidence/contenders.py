@@ -96,8 +96,10 @@ def nagpag(
     settings = Settings(**inputs)
     values = dataclasses.asdict(settings)
     del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
-    if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
+    # What the words mean may change; the key says what they mean now.
+    if values["blocks"] == "auto":
         values["blocks"] = format_blocks(parse_blocks("auto", *depths))
+    values["renew_every"] = settings.renewed_every(steps)
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     # With cfg above 1 the negative prompt is worked out at each step, for nothing more.
     free = cfg != 1 and settings.carries_negative and _at_prediction(settings)
@@ -124,7 +126,7 @@ def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
     whole = settings.carries_negative or _at_prediction(settings)  # where nothing is shared
     return share(0 if whole else chosen[0], min(merge + 1, sum(depths)), depths) * (
-        math.ceil(guided / settings.renew_every) / steps
+        math.ceil(guided / settings.renewed_every(steps)) / steps
     )
 
 

@@ -14,6 +14,7 @@ from ..patch.family import Found
 from ..settings import Settings
 from .neighbours import in_the_way, on_model
 
+USUAL_STEPS = 20  # in so many the cost is told
 NAMES = {
     "float8_e4m3fn": "fp8 (e4m3)",
     "float8_e5m2": "fp8 (e5m2)",
@@ -145,7 +146,7 @@ def _heads(heads: tuple[tuple[int, int], ...] | None) -> str:
 
 def _costs(found: Found, chosen: tuple[int, ...]) -> Iterator[str]:
     yield "attention: none"
-    every, (doubles, singles) = Settings().renew_every, found.depths
+    every, (doubles, singles) = Settings().renewed_every(USUAL_STEPS), found.depths
     for reach in () if found.family.why_no_branch else ("double blocks", "output"):
         merge = merge_position(chosen or (0,), doubles, singles, reach, 0)
         assert merge is not None
@@ -159,5 +160,5 @@ def _costs(found: Found, chosen: tuple[int, ...]) -> Iterator[str]:
 
 
 def _of_prediction() -> str:
-    every = Settings().renew_every
+    every = Settings().renewed_every(USUAL_STEPS)
     return f"the whole model (100%; renewed every {every}th step {1 / every:.0%})"

@@ -165,8 +165,8 @@ CURVE = Socket(
 )
 RENEW_EVERY = Number(
     name="renew_every",
-    default=6,
-    minimum=1,
+    default=0,
+    minimum=0,
     maximum=20,
     whole=True,
     needs=(Need("reach", ("double blocks", "output", "prediction")), Need("reach_blocks", above=0)),

@@ -143,7 +143,7 @@ class Plan:
     @property
     def renews(self) -> bool:
         """True where differences are kept from one step to the next."""
-        return self.merge is not None and self.settings.renew_every > 1
+        return self.merge is not None and self.settings.renew_every != 1
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""

@@ -133,7 +133,7 @@ def _stands_in(plan: Plan, run: Run, held: Held) -> bool:
     What other nodes ask for within one evaluation of the sampler (a skipped layer, say) shares that one's. A step that
     computes it does so in each of its evaluations.
     """
-    return held.evaluation == run.evaluation or 0 < _age(run, held) < plan.settings.renew_every
+    return held.evaluation == run.evaluation or 0 < _age(run, held) < run.renewed_every(plan.settings)
 
 
 def _age(run: Run, held: Held) -> float:
@@ -290,6 +290,6 @@ def _keep(plan: Plan, run: Run, forward: Forward) -> None:
         if chunk.renewed is not None and chunk.condition is not None
     }
     if new:
-        every, now = plan.settings.renew_every, run.evaluation
+        every, now = run.renewed_every(plan.settings), run.evaluation
         young = {key: h for key, h in run.held.items() if h.evaluation == now or _age(run, h) < every}
         run.held = {**young, **new}

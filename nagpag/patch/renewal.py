@@ -43,7 +43,7 @@ def keep_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...]) -> None:
     renewed = {c.evaluation: c.renewed for c in chunks if c.renewed is not None and c.evaluation is not None}
     if not renewed or run.sigma is None:
         return
-    most = plan.settings.renew_every
+    most = run.renewed_every(plan.settings)
     young = {key: kept for key, kept in run.differences.items() if run.steps_between(kept.sigma) < most}
     run.differences = {**young, **{key: Kept(run.sigma, difference) for key, difference in renewed.items()}}
 
@@ -58,7 +58,7 @@ def _evaluation(run: Run, condition: tuple, patches: frozenset, whole: bool) -> 
 
 def _stands_in(plan: Plan, run: Run, kept: Kept) -> bool:
     """Not at the step that computed it: all evaluations of that one compute theirs."""
-    return 0 < run.steps_between(kept.sigma) < plan.settings.renew_every
+    return 0 < run.steps_between(kept.sigma) < run.renewed_every(plan.settings)
 
 
 def _patches(options: dict) -> Iterator[tuple]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..schedule import Steps
+from ..settings import Settings
 from .copies import Copies
 from .plan import Plan
 
@@ -136,6 +137,10 @@ class Run:
         """What was computed before is no stand-in for what comes."""
         self.differences.clear()
         self.held.clear()
+
+    def renewed_every(self, settings: Settings) -> int:
+        """At every how many of the sampler's steps the branch is computed; where their number is unknown, as in 20."""
+        return settings.renewed_every(20 if self.schedule is None else len(self.schedule) - 1)
 
     def steps_between(self, sigma: float) -> int:
         """How many of the sampler's steps lie between `sigma` and the forward going on."""

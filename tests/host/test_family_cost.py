@@ -49,7 +49,7 @@ def test_what_is_counted_are_the_blocks_that_run(timed):
         assert blocks(entry.model, entry.cfg) == pytest.approx(counted * plain), entry.name
     assert [entry.name for entry in entries][-1] == families.CFG
     # With one kind of block double blocks are output, and the prediction costs a whole pass in any model, as CFG does.
-    assert {entry.reach for entry in entries[:-1]} == set(found.family.reaches) - {"double blocks", "prediction"}
+    assert {entry.reach for entry in entries[:-1]} == set(found.family.reaches) - {"double blocks"}
 
 
 def test_the_page_has_every_family_with_what_is_counted_and_timed():
