@@ -73,6 +73,8 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_model(model), settings)
     branch = () if plan.merge is None or settings.off else plan.positions
+    if plan.at_prediction:
+        branch = tuple(range(plan.depth))
     doubles = sum(position < plan.double_blocks for position in branch)
     every = settings.renew_every if plan.renews else 1
     blocks = (doubles, len(branch) - doubles)

@@ -103,6 +103,8 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_model(model), settings)
     branch = () if plan.merge is None else plan.positions
+    if plan.at_prediction:
+        branch = tuple(range(plan.depth))
     every = settings.renew_every if plan.renews else 1
     return Entry(name, apply_guidance(model, settings), (len(branch), 0), every, reach=settings.reach)
 
