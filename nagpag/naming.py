@@ -75,6 +75,7 @@ _COSMOS = ("blocks.#", "blocks.#.self_attn", "transformer_blocks.#", "transforme
 COSMOS = Naming("this model", (Kind("", _COSMOS),))
 _KREA_2 = ("blocks.#", "blocks.#.attn", "transformer_blocks.#", "transformer_blocks.#.attn")
 KREA_2 = Naming("Krea 2", (Kind("", _KREA_2),))
+ANY = Naming("this model", (Kind("", ()),))
 
 NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, LTX2, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS)
 # Whether a name is one of the second kind's; every family agrees about that.

@@ -56,7 +56,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
         ),
         *(
             _guided(model, negative_row(reach, every), reach=reach, renew_every=every, **NEGATIVE)
-            for reach in ("double blocks", "output")
+            for reach in ("double blocks", "output", "prediction")
             for every in (1, 4)
         ),
         Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
@@ -72,13 +72,12 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
     # At every step, so that each is like the others; the defaults alone begin later.
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_model(model), settings)
-    branch = () if plan.merge is None or settings.off else plan.positions
-    if plan.at_prediction:
-        branch = tuple(range(plan.depth))
+    branch = plan.positions if plan.beside_blocks and not settings.off else ()
     doubles = sum(position < plan.double_blocks for position in branch)
     every = settings.renew_every if plan.renews else 1
-    blocks = (doubles, len(branch) - doubles)
-    return Entry(name, apply_guidance(model, settings), blocks, every, settings.start_percent, reach=settings.reach)
+    blocks, whole = (doubles, len(branch) - doubles), int(plan.at_prediction and not settings.off)
+    guided = apply_guidance(model, settings)
+    return Entry(name, guided, blocks, every, settings.start_percent, whole, reach=settings.reach)
 
 
 def _skip_layers(model: Any, sizes: Sizes) -> Entry:

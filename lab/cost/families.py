@@ -79,9 +79,18 @@ def entries(model: Any, steps: int = STEPS) -> list[Entry]:
     """What the family can do, at every step; and as the node's defaults renew it."""
     from ...nagpag.patch import find_model
 
-    found = [_guided(model, "attention", reach="attention")]
+    every = RENEW_EVERY.default
+    found = [
+        _guided(model, "attention", reach="attention"),
+        _guided(
+            model,
+            f"negative prompt, prediction, renewed every {every}",
+            reach="prediction",
+            renew_every=every,
+            negative_prompt="sampler's",
+        ),
+    ]
     if "output" in find_model(model).family.reaches:
-        every = RENEW_EVERY.default
         found += [
             _guided(model, "output", reach="output", renew_every=1),
             _guided(model, "negative prompt, output", reach="output", renew_every=1, negative_prompt="sampler's"),
@@ -102,11 +111,10 @@ def _guided(model: Any, name: str, **inputs: Any) -> Entry:
 
     settings = Settings(**{"start_percent": 0.0, "negative_prompt": "off", **inputs})
     plan = make_plan(find_model(model), settings)
-    branch = () if plan.merge is None else plan.positions
-    if plan.at_prediction:
-        branch = tuple(range(plan.depth))
+    branch = plan.positions if plan.beside_blocks else ()
     every = settings.renew_every if plan.renews else 1
-    return Entry(name, apply_guidance(model, settings), (len(branch), 0), every, reach=settings.reach)
+    guided, whole = apply_guidance(model, settings), int(plan.at_prediction)
+    return Entry(name, guided, (len(branch), 0), every, whole=whole, reach=settings.reach)
 
 
 def share_of_a_block(model: Any) -> Shares:

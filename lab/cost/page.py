@@ -82,8 +82,9 @@ renew it. *Gap*: a step less counted, in shares of a plain step. *Memory*: \
 what a step takes at its peak beyond the plain
 model's peak, in activations of the picture's tokens (tokens × width, bfloat16). \
 `scale 0` is the plain model itself: its row
-says how exact the others are. CFG and NAGuidance run both passes as one batch of two,
-which may take less than two passes one after the other."""
+says how exact the others are. CFG, NAGuidance and reach prediction run both
+passes as one batch of two, which may take less than two passes one after the other; where there is no memory for two,
+ComfyUI runs them one after the other."""
 
 
 def cost_table(results: Results) -> str:

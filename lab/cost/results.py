@@ -36,9 +36,9 @@ class Shares(NamedTuple):
 class Entry:
     """Something to time.
 
-    blocks: how many double and single blocks a step runs through beside the plain model's own. every: it does so at
-    every so many steps, from this share of the sampling on. whole: how many whole passes more. reach: None where
-    guidance is not ours.
+    blocks: how many double and single blocks a step runs through beside the plain model's own; whole: how many whole
+    passes. every: it does so at every so many steps, from this share of the sampling on. reach: None where guidance is
+    not ours.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Entry:
     def counted(self, shares: Shares, steps: int) -> float:
         """What counting blocks predicts for a sampling: of few steps, more are renewed than one in `every`."""
         renewed = sum(self.renewed(step, steps) for step in range(steps)) / steps
-        return 1.0 + self.whole + shares.of(*self.blocks) * renewed
+        return 1.0 + (self.whole + shares.of(*self.blocks)) * renewed
 
 
 @dataclass

@@ -27,10 +27,13 @@ PICTURE_TOKENS = 64  # of a picture of 128×128 pixels; they come last
 DOUBLES, SINGLES = SIZES.double_blocks, SIZES.single_blocks
 DEPTHS = (DOUBLES, SINGLES)  # costs and keys are of a model with so many blocks of both kinds
 
+# The branch beside the blocks, merged after the last of them: at the strength that was the default before the
+# prediction could be reached, and at the one before that, more on undistilled models and too much on others.
+BESIDE: dict[str, Any] = {"reach": "output", "alpha": 0.2}
+STRONGER: dict[str, Any] = {**BESIDE, "alpha": 0.33}
+FROM_THE_FIRST: dict[str, Any] = {**STRONGER, "start_percent": 0.0, "renew_every": 4}
 # A negative prompt that is to decide what is there: from the first step on, and merged early in depth to cost no more.
 EARLY: dict[str, Any] = {"reach": "double blocks", "start_percent": 0.0, "renew_every": 4}
-STRONGER: dict[str, Any] = {"alpha": 0.33}  # the default of before: more on undistilled models, too much on others
-FROM_THE_FIRST: dict[str, Any] = {**STRONGER, "start_percent": 0.0, "renew_every": 4}
 # The gentle branch that carries the sampler's negative prompt and disturbs nothing else; spelled out, so that it stays
 # what it is when defaults change.
 CARRIED: dict[str, Any] = {
@@ -96,7 +99,9 @@ def nagpag(
     if values["blocks"] == "auto":  # what the word means may change; the key says what it means now
         values["blocks"] = format_blocks(parse_blocks("auto", *depths))
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
-    cost = branch_cost(settings, steps, depths) + (2.0 if cfg != 1 else 1.0)
+    # With cfg above 1 the negative prompt is worked out at each step, for nothing more.
+    free = cfg != 1 and settings.carries_negative and _at_prediction(settings)
+    cost = (0.0 if free else branch_cost(settings, steps, depths)) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
 
@@ -117,8 +122,14 @@ def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
-    first = 0 if settings.carries_negative else chosen[0]
-    return share(first, merge + 1, depths) * math.ceil(guided / settings.renew_every) / steps
+    whole = settings.carries_negative or _at_prediction(settings)  # where nothing is shared
+    return share(0 if whole else chosen[0], min(merge + 1, sum(depths)), depths) * (
+        math.ceil(guided / settings.renew_every) / steps
+    )
+
+
+def _at_prediction(settings: Settings) -> bool:
+    return settings.reach == "prediction" and settings.reach_blocks == 0
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:

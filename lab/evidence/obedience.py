@@ -10,7 +10,7 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, runs, subjects
-from .contenders import EARLY, FROM_THE_FIRST, STRONGER, Contender, cfg, nag, nagpag, plain
+from .contenders import BESIDE, EARLY, FROM_THE_FIRST, STRONGER, Contender, cfg, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
@@ -25,9 +25,14 @@ def contenders() -> list[Contender]:
     return [
         *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
         nagpag("NAG-PAG, scale 5, from 20% on", REPORTED, start_percent=0.2, scale=5.0),
-        nagpag("NAG-PAG, stronger, from 45% on", REPORTED, **STRONGER),
-        nagpag("NAG-PAG, stronger, from the first step on, every 4", REPORTED, **FROM_THE_FIRST),
-        nagpag("NAG-PAG, stronger, the same, merged after the double blocks", REPORTED, **EARLY, **STRONGER),
+        *(
+            nagpag(f"NAG-PAG, reach output, from {start:.0%} on", REPORTED, **BESIDE, start_percent=start)
+            for start in STARTS
+        ),
+        nagpag("NAG-PAG, reach output, scale 5, from 20% on", REPORTED, **BESIDE, start_percent=0.2, scale=5.0),
+        nagpag("NAG-PAG, reach output, alpha 0.33, from 45% on", REPORTED, **STRONGER),
+        nagpag("NAG-PAG, the same from the first step on, every 4th", REPORTED, **FROM_THE_FIRST),
+        nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **{**STRONGER, **EARLY}),
         nag(),
         cfg(2.0),
     ]

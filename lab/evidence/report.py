@@ -12,6 +12,7 @@ from typing import Any
 from ...nagpag.blocks import published_blocks
 from . import choosing, cluster, few_steps, obedience, page, plots, results, runs
 from .contenders import (
+    BESIDE,
     DOUBLES,
     EARLY,
     FROM_THE_FIRST,
@@ -58,10 +59,11 @@ def own() -> list[Contender]:
     return [
         nagpag("NAG-PAG, the node's defaults", REPORTED),
         nagpag("NAG-PAG, the defaults without a negative prompt", REPORTED, negative_prompt="off"),
-        nagpag("NAG-PAG, stronger (alpha 0.33)", REPORTED, **STRONGER),
+        nagpag("NAG-PAG, reach output, alpha 0.2", REPORTED, **BESIDE),
+        nagpag("NAG-PAG, reach output, alpha 0.33", REPORTED, **STRONGER),
+        nagpag("NAG-PAG, the same from the first step, renewed every 4th", REPORTED, **FROM_THE_FIRST),
+        nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **{**STRONGER, **EARLY}),
         nagpag("NAG-PAG, as published", REPORTED, **AS_PUBLISHED),
-        nagpag("NAG-PAG, stronger, from the first step, renewed every 4th", REPORTED, **FROM_THE_FIRST),
-        nagpag("NAG-PAG, stronger, the same, merged after the double blocks", REPORTED, **EARLY, **STRONGER),
         cfg(2.0),
     ]
 
@@ -80,6 +82,7 @@ def peers() -> list[Contender]:
         momentum(0.5, 0.6),
         token_perturbation(DOUBLES - 1, DOUBLES - 1, 0.3),
         nagpag("NAG-PAG on top of CFG 2", REPORTED, cfg=2.0),
+        nagpag("NAG-PAG, reach output, alpha 0.2, on top of CFG 2", REPORTED, cfg=2.0, **BESIDE),
     ]
 
 

@@ -15,6 +15,7 @@ from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
 from ..toy.flux import HEAD_DIM
 from ..toy.proportioned import SIZES
 from .contenders import (
+    BESIDE,
     CARRIED,
     DEPTHS,
     DOUBLES,
@@ -53,6 +54,8 @@ RENEWALS = (1, 2, 4, 8)
 FADING: dict[str, Any] = {"schedule": "linear fade-out", "scale": 4.5, "tau": 2.0}
 FIRMER: dict[str, Any] = {"scale": 1.0, "tau": 1.25}
 STRONG: dict[str, Any] = {"scale": 3.0, "tau": 1.75, "alpha": 0.33}  # as firm, at the scale that people are told
+PREDICTION_ALPHAS = (0.33, 0.4, 0.5, 0.67)
+PREDICTED: dict[str, Any] = {**STRONG, "reach": "prediction", "renew_every": 6, "start_percent": 0.45}
 LATE: dict[str, Any] = {**STRONG, "reach": "output", "renew_every": 6, "start_percent": 0.45}
 
 
@@ -111,7 +114,11 @@ def many_steps_round() -> list[Contender]:
     """At as many steps as are reported: when to begin, and how often to renew, for a tenth of a step."""
     windows = ((0.35, 7), (0.45, 6), (0.5, 5), (0.6, 4))
     late = (
-        nagpag(f"from {start:.0%}, renewed every {every}", REPORTED, start_percent=start, renew_every=every, **STRONG)
+        nagpag(
+            f"from {start:.0%}, renewed every {every}",
+            REPORTED,
+            **{**LATE, "start_percent": start, "renew_every": every},
+        )
         for start, every in windows
     )
     return [cfg(2.0), *late]
@@ -124,8 +131,18 @@ def gentler_round() -> list[Contender]:
 
 
 def prediction_round() -> list[Contender]:
-    """The late form merged after the model's last layer instead of before it: CFG whose difference is held."""
-    return [cfg(2.0), *(cfg_reused(scale, 6, REPORTED, start=0.45) for scale in (1.6, 2.0))]
+    """The late form at the model's prediction: how strong, when, with which limit; and CFG whose difference is held."""
+    asked: list[dict[str, Any]] = [
+        *({"alpha": alpha} for alpha in PREDICTION_ALPHAS),
+        {"alpha": 0.5, "tau": 1.4},
+        {"alpha": 0.33, "start_percent": 0.35, "renew_every": 7},
+        {"alpha": 0.33, "start_percent": 0.2, "renew_every": 8},
+    ]
+    return [
+        cfg(2.0),
+        *(cfg_reused(scale, 6, REPORTED, start=0.45) for scale in (1.6, 2.0)),
+        *(nagpag(f"prediction: {describe(one)}", REPORTED, **{**PREDICTED, **one}) for one in asked),
+    ]
 
 
 def shaped_round() -> list[Contender]:
@@ -185,18 +202,31 @@ def calibrate_round() -> list[Contender]:
     """What NAG-PAG Calibrate tries where nobody names candidates, as it tries it: without a negative prompt."""
     alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
     return [
-        nagpag(f"Calibrate: blocks {spec}, alpha {alpha:g}", blocks=spec, alpha=alpha, negative_prompt="off")
+        nagpag(
+            f"Calibrate: blocks {spec}, alpha {alpha:g}",
+            **{**BESIDE, "blocks": spec, "alpha": alpha, "negative_prompt": "off"},
+        )
         for alpha in alphas
         for spec in default_specs(DOUBLES)
     ]
 
 
 def few_steps_round(steps: int) -> list[Contender]:
-    """Where there are few steps: the defaults, begun earlier or later, stronger, and the gentle branch."""
+    """Where there are few steps: the prediction and the branch beside the blocks, gentler and stronger, renewed more
+    often, begun earlier or later.
+    """
     starts: tuple[dict[str, Any], ...] = ({}, {"start_percent": 0.2}, {"start_percent": 0.7}, STRONGER)
+    asked: list[dict[str, Any]] = [
+        *({"alpha": alpha} for alpha in (0.2, 0.33, 0.5)),
+        {"alpha": 0.5, "renew_every": 2},
+        {"alpha": 0.5, "start_percent": 0.7},
+        {"alpha": 0.33, "start_percent": 0.7},
+        {"alpha": 0.5, "start_percent": 0.7, "renew_every": 1},
+    ]
     return [
         cfg(2.0),
-        *(nagpag(describe(inputs), steps, **inputs) for inputs in starts),
+        *(nagpag(f"prediction: {describe(one)}", steps, **{**PREDICTED, **one}) for one in asked),
+        *(nagpag(describe(inputs), steps, **{**BESIDE, **inputs}) for inputs in starts),
         *(carried(steps=steps, renew_every=every) for every in (1, 4)),
         carried(steps=steps, reach="output"),
     ]

@@ -115,7 +115,7 @@ for yourself: scale 0 and 3 with the same seed.
 1. **scale**: 0 is off (the plain model, bit for bit). Wan 2.1 wants cfg 6, which has the negative prompt worked out
    anyway: guidance costs nothing more here, and cfg does not enlarge what it does.
 2. The **negative prompt**: name what you don't want. cfg 6 pushes away from it already; guidance adds to that, from
-   **start_percent** on at most what cfg 7.2 would. At cfg 1, with a distilled model or LoRA, guidance alone heeds it.
+   **start_percent** on at most what cfg 7.5 would. At cfg 1, with a distilled model or LoRA, guidance alone heeds it.
 3. **negative_prompt** off: guidance then pushes away from a disturbed attention, which cfg does not do, and which cfg
    enlarges: take scale 0.5.
 4. **start_percent** and **end_percent**: raise the start to keep the plain video's layout and motion, lower the end to

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..blocks import auto_blocks, blocks_name, merge_position, parse_blocks, with_strength
-from ..patch.families import diffusion_model_of, find_model
+from ..patch.families import diffusion_model_of, find_model, known_models
 from ..patch.family import Found
 from ..settings import Settings
 from .neighbours import in_the_way, on_model
@@ -46,9 +46,8 @@ def _what_it_is(model: Any) -> Iterator[str]:
 
 
 def _blocks_and_width(model: Any) -> Iterator[str]:
-    try:
-        found = find_model(model)
-    except ValueError:
+    found = find_model(model)
+    if found.why:
         return
     (first, second), kinds = found.depths, found.family.naming.kinds
     yield f"  blocks: {first}" if len(kinds) == 1 else f"  blocks: {first} {kinds[0].word}, {second} {kinds[1].word}"
@@ -92,36 +91,44 @@ def _dtype(dtype: torch.dtype) -> str:
 
 def _what_would_be_guided(model: Any, spec: str) -> Iterator[str]:
     yield "Guidance"
-    try:
-        found = find_model(model)
-    except ValueError as error:
-        yield f"  {error}"
-        return
-    (doubles, singles), naming = found.depths, found.family.naming
+    found = find_model(model)
     yield f"  works here: {_works(found)}"
-    yield f"  auto is: {naming.of_kind(False, ', '.join(map(str, auto_blocks(doubles))), 's')}"
+    yield from (f"  {line}" for line in (_of_no_family(found, spec) if found.why else _of_blocks(found, spec)))
+
+
+def _of_no_family(found: Found, spec: str) -> Iterator[str]:
+    yield f"blocks: none are known, as {found.why}. Known are those of {known_models()}"
+    if spec.strip() != "auto":
+        yield f'"{spec.strip():.60}" guides: nothing here; leave blocks at auto'
+    yield f"cost of reach prediction: {_of_prediction()}"
+
+
+def _of_blocks(found: Found, spec: str) -> Iterator[str]:
+    (doubles, singles), naming = found.depths, found.family.naming
+    yield f"auto is: {naming.of_kind(False, ', '.join(map(str, auto_blocks(doubles))), 's')}"
     try:
         blocks = parse_blocks(spec, doubles, singles, found.heads, naming)
     except ValueError as error:
-        yield f"  {error}"
+        yield str(error)
         return
-    yield f'  "{spec.strip()}" guides: {blocks_name(blocks, naming)}'
+    yield f'"{spec.strip()}" guides: {blocks_name(blocks, naming)}'
     for block in blocks:
         if block.scale is not None or block.heads is not None:
             name = naming.block(block.position(doubles), doubles)
-            yield f"    {name}: {_strength(block.scale)}, {_heads(block.heads)}"
-    if found.family.why_no_branch:
-        return
-    yield "  cost of reach, in blocks run a second time at a step that renews the branch:"
-    yield from (f"    {line}" for line in _costs(tuple(with_strength(blocks, doubles)), doubles, singles))
+            yield f"  {name}: {_strength(block.scale)}, {_heads(block.heads)}"
+    yield "cost of reach, in blocks run a second time at a step that renews the branch:"
+    yield from (f"  {line}" for line in _costs(found, tuple(with_strength(blocks, doubles))))
 
 
 def _works(found: Found) -> str:
     """What guidance can do on this family."""
+    reaches = f"reach {', '.join(found.family.reaches)}"
+    if found.why:
+        return f"{reaches}, with a negative prompt"
     if found.family.why_no_branch:
-        return f"reach attention, without a negative prompt; {found.family.why_no_branch}"
-    same = " (of which double blocks is output)" if not found.depths[1] else ""
-    return f"reach {', '.join(found.family.reaches)}{same}, negative_prompt"
+        return f"{reaches}, negative_prompt at the prediction; {found.family.why_no_branch}"
+    same = "" if found.depths[1] else " (of which double blocks is output)"
+    return f"{reaches}{same}, negative_prompt"
 
 
 def _strength(scale: float | None) -> str:
@@ -136,10 +143,10 @@ def _heads(heads: tuple[tuple[int, int], ...] | None) -> str:
     return "heads " + ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in heads)
 
 
-def _costs(chosen: tuple[int, ...], doubles: int, singles: int) -> Iterator[str]:
+def _costs(found: Found, chosen: tuple[int, ...]) -> Iterator[str]:
     yield "attention: none"
-    every = Settings().renew_every
-    for reach in ("double blocks", "output"):
+    every, (doubles, singles) = Settings().renew_every, found.depths
+    for reach in () if found.family.why_no_branch else ("double blocks", "output"):
         merge = merge_position(chosen or (0,), doubles, singles, reach, 0)
         assert merge is not None
         of_blocks = [(chosen[0], reach)] if chosen else []
@@ -148,3 +155,9 @@ def _costs(chosen: tuple[int, ...], doubles: int, singles: int) -> Iterator[str]
             share = count / (doubles + singles)
             rest = f"{share:.0%}; renewed every {every}th step {share / every:.0%}"
             yield f"{what}: {count} of {doubles + singles} ({rest})"
+    yield f"prediction: {_of_prediction()}"
+
+
+def _of_prediction() -> str:
+    every = Settings().renew_every
+    return f"the whole model (100%; renewed every {every}th step {1 / every:.0%})"

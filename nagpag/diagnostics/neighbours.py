@@ -25,7 +25,8 @@ KNOWN = {
     "easycache": "EasyCache skips the model where it reuses a step: guidance is missing at those steps",
     "lazycache": "LazyCache skips the model where it reuses a step: guidance is missing at those steps",
     "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
-    "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: guidance never gets in",
+    "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: only reach prediction gets in, with a "
+    "negative prompt",
     "pulid": "PuLID replaces FLUX's forward by its own: chosen blocks may never be reached",
 }
 # What the host's sampler calls around cfg: the option that holds it (one function, or a list), and in words.

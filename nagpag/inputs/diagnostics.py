@@ -18,7 +18,7 @@ INSPECT = Node(
         Socket(
             name="model",
             kind="MODEL",
-            does="Any model; one that can't be guided is told why. It goes through unchanged.",
+            does="Any model; it is said what works with it. It goes through unchanged.",
         ),
         dataclasses.replace(
             BLOCKS,

@@ -8,9 +8,10 @@ from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
 MODEL = Socket(
     name="model",
     kind="MODEL",
-    does="A model of one of these families: FLUX, Qwen-Image, Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, "
-    "SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, Anima, Krea 2, OmniGen 2, Lens. It goes out patched, "
-    "for the stock samplers; the one that came in stays as it was.",
+    does="Any model: reach prediction with a negative prompt works with all. More works with these: FLUX, Qwen-Image, "
+    "Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, "
+    "Anima, Krea 2, OmniGen 2, Lens. It goes out patched, for the stock samplers; the one that came in stays as it "
+    "was.",
 )
 
 # --- what ---
@@ -26,7 +27,7 @@ SCALE = Number(
 )
 ALPHA = Number(
     name="alpha",
-    default=0.4,
+    default=0.5,
     minimum=0.0,
     maximum=1.0,
     step=0.01,
@@ -193,7 +194,7 @@ GUIDE_UNCONDITIONAL = Flag(
 
 GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any sampler.")
 _DESCRIPTION = (
-    "Guides FLUX and other diffusion transformers, at cfg 1: pushes the picture away from what it would be under the "
+    "Guides FLUX and other diffusion models, at cfg 1: pushes the picture away from what it would be under the "
     "negative prompt, or with a disturbed attention where there is none, within a limit. Costs about a tenth of a "
     "step. The limit is that of NAG (arXiv 2505.21179), the disturbed attention that of PAG (arXiv 2403.17377)."
 )

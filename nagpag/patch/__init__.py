@@ -25,7 +25,7 @@ from comfy.patcher_extension import WrappersMP
 from ..blocks import Block, merge_position, parse_blocks, with_strength
 from ..settings import Settings
 from .block import double_block, single_block
-from .families import find_flux, find_model
+from .families import find_flux, find_model, known_models
 from .family import Found
 from .plan import PLANS, Call, Plan, replacements
 from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
@@ -38,7 +38,7 @@ log = logging.getLogger("nag_pag_flux")
 def apply_guidance(model: Any, settings: Settings) -> Any:
     """Return a clone of a ComfyUI MODEL that samples with guidance; `model` itself stays as it is.
 
-    Raises ValueError where the model is of no known family or where the blocks or the reach do not fit it.
+    Raises ValueError where the blocks or the reach do not fit it.
     """
     plan = make_plan(find_model(model), settings)
     patched = model.clone()
@@ -57,6 +57,11 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
 
 def make_plan(found: Found, settings: Settings) -> Plan:
     """Fit the settings to a model's blocks. Raises ValueError where they don't fit."""
+    if found.why and (asked := _what_needs_blocks(settings)):
+        raise ValueError(
+            f"NAG-PAG can't guide this model with {asked}: {found.why}. That works with: {known_models()}. Any other "
+            "model works with reach prediction and a negative prompt"
+        )
     (doubles, singles), family = found.depths, found.family
     blocks = parse_blocks(settings.blocks, doubles, singles, found.heads, family.naming)
     chosen = with_strength(blocks, doubles)
@@ -77,6 +82,19 @@ def make_plan(found: Found, settings: Settings) -> Plan:
         plan.chosen = {place: block for place, block in chosen.items() if place <= merge}
     plan.merge = merge
     return plan
+
+
+def _what_needs_blocks(settings: Settings) -> str | None:
+    """What of the settings asks for blocks, in words; None where a whole evaluation and a negative prompt will do."""
+    if settings.blocks.strip() != "auto":
+        return f'blocks "{settings.blocks.strip():.60}"'
+    if settings.off:
+        return None
+    if settings.reach_blocks:
+        return f"reach_blocks {settings.reach_blocks}"
+    if settings.reach != "prediction":
+        return f"reach {settings.reach}"
+    return None if settings.carries_negative else "negative_prompt off"
 
 
 def _say_what_lies_beyond(plan: Plan, blocks: list[Block], merge: int) -> None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .. import naming
 from .aura import AURAFLOW
-from .family import Family, Found
-from .flux import FLUX, project_normed, square
+from .family import Family, Found, frames_given, not_filled, square
+from .flux import FLUX, project_normed
 from .hunyuan import HUNYUAN
 from .lens import LENS
-from .ltxv import LTX2, LTXV, frames_given
+from .ltxv import LTX2, LTXV
 from .omnigen import OMNIGEN2
 from .plan import PLANS
 from .sd3 import SD3
@@ -65,11 +65,6 @@ def _replaced_frames(given: dict) -> int:
     """How many of the first frames are put in the noise's place; the user's own."""
     frames = given.get("time_dim_replace")
     return 0 if frames is None else frames.shape[2]
-
-
-def _alone(model: Any, tokens: int) -> int:
-    """In the attention's sequence nothing fills the picture up."""
-    return tokens
 
 
 # --- the table ---
@@ -127,7 +122,7 @@ KANDINSKY = Family(
     patch=lambda model: tuple(model.patch_size),
     joint=False,
     given_frames=_replaced_frames,
-    sequence_end=_alone,
+    sequence_end=not_filled,
 )
 COSMOS = Family(
     name="Cosmos Predict 2 and Anima",
@@ -141,7 +136,7 @@ COSMOS = Family(
     joint=False,
     given_frames=_masked_frames,
     last_frames=_masked_last_frames,
-    sequence_end=_alone,
+    sequence_end=not_filled,
 )
 KREA_2 = Family(
     name="Krea 2",
@@ -152,6 +147,17 @@ KREA_2 = Family(
     slots=(),
     heads=lambda model: model.heads,
     patch=lambda model: (1, model.patch, model.patch),
+)
+# Of its blocks nothing is known: it is guided at its prediction, by a negative prompt.
+ANY = Family(
+    name="any other model",
+    models="any model that ComfyUI samples",
+    classes=(),
+    naming=naming.ANY,
+    stacks=(),
+    slots=(),
+    heads=lambda model: 0,
+    patch=lambda model: (1, 1, 1),
 )
 
 FAMILIES = (
@@ -176,24 +182,21 @@ def refuse_guided(model: Any, node: str) -> None:
 
 
 def find_model(model: Any) -> Found:
-    """The diffusion model inside a MODEL, and its family.
-
-    Raises ValueError that names the class and the families that work.
-    """
+    """The diffusion model inside a MODEL, and its family; ANY, and why, where its blocks are those of none."""
     diffusion_model = diffusion_model_of(model)
     own = type(diffusion_model)
     # A pack's class counts as ComfyUI's that it is made of, and an unknown one of ComfyUI's as itself.
     of_host = next((cls for cls in own.__mro__ if cls.__module__.startswith("comfy.")), None)
     if of_host is None and any(own.__name__ == cls.rpartition(".")[2] for each in FAMILIES for cls in each.classes):
-        raise ValueError(_not_of_host(own))
+        return Found(ANY, diffusion_model, _not_of_host(own))
     name = "" if of_host is None else f"{of_host.__module__}.{of_host.__qualname__}"
     for family in FAMILIES:
         if name in family.classes and len(getattr(diffusion_model, family.stacks[0])) > 0:
             # Packs' forwards of FLUX call its blocks, or the log says that they don't (docs/beside.md).
             if family is not FLUX and _has_own_forward(own, of_host):
-                raise ValueError(_not_of_host(own))
+                return Found(ANY, diffusion_model, _not_of_host(own))
             return Found(family, diffusion_model)
-    raise ValueError(f"NAG-PAG can't guide this model: its class is {own.__name__}. {_which_work()}")
+    return Found(ANY, diffusion_model, f"its class is {own.__name__}")
 
 
 def _has_own_forward(own: type, of_host: type | None) -> bool:
@@ -204,18 +207,20 @@ def _has_own_forward(own: type, of_host: type | None) -> bool:
 
 def _not_of_host(own: type) -> str:
     return (
-        f"NAG-PAG can't guide this model: its class {own.__name__} comes from {own.__module__}, not from ComfyUI: "
-        f"its forward need not call blocks as ComfyUI's does. Load it with ComfyUI's own loader. {_which_work()}"
+        f"its class {own.__name__} comes from {own.__module__}, not from ComfyUI, so that its forward need not call "
+        "blocks as ComfyUI's does (load it with ComfyUI's own loader)"
     )
 
 
-def _which_work() -> str:
-    return f"Models that work: {'; '.join(family.models for family in FAMILIES)}."
+def known_models() -> str:
+    """Which models have blocks that are known, in words."""
+    return "; ".join(family.models for family in FAMILIES)
 
 
 def find_flux(model: Any) -> Any:
     """The diffusion model inside a MODEL, where it is of the FLUX family; raises ValueError where it is not."""
-    family, diffusion_model = find_model(model)
-    if family is not FLUX:
-        raise ValueError(f"NAG-PAG: this works with {FLUX.models}; this model is {family.name}")
-    return diffusion_model
+    found = find_model(model)
+    if found.family is not FLUX:
+        what = f"none of these: {found.why}" if found.why else found.family.name
+        raise ValueError(f"NAG-PAG: this works with {FLUX.models}; this model is {what}")
+    return found.model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import naming
-from .family import Family
+from .family import Family, square
 
 
 def project_normed(model: Any, context: Tensor) -> Tensor:
@@ -30,11 +30,6 @@ def _flux_text_is_fixed(flux: Any, given: dict, second: bool) -> bool:
     """True where the host's single blocks know the picture's place by the prompt's length."""
     method = given.get("ref_latents_method") or getattr(flux.params, "default_ref_method", None)
     return second and bool(given.get("ref_latents")) and method == "index_timestep_zero"
-
-
-def square(model: Any) -> tuple[int, int, int]:
-    """A token of a picture: as wide as high."""
-    return 1, model.patch_size, model.patch_size
 
 
 FLUX = Family(

@@ -9,13 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import naming
-from .family import Family
-
-
-def frames_given(mask: Tensor) -> int:
-    """How many of the first frames a noise mask, (rows, channels, frames, height, width), gives whole."""
-    made = mask.amax(dim=(0, 1, 3, 4)).tolist()
-    return next((frame for frame, most in enumerate(made) if most > 0), 0)
+from .family import Family, frames_given
 
 
 def _keyframes(given: dict) -> int:

@@ -46,6 +46,7 @@ def _name(plan: Plan) -> str:
 def _check_whole(listed: list[dict]) -> None:
     """Refuse negative prompts that leave a part of the picture or of the sampling out: nothing is predicted there."""
     everywhere = [cond for cond in listed if cond.get("area") is None and cond.get("mask") is None]
+    everywhere = [cond for cond in everywhere if cond.get("strength", 1.0) > 0]
     reached = 0.0
     for cond in sorted(everywhere, key=lambda cond: cond.get("start_percent", 0.0)):
         if cond.get("start_percent", 0.0) <= reached:
@@ -97,7 +98,7 @@ def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[Prompt]) -> 
     """True for a negative prompt of zeros. texts: those of the negative prompt; prompts: of the prompt."""
     zeroed = bool(texts) and not any(text.any() for text, _ in texts)
     if not texts or zeroed:
-        say_no_negative(plan.settings, zeroed)
+        say_no_negative(plan, zeroed)
     else:
         say_if_same(texts, prompts)
         say_not_disturbed(plan.settings)
@@ -106,8 +107,7 @@ def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[Prompt]) -> 
 
 def _texts(listed: Iterable[dict]) -> list[Prompt]:
     """The prompts of conditions that have a text."""
-    found = (_prompt(cond.get("model_conds")) for cond in listed)
-    return [prompt for prompt in found if prompt is not None]
+    return [prompt for prompt in map(_prompt, listed) if prompt is not None]
 
 
 def prompts_in(conds: dict[str, list[dict]]) -> Iterator[dict]:
@@ -117,8 +117,11 @@ def prompts_in(conds: dict[str, list[dict]]) -> Iterator[dict]:
             yield from listed or []
 
 
-def _prompt(model_conds: dict | None) -> Prompt | None:
+def _prompt(cond: dict) -> Prompt | None:
+    model_conds = cond.get("model_conds")
     text = _tensor(model_conds, "c_crossattn")
+    if text is None:  # some models of no family have their text under another name
+        text = cond.get("cross_attn")
     return None if text is None else (text, _tensor(model_conds, "y"))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import naming
-from .family import Family
-from .flux import square
+from .family import Family, not_filled, square
 
 
 def _references(model: Any, given: dict) -> int:
@@ -25,6 +24,6 @@ OMNIGEN2 = Family(
     heads=lambda model: model.layers[0].attn.heads,
     patch=square,
     ahead=_references,
-    sequence_end=lambda model, tokens: tokens,
+    sequence_end=not_filled,
     counted=True,
 )

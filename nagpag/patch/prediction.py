@@ -9,8 +9,9 @@ condition (areas, masks, ControlNets, hooks, context windows) it does with both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+import math
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,97 +21,124 @@ from .forward import NEGATIVE_MARK, Chunk, Forward, Visit
 from .merge import guide_in_place, noting
 from .plan import RECORDINGS, Plan
 from .report import take_down
-from .run import Held, Run
+from .run import Held, Push, Run
 from .step import noise_level, strength_of
 
-# The host's work for a CALC_COND_BATCH wrapper: numbered lists of conditions, a latent, its noise level, options.
-Evaluate = Callable[[Any, list, Tensor, Tensor, dict], list[Tensor]]
 
+class Asked(NamedTuple):
+    """What the host is asked for by its sampler: `evaluate` does its work, and the rest is what that is given.
 
-def guided_predictions(
-    plan: Plan, run: Run, evaluate: Evaluate, model: Any, conds: list, x: Tensor, sigma: Tensor, options: dict
-) -> list[Tensor]:
-    """What the host predicts of each list of conditions, (batch, channels, …), those of the prompt guided.
-
-    The arguments behind `evaluate` are the host's, and it is called with the same where guidance has nothing to do or
-    fails.
+    conds: numbered lists of conditions, one that is not wanted is None; x: a latent, (batch, channels, …); sigma: its
+    noise level, (batch,).
     """
-    begin = lambda: _begin(plan, run, model, conds, x, sigma, options["transformer_options"])  # noqa: E731
-    forward = attempt(begin, lambda error: leave_alone(run, error))
-    if forward is None or not forward.chunks:
-        return evaluate(model, conds, x, sigma, options)
-    both = attempt(
-        lambda: _predictions(plan, run, forward, evaluate, model, conds, x, sigma, options),
-        lambda error: leave_alone(run, error),
-    )
-    if both is None:
-        return evaluate(model, conds, x, sigma, options)
-    plain, negative = both
-    guided = attempt(
-        lambda: _guide(plan, run, forward, plain, negative, x, sigma, options["transformer_options"]),
-        lambda error: leave_alone(run, error),
-    )
+
+    evaluate: Callable[[Any, list, Tensor, Tensor, dict], list[Tensor]]
+    model: Any
+    conds: list
+    x: Tensor
+    sigma: Tensor
+    options: dict
+
+    def predictions(self, conds: list) -> list[Tensor]:
+        """What the host predicts of each list of conditions, (batch, channels, …)."""
+        return self.evaluate(self.model, conds, self.x, self.sigma, self.options)
+
+    def told(self, **more: Any) -> Asked:
+        """The same with more transformer options."""
+        return self._replace(options={**self.options, "transformer_options": {**self.transformer_options, **more}})
+
+    @property
+    def transformer_options(self) -> dict:
+        """What the model's blocks are told."""
+        return self.options["transformer_options"]
+
+    @property
+    def place(self) -> Hashable:
+        """Of which part of the whole latent it is, where the host works that out in context windows."""
+        window = self.transformer_options.get("context_window")
+        return tuple(self.x.shape), None if window is None else tuple(window.index_list)
+
+    @property
+    def level(self) -> Tensor:
+        """The noise level of each row beside its latent."""
+        return self.sigma.reshape(-1, *[1] * (self.x.ndim - 1)).to(self.x.device)
+
+
+def guided_predictions(plan: Plan, run: Run, asked: Asked) -> list[Tensor]:
+    """What the host predicts of each list of conditions, those of the prompt guided.
+
+    It is what the host gives by itself where guidance has nothing to do or fails.
+    """
+    give_up = lambda error: leave_alone(run, error)  # noqa: E731
+    begun = attempt(lambda: _begin(plan, run, asked), give_up)
+    if begun is None:
+        return asked.predictions(asked.conds)
+    forward, ours = begun
+    found = attempt(lambda: _with_negative(run, forward, ours), give_up)
+    if found is None:
+        plain = ours.predictions(ours.conds)
+        negative = attempt(lambda: _disturbed(plan, run, forward, ours), give_up)
+    else:
+        plain, negative = found
+    guided = attempt(lambda: _guide(plan, run, forward, ours, plain, negative or {}), give_up)
     return plain if guided is None else guided
 
 
-def _begin(plan: Plan, run: Run, model: Any, conds: list, x: Tensor, sigma: Tensor, options: dict) -> Forward | None:
-    """What is to be guided here, with the differences that stand in for a branch; None where nothing can be."""
+def _begin(plan: Plan, run: Run, asked: Asked) -> tuple[Forward, Asked] | None:
+    """What is to be guided here, and how the host is asked; None where nothing can be."""
     run.asked += 1
+    options = asked.transformer_options
     if run.complained or NEGATIVE_MARK in options:  # another application asks for its own branch
         return None
-    level = noise_level(plan, sigma)
+    level = noise_level(plan, asked.sigma)
     run.schedule = options.get("sample_sigmas")
     run.at(level)
-    y = strength_of(plan.settings, model.model_sampling.percent_to_sigma, level)
-    works = bool(run.against) or (plan.disturbs and not run.failed)
-    chunks = tuple(_chunks(plan, run, conds, x, options)) if y > 0 and works else ()
+    y = strength_of(plan.settings, asked.model.model_sampling.percent_to_sigma, level)
     if y == 0:
         run.forget_differences()  # what was computed before a pause is old
-    if _place_of(run.against, conds) is None:  # where cfg asks for it, it costs nothing to have it anew
-        for chunk in chunks:
-            _hand_out(plan, run, chunk)
-    recorded = bool(options.get(RECORDINGS))
-    visits = {plan.depth: Visit(plan.depth)}
-    return Forward(chunks, len(x), _grid(x), sigma, run, recorded, y=y, strength=y, visits=visits)
+    works = y > 0 and (bool(run.against) or (plan.disturbs and not run.failed))
+    chunks = tuple(_chunks(plan, run, asked)) if works else ()
+    visits, recorded = {plan.depth: Visit(plan.depth)}, bool(options.get(RECORDINGS))
+    forward = Forward(chunks, len(asked.x), _grid(asked.x), asked.sigma, run, recorded, y=y, visits=visits)
+    return forward, _past_caches(run, forward, asked)
 
 
-def _chunks(plan: Plan, run: Run, conds: list, x: Tensor, options: dict) -> list[Chunk]:
-    """A chunk for each list of conditions that is guided."""
-    both = plan.settings.guide_unconditional and not run.against
-    rows = slice(0, len(x))
-    guided = [(i, listed) for i, listed in enumerate(conds) if listed and (i in run.conditional or both)]
-    return [Chunk(rows, _key(run, i, listed, x, options), i) for i, listed in guided]
+def _chunks(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
+    """A chunk for each list of conditions that is guided, with the difference that stands in for its branch, if any.
 
-
-def _list_of(chunk: Chunk) -> int:
-    """Which of the lists of conditions it is."""
-    assert chunk.index is not None
-    return chunk.index
-
-
-def _key(run: Run, index: int, listed: list[dict], x: Tensor, options: dict) -> tuple | None:
-    """What tells a list of conditions, and the part of the latent that it is for, from others; None if nobody says."""
-    window = options.get("context_window")
-    place: Hashable = None if window is None else tuple(window.index_list)
-    if place is None and run.latent is not None and x.shape != run.latent.shape:
-        run.untold += 1
-        return None
-    return (index, tuple(cond.get("uuid") for cond in listed), tuple(x.shape), place)
-
-
-def _hand_out(plan: Plan, run: Run, chunk: Chunk) -> None:
-    """Give a chunk the difference that stands in for its branch, save where that must be computed anew.
-
-    What other nodes ask for within one evaluation of the sampler (a skipped layer, say) shares that one's difference.
+    Where cfg asks for the negative prompt, it costs nothing to have the difference anew.
     """
-    held = None if chunk.condition is None else run.held.get(chunk.condition)
-    if held is not None and (held.evaluation == run.evaluation or 0 < _age(run, held) < plan.settings.renew_every):
-        chunk.difference = held.difference
+    both = plan.settings.guide_unconditional and not run.against
+    anew = _place_of(run.against, asked.conds) is not None
+    for i, listed in enumerate(asked.conds):
+        if listed and (i in run.conditional or both):
+            key = _key(run, i, listed, asked)
+            run.untold += plan.renews and key is None
+            held = None if anew or key is None else run.held.get(key)
+            kept = held.difference if held is not None and _stands_in(plan, run, held) else None
+            yield Chunk(slice(0, len(asked.x)), key, i, difference=kept)
 
 
-def _age(run: Run, held: Held) -> int:
-    """How many of the sampler's steps ago it was computed."""
-    return 0 if held.sigma is None or run.sigma is None else run.steps_between(held.sigma)
+def _key(run: Run, index: int, listed: list[dict], asked: Asked) -> tuple | None:
+    """What tells a list of conditions, and the part of the latent that it is for, from others; None if nobody says."""
+    windowed = "context_window" in asked.transformer_options
+    if run.latent is not None and asked.x.shape != run.latent.shape and not windowed:  # a tile
+        return None
+    return index, tuple(cond.get("uuid") for cond in listed), asked.place
+
+
+def _stands_in(plan: Plan, run: Run, held: Held) -> bool:
+    """Whether a difference stands in for one that would be computed now.
+
+    What other nodes ask for within one evaluation of the sampler (a skipped layer, say) shares that one's. A step that
+    computes it does so in each of its evaluations.
+    """
+    return held.evaluation == run.evaluation or 0 < _age(run, held) < plan.settings.renew_every
+
+
+def _age(run: Run, held: Held) -> float:
+    """How many of the sampler's steps ago it was computed; endless where noise levels are not asked for."""
+    return math.inf if held.sigma is None else run.steps_between(held.sigma)
 
 
 def _grid(x: Tensor) -> tuple[int, int]:
@@ -121,33 +149,44 @@ def _grid(x: Tensor) -> tuple[int, int]:
 # --- the branch ---
 
 
-def _predictions(
-    plan: Plan,
-    run: Run,
-    forward: Forward,
-    evaluate: Evaluate,
-    model: Any,
-    conds: list,
-    x: Tensor,
-    sigma: Tensor,
-    options: dict,
-) -> tuple[list[Tensor], dict[int, Tensor]]:
-    """The host's predictions, and by list those of the branches that are computed here."""
-    missing = [_list_of(chunk) for chunk in forward.chunks if chunk.difference is None]
-    if missing and run.against:
-        against = _negative_here(run, x, options)
-        wanted, place = _beside(conds, against)
-        found = evaluate(model, wanted, x, sigma, options)
-        # In the place of a list that nobody wants the host gives zeros.
-        plain = [one if listed else torch.zeros_like(one) for one, listed in zip(found, conds, strict=False)]
-        return plain, dict.fromkeys(missing, found[place])
-    plain = evaluate(model, conds, x, sigma, options)
-    marked = {**options["transformer_options"], NEGATIVE_MARK: True, plan.disturbed_key: True}
-    own = {**options, "transformer_options": marked}
-    negative = {i: evaluate(model, [conds[i]], x, sigma, own)[0] for i in missing}
-    if negative and run.failed:
-        return plain, {}  # the attention was not disturbed, as was said there
-    return plain, negative
+def _list_of(chunk: Chunk) -> int:
+    """Which of the lists of conditions it is."""
+    assert chunk.index is not None
+    return chunk.index
+
+
+def _missing(forward: Forward) -> list[int]:
+    """The lists whose branch is computed here."""
+    return [_list_of(chunk) for chunk in forward.chunks if chunk.difference is None]
+
+
+def _past_caches(run: Run, forward: Forward, asked: Asked) -> Asked:
+    """The same without what EasyCache knows, where a branch is computed beside what the sampler wants.
+
+    It would take one of the two from an earlier step, and their difference would be that of the steps.
+    """
+    cache = asked.transformer_options.get("easycache")
+    beside = bool(_missing(forward)) and _place_of(run.against, asked.conds) is None
+    return asked.told(easycache=cache.clone()) if cache is not None and beside else asked
+
+
+def _with_negative(run: Run, forward: Forward, asked: Asked) -> tuple[list[Tensor], dict[int, Tensor]] | None:
+    """The host's predictions, and by list those of the negative prompt, worked out together; None where not wanted."""
+    missing = _missing(forward)
+    if not missing or not run.against:
+        return None
+    wanted, place = _beside(asked.conds, _negative_here(run, asked))
+    found = asked.predictions(wanted)
+    # In the place of a list that nobody wants the host gives zeros.
+    plain = [one if listed else torch.zeros_like(one) for one, listed in zip(found, asked.conds, strict=False)]
+    return plain, dict.fromkeys(missing, found[place])
+
+
+def _disturbed(plan: Plan, run: Run, forward: Forward, asked: Asked) -> dict[int, Tensor]:
+    """The host's predictions with a disturbed attention, by list."""
+    own = asked.told(**{NEGATIVE_MARK: True, plan.disturbed_key: True})
+    found = {i: own.predictions([asked.conds[i]])[0] for i in _missing(forward)}
+    return {} if run.failed else found  # where the attention was not disturbed, as was said there
 
 
 def _beside(conds: list, against: list[dict]) -> tuple[list, int]:
@@ -169,73 +208,49 @@ def _place_of(against: list[dict], conds: list) -> int | None:
     return next(found, None) if names else None
 
 
-def _negative_here(run: Run, x: Tensor, options: dict) -> list[dict]:
+def _negative_here(run: Run, asked: Asked) -> list[dict]:
     """The negative prompt's conditions, cut to the window of a video that is worked out."""
-    window = options["transformer_options"].get("context_window")
+    window = asked.transformer_options.get("context_window")
     if window is None or run.latent is None:
         return run.against
     if run.latent.ndim < 4:
         raise ValueError("picture and sound in one latent can't be cut to context windows here. Take reach output")
-    return options["context_handler"].get_resized_cond(run.against, run.latent, window)
+    frames = run.latent.narrow(window.dim, 0, window.total_frames)  # without those that guide, which stand behind
+    return asked.options["context_handler"].get_resized_cond(run.against, frames, window)
 
 
 # --- the merge ---
 
 
 def _guide(
-    plan: Plan,
-    run: Run,
-    forward: Forward,
-    plain: list[Tensor],
-    negative: dict[int, Tensor],
-    x: Tensor,
-    sigma: Tensor,
-    options: dict,
-) -> list[Tensor]:
-    """The predictions, those of the guided lists pushed.
-
-    Away from a negative prompt what cfg subtracts moves as the prompt's does: cfg above 1 is not to enlarge the push.
-    """
-    out = list(plain)
+    plan: Plan, run: Run, forward: Forward, asked: Asked, plain: list[Tensor], negative: dict[int, Tensor]
+) -> list[Tensor] | None:
+    """The predictions, those of the guided lists pushed; None where guidance has failed meanwhile."""
+    if run.complained:
+        return None
+    pushes = {}
     for chunk in forward.chunks:
         index = _list_of(chunk)
         if index in negative:
-            chunk.renewed = (plain[index] - negative[index]) / _along(sigma, x)
+            chunk.renewed = (plain[index] - negative[index]) / asked.level
         difference = chunk.difference if chunk.renewed is None else chunk.renewed
         if difference is not None:
-            out[index] = _pushed(plan, forward, chunk, plain[index], difference, x, sigma)
-    if run.against and forward.guided:
-        _move_others(forward, out, plain)
+            pushes[index] = _push(plan, forward, chunk, asked, plain[index], difference)
+    guided = _moved(run, asked, plain, pushes)
     _keep(plan, run, forward)
-    take_down(plan, run, forward, options)
-    return out
+    take_down(plan, run, forward, asked.transformer_options)
+    return guided
 
 
-def _move_others(forward: Forward, out: list[Tensor], plain: list[Tensor]) -> None:
-    """Move the predictions that are not guided as the first that is."""
-    guided = [_list_of(chunk) for chunk in forward.chunks]
-    first = guided[0]
-    for i in range(len(out)):
-        if i not in guided:
-            out[i] = plain[i] + (out[first] - plain[first])
-
-
-def _pushed(
-    plan: Plan, forward: Forward, chunk: Chunk, plain: Tensor, difference: Tensor, x: Tensor, sigma: Tensor
-) -> Tensor:
-    """x₀ with its noise pushed away from the branch's. difference: v⁻ − v⁺, as all of them (batch, channels, …)."""
-    sigma = _along(sigma, x)
-    v = _tokens((x - plain) / sigma)
-    guided = v.clone()
+def _push(plan: Plan, forward: Forward, chunk: Chunk, asked: Asked, plain: Tensor, difference: Tensor) -> Tensor:
+    """What is added to x₀: its noise σv is pushed away from the branch's. difference: v⁻ − v⁺, (batch, channels, …)."""
+    noise = _tokens(asked.x - plain)
+    guided = noise.clone()
     note = noting(forward, forward.visits[plan.depth], chunk, plan.settings.tau)
-    guide_in_place(guided, v + _tokens(difference), plan.settings.scale * forward.y, plan.settings, note)
-    # By the change alone, so that a token that keeps Z⁺ keeps its value to the bit.
-    return plain - sigma * _latent(guided - v, plain)
-
-
-def _along(sigma: Tensor, x: Tensor) -> Tensor:
-    """The noise level of each row beside its latent."""
-    return sigma.reshape(-1, *[1] * (x.ndim - 1)).to(x.device)
+    minus = noise + _tokens(asked.level * difference)
+    guide_in_place(guided, minus, plan.settings.scale * forward.y, plan.settings, note)
+    # The change alone, so that a token that keeps Z⁺ keeps its value to the bit.
+    return _latent(noise - guided, plain)
 
 
 def _tokens(v: Tensor) -> Tensor:
@@ -253,6 +268,20 @@ def _latent(tokens: Tensor, like: Tensor) -> Tensor:
     return tokens.reshape(like.shape)
 
 
+def _moved(run: Run, asked: Asked, plain: list[Tensor], pushes: dict[int, Tensor]) -> list[Tensor]:
+    """The predictions with their pushes, by list.
+
+    Away from a negative prompt what cfg subtracts moves as the prompt's does, also where another node has the host work
+    it out after the prompt: cfg above 1 is not to enlarge the push.
+    """
+    if run.against and pushes:
+        run.push = Push(run.evaluation, asked.place, next(iter(pushes.values())))
+    if run.push is not None and run.push[:2] == (run.evaluation, asked.place):
+        wanted = [i for i, listed in enumerate(asked.conds) if listed]
+        pushes = {**dict.fromkeys(wanted, run.push.change), **pushes}
+    return [one + pushes[i] if i in pushes else one for i, one in enumerate(plain)]
+
+
 def _keep(plan: Plan, run: Run, forward: Forward) -> None:
     """Keep what was computed here for the steps to come, and nothing that is too old for them."""
     new: dict[Hashable, Held] = {
@@ -260,7 +289,7 @@ def _keep(plan: Plan, run: Run, forward: Forward) -> None:
         for chunk in forward.chunks
         if chunk.renewed is not None and chunk.condition is not None
     }
-    if not new:
-        return
-    young = {key: held for key, held in run.held.items() if _age(run, held) < plan.settings.renew_every}
-    run.held = {**young, **new}
+    if new:
+        every, now = plan.settings.renew_every, run.evaluation
+        young = {key: h for key, h in run.held.items() if h.evaluation == now or _age(run, h) < every}
+        run.held = {**young, **new}

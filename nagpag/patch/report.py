@@ -62,14 +62,20 @@ def idle(settings: Settings) -> list[str]:
 Prompt = tuple[Tensor, Tensor | None]  # a prompt's text, (rows, tokens, features), and its pooled vector
 
 
-def say_no_negative(settings: Settings, zeroed: bool = False) -> None:
+def say_no_negative(plan: Plan, zeroed: bool = False) -> None:
     """Warn that a negative prompt was asked for and there is none. zeroed: there is one of zeros, which is no text."""
     log.warning(
         "NAG-PAG: negative_prompt has nothing to carry, so %s: %s. Wire a negative prompt to the "
         "sampler (CLIP Text Encode; an empty one will do), or to negative_conditioning of NAG-PAG Guidance (Advanced).",
-        "guidance does without it" if settings.perturbation > 0 else "nothing is guided, as perturbation is 0",
+        "guidance does without it" if plan.disturbs else f"nothing is guided, as {_why_undisturbed(plan)}",
         "the wired one is all zeros (ConditioningZeroOut), which is no text" if zeroed else "this sampler has none",
     )
+
+
+def _why_undisturbed(plan: Plan) -> str:
+    if not plan.family.stacks:
+        return "this model is of no family whose attention can be disturbed"
+    return "perturbation is 0" if plan.chosen else "no block is chosen whose attention is disturbed"
 
 
 def say_if_same(negatives: list[Prompt], prompts: list[Prompt]) -> None:
@@ -132,7 +138,7 @@ def report(plan: Plan, run: Run) -> None:
     if not run.ended and run.forwards and not run.complained:
         _warn_unreached(plan, run)
     if plan.settings.carries_negative and run.forwards and not run.heard_negative:
-        say_no_negative(plan.settings)
+        say_no_negative(plan)
     if run.unclear:
         log.warning(
             "NAG-PAG: %d of %d forwards not guided: another patch (a model function wrapper) runs the batch in parts "
@@ -174,6 +180,11 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
         return "there was no negative prompt, as said above, and nothing else disturbs the branch"
     if run.unclear:
         return "nobody told the prompt's rows from others, as said above"
+    if plan.at_prediction and not run.asked:
+        return (
+            "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
+            "prediction can't be reached. Switch it off, or take reach output"
+        )
     if not run.tried:
         return (
             "no step of this sampling lay between start_percent and end_percent with a strength above 0, "
@@ -181,11 +192,6 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
         )
     if run.failed:
         return "it failed, as said above"
-    if plan.at_prediction and not run.asked:
-        return (
-            "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
-            "prediction can't be reached. Switch it off, or take reach output"
-        )
     return "the blocks were called without options, as said above" if run.blind else "no chosen block was reached"
 
 
@@ -216,7 +222,8 @@ def _means(run: Run) -> str:
 
 
 def _warn_unreached(plan: Plan, run: Run) -> None:
-    needed = plan.needed(run.carried)
+    # At the prediction blocks are asked for nothing but a branch of their own.
+    needed = plan.needed(run.carried) if run.tried or not plan.at_prediction else set()
     run.blind = {position for position, call in plan.calls.items() if call.without_options} & needed - run.reached
     lost = {position for position, call in plan.calls.items() if call.failed}
     taken = sorted((run.replaced & needed) - run.reached - run.blind - lost)

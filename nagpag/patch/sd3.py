@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import naming
-from .family import Family
-from .flux import square
+from .family import Family, square
 
 
 def _project(model: Any, context: Tensor) -> Tensor:

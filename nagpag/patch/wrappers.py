@@ -16,7 +16,7 @@ from .fallback import attempt, leave_alone, words_of
 from .forward import Chunk, Forward, Visit
 from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
-from .prediction import guided_predictions
+from .prediction import Asked, guided_predictions
 from .renewal import hand_out_differences, keep_differences
 from .report import ending, report, take_down
 from .run import Run
@@ -126,14 +126,15 @@ def calc_cond_batch(plan: Plan) -> Callable:
 
     The first list does in plain CFG, but not with every guider, nor where a pack has other conditions worked out.
     """
+    at_prediction = plan.at_prediction
 
     def wrapper(executor, model, conds, x_in, timestep, model_options):
         run = _run_in(plan, model_options)
         if run is None:
             return executor(model, conds, x_in, timestep, model_options)
         attempt(lambda: _hear_lists(run, conds, x_in), lambda error: leave_alone(run, error))
-        if plan.at_prediction:
-            return guided_predictions(plan, run, executor, model, conds, x_in, timestep, model_options)
+        if at_prediction:
+            return guided_predictions(plan, run, Asked(executor, model, conds, x_in, timestep, model_options))
         return executor(model, conds, x_in, timestep, model_options)
 
     return wrapper
@@ -191,7 +192,7 @@ def _begin_in_run(
     if forward is None:
         return None
     options = {**transformer_options, plan.forward_key: forward}
-    if not plan.family.slots:
+    if not plan.family.slots and (forward.chunks or not plan.at_prediction):
         options.pop("block_index", None)
         give_up = lambda error: leave_alone(run, error)  # noqa: E731
         options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
@@ -254,11 +255,16 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
 
 
 def _begin_of_branch(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
-    """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows."""
-    chunks = (Chunk(slice(0, x.shape[0]), None),) if plan.disturbed_key in transformer_options else ()
+    """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows.
+
+    Elsewhere nothing is asked of the model, which may be of any family.
+    """
+    sigmas, visits = transformer_options.get("sigmas"), _visits(plan, run)
+    if plan.disturbed_key not in transformer_options:
+        return Forward((), x.shape[0], (1, 1), sigmas, run, False, visits=visits)
     grid, joint = _places(plan, model, x, given)
-    sigmas = transformer_options.get("sigmas")
-    return Forward(chunks, x.shape[0], grid, sigmas, run, False, *joint, visits=_visits(plan, run))
+    chunk = Chunk(slice(0, x.shape[0]), None)
+    return Forward((chunk,), x.shape[0], grid, sigmas, run, False, *joint, visits=visits)
 
 
 def _visits(plan: Plan, run: Run) -> dict[int, Visit]:

@@ -112,7 +112,7 @@ def guided_in_attention(case, blocks, kind, behind=0, ahead=0):
     return InAttention(case, blocks, kind, change, behind, ahead)
 
 
-def disturbed_attention(case, blocks, kind, u, behind=0):
+def disturbed_attention(case, blocks, kind, u, behind=0, ahead=0):
     """A negative stream's attention: a share u of Z⁻ at the picture, in all rows."""
 
     def change(z, z_neg, picture, options):
@@ -120,7 +120,7 @@ def disturbed_attention(case, blocks, kind, u, behind=0):
         z[:, picture] = torch.lerp(z[:, picture].double(), z_neg[:, picture], u).to(z.dtype)
         return z
 
-    return InAttention(case, blocks, kind, change, behind)
+    return InAttention(case, blocks, kind, change, behind, ahead)
 
 
 class SecondForward:

@@ -51,7 +51,7 @@ class Case:
     keyframes: int = 0
     pad: int = 1
     attentions: tuple = ()
-    reaches: tuple = ("attention", "double blocks", "output")
+    reaches: tuple = ("attention", "double blocks", "output", "prediction")
     another: bool = False
     kind: str = ""
     singles: int = 0
@@ -120,7 +120,7 @@ LUMINA = Case(
     context=48,
     names=("layers.2", "layers.2.attention"),
     missing="block 60 does not exist: this model has blocks 0 to 3",
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
 )
 Z_IMAGE = dataclasses.replace(
     LUMINA,
@@ -292,7 +292,7 @@ LTX2 = dataclasses.replace(
     context=96,
     missing="block 60 does not exist: LTX-2 has blocks 0 to 3",
     audio=(8, 6, 16),
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
     attentions=tuple(block for i in range(4) for block in (i, *[None] * 5)),
 )
 LTX2_GUIDE = dataclasses.replace(
@@ -339,7 +339,7 @@ OMNIGEN = Case(
     names=("layers.2", "layers.2.attn"),
     missing="block 60 does not exist: OmniGen 2 has blocks 0 to 3",
     hidden=0,
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
     attentions=(None, None, 0, 1, 2, 3),
 )
 OMNIGEN_REFERENCE = dataclasses.replace(
@@ -379,7 +379,7 @@ KANDINSKY = Case(
     names=("visual_transformer_blocks.2", "visual_transformer_blocks.2.self_attention"),
     missing="block 60 does not exist: Kandinsky 5 has blocks 0 to 3",
     of_text={"pooled_output": (1, 32)},
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
 )
 # Of three frames the first is the user's, put in the noise's place.
 KANDINSKY_FRAME = dataclasses.replace(
@@ -408,7 +408,7 @@ COSMOS = Case(
     context=48,
     names=("blocks.2", "blocks.2.self_attn", "transformer_blocks.2", "transformer_blocks.2.attn1"),
     missing="block 60 does not exist: this model has blocks 0 to 3",
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
 )
 COSMOS_FRAME = dataclasses.replace(
     COSMOS, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1)
@@ -431,7 +431,7 @@ KREA_2 = Case(
     missing="block 60 does not exist: Krea 2 has blocks 0 to 3",
     reference={"reference_latents": [some(1, 16, 1, 6, 8, seed=20)], "reference_latents_method": "index"},
     behind=12,
-    reaches=("attention",),
+    reaches=("attention", "prediction"),
 )
 
 CASES = [

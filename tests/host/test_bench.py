@@ -38,7 +38,7 @@ def test_every_entry_has_its_rows(results):
     text = page.page(results)
     for name in ("plain", *(entry.name for entry in results.entries)):
         assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
-    assert len(results.entries) == 21
+    assert len(results.entries) == 23
     assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
 
 
@@ -78,7 +78,8 @@ def test_blocks_are_counted_as_by_hand(tiny):
     assert counted("negative prompt, output, renewed every 4") == 1.0 + 0.5 / 4
     assert counted("CFG 2") == counted("ComfyUI's NAGuidance") == 2.0
     # The defaults begin at 45 %: at step 4 of 8 or 9 of 20, and once more in the second.
-    assert counted("the node's defaults") == 1.0 + 0.5 / 8 and counted("the node's defaults", 20) == 1.0 + 0.5 / 10
+    assert counted("the node's defaults") == 1.0 + 1 / 8 and counted("the node's defaults", 20) == 1.0 + 1 / 10
+    assert counted("negative prompt, prediction, renewed every 4") == 1.25
     # Four steps renew once, as eight do.
     assert counted("output, renewed every 8", 8) == 1.05 and counted("output, renewed every 8", 4) == 1.1
 

@@ -20,7 +20,7 @@ from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, so
 from own_forward import of_rows
 from sampling import guided
 
-WITH_BRANCHES = [case for case in HERE if len(case.reaches) > 1]
+WITH_BRANCHES = [case for case in HERE if "output" in case.reaches]
 # Other models of a family run what they have of their own only: references, latents, and what they give a block.
 FIRST = pytest.mark.parametrize("case", [case for case in HERE if not case.another], ids=str)
 MODELS = pytest.mark.parametrize("case", {case.small: case for case in HERE}.values(), ids=str)
@@ -144,7 +144,7 @@ def test_a_packs_class_with_a_forward_of_its_own_is_refused(case, load, monkeypa
         monkeypatch.setattr(model.model.diffusion_model, "__class__", type("Theirs", bases, packs))
         text = inspect_model(model, "auto")
         assert ("its class Theirs comes from some_pack.models, not from ComfyUI" in text) == refused
-        assert ("works here: " in text) != refused
+        assert ("works here: reach prediction, with a negative prompt" in text) == refused
 
 
 VARIANTS = [
@@ -158,8 +158,9 @@ def test_variants_with_a_class_of_their_own_are_refused_by_name(load, monkeypatc
     model = load(next(case for case in HERE if case.small == "Wan 2.1"))
     kind = getattr(importlib.import_module(f"comfy.ldm.{module}"), name)
     monkeypatch.setattr(model.model.diffusion_model, "__class__", kind)
-    with pytest.raises(ValueError, match=f"its class is {name}. Models that work: .*Wan 2.1 and 2.2"):
+    with pytest.raises(ValueError, match=f"its class is {name}. That works with: .*Wan 2.1 and 2.2"):
         guided(model)
+    guided(model, reach="prediction", blocks="auto", negative_prompt="sampler's")
 
 
 @FIRST
@@ -250,10 +251,10 @@ def test_where_all_frames_are_given_it_is_said_and_the_plain_video_drawn(load, c
         assert "without guidance: ValueError: all frames are given, so that there is none to guide" in caplog.text
 
 
-@pytest.mark.parametrize("case", [case for case in HERE if len(case.reaches) == 1 and not case.another], ids=str)
+@pytest.mark.parametrize("case", [case for case in HERE if case not in WITH_BRANCHES and not case.another], ids=str)
 def test_a_reach_that_does_not_work_is_refused_with_those_that_do(case, load):
     for inputs in ({"reach": "output"}, {"reach_blocks": 1}, {"reach": "output", "negative_prompt": "sampler's"}):
-        with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' works"):
+        with pytest.raises(ValueError, match=f"with {case.family} only reach 'attention' and 'prediction' work"):
             guided(load(case), **inputs)
     guided(load(case), reach="output", scale=0.0)
 
@@ -267,7 +268,7 @@ def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
     sample(case, ours, prompt(case, 1), prompt(case, 2))
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"{case.kind}block 2, {case.kind}block 3 never reached" in said and "FLUX" not in said
-    assert ("an attention override" in said) == (case.reaches == ("attention",) and not case.audio)
+    assert ("an attention override" in said) == (case not in WITH_BRANCHES and not case.audio)
 
 
 class TestMasksOfQwenImage:
@@ -358,14 +359,14 @@ def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
     rows = [line.strip("| ").split(" | ") for line in (REPO / "README.md").read_text().splitlines()]
     listed = {row[1]: row[0].split(", ") for row in rows if row[0].startswith(("Qwen-Image,", "Z-Image,"))}
     for family in FAMILIES[1:]:
-        names = listed["all" if len(family.reaches) > 1 else "`attention`, no negative prompt"]
+        names = listed["all" if "output" in family.reaches else "`prediction`, `attention`"]
         assert set(family.name.split(" and ")) <= set(names), family.name
         assert all(name in MODEL.does for name in family.name.split(" and "))
 
 
-def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(load, monkeypatch):
+@pytest.mark.parametrize("case", [case for case in HERE if case.small == "Lens" and not case.another], ids=str)
+def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(case, load, monkeypatch):
     """Which all ones in a small model would not tell apart."""
-    case = next(case for case in HERE if case.small == "Lens")
     model, negative = load(case), prompt(case, 3, 5)
     for place, norm in enumerate(model.model.diffusion_model.txt_norm):
         monkeypatch.setitem(norm._parameters, "weight", torch.nn.Parameter(norm.weight * (1 + place)))

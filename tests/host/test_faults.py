@@ -31,7 +31,9 @@ FILES = {str(path) for path in HOOKS} | CALLED
 PASS_ON = {
     "attempt",
     "attempt_in_block",
-    "_attempt_in_run",
+    "_run_in",
+    "guided_predictions",
+    "predictions",
     "_forward_here",
     "_what_was_there",
     "_end_sampling",
@@ -46,8 +48,10 @@ CASES = {
     "attention, identity + text": {"blocks": "1", "negative": "identity + text", "schedule": "linear fade-out"},
     "output": {"blocks": "1", "reach": "output", "renew_every": 2, "start_percent": 0.0, "end_percent": 0.9},
     "negative prompt": {"blocks": "s0", "reach": "output", "renew_every": 1, "negative_prompt": "sampler's"},
+    "prediction": {"blocks": "1", "reach": "prediction", "renew_every": 2, "negative_prompt": "off"},
+    "prediction, negative prompt": {"reach": "prediction", "renew_every": 2, "negative_prompt": "sampler's"},
 }
-RECORDED = ("attention", "output")
+RECORDED = ("attention", "output", "prediction, negative prompt")
 # Families whose hooks are others: by the attention alone, and with a text that is in no sequence of the picture's.
 OTHERS = {
     "Lumina 2": {"blocks": "1", "negative": "identity + text"},

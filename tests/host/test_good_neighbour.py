@@ -325,7 +325,7 @@ def test_a_model_of_another_family_is_refused_by_name():
         (torch.nn.Linear(1, 1), "Linear"),
         (Mochi.__new__(Mochi), "AsymmDiTJoint"),
     ):
-        with pytest.raises(ValueError, match=f"its class is {name}. Models that work: FLUX.1"):
+        with pytest.raises(ValueError, match=f"its class is {name}. That works with: FLUX.1"):
             guided(Patcher(diffusion_model))
 
 

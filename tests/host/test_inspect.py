@@ -236,4 +236,4 @@ def test_a_model_that_cannot_be_guided_is_told_why():
     patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
     text = inspect_model(patcher, "auto")
     assert "family: SD15, class UNetModel" in text
-    assert "its class is UNetModel. Models that work: FLUX.1" in text and "In the way" in text
+    assert "none are known, as its class is UNetModel. Known are those of FLUX.1" in text and "In the way" in text

@@ -194,6 +194,14 @@ def test_the_options_are_the_fields(nagpag):
             assert f"--{field.name.replace('_', '-')}" in help_text
 
 
+def write_header(path, shapes):
+    """A safetensors file in which no tensor follows."""
+    text = json.dumps(
+        {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    )
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode())
+
+
 def test_inspect_reads_the_header_only(nagpag, tmp_path):
     header = {
         **{f"double_blocks.{i}.img_attn.qkv.weight": [1536, 512] for i in range(19)},
@@ -202,11 +210,8 @@ def test_inspect_reads_the_header_only(nagpag, tmp_path):
         "vector_in.in_layer.weight": [512, 768],
         "guidance_in.in_layer.weight": [512, 256],
     }
-    text = json.dumps(
-        {name: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]} for name, shape in header.items()}
-    )
     path = tmp_path / "model.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text.encode())  # no tensor follows
+    write_header(path, header)
     done = nagpag("inspect", path)
     for line in (
         "FLUX.1 [dev]",
@@ -216,6 +221,18 @@ def test_inspect_reads_the_header_only(nagpag, tmp_path):
     ):
         assert line in done.stdout, done.stdout + done.stderr
     assert json.loads(nagpag("inspect", path, "--json").stdout)["auto"] == list(range(7, 19))
+
+
+def test_inspect_says_of_other_files_whether_they_may_be_guided(nagpag, tmp_path):
+    for shapes, said in (
+        (
+            {"input_blocks.0.0.weight": [320, 4, 3, 3]},
+            "guidance       with a negative prompt, if it is a diffusion model",
+        ),
+        ({"text_model.embeddings.position_embedding.weight": [77, 768]}, "guidance       not for this file"),
+    ):
+        write_header(tmp_path / "file.safetensors", shapes)
+        assert said in nagpag("inspect", tmp_path / "file.safetensors").stdout
 
 
 def test_the_client_needs_the_standard_library_only(tmp_path):

@@ -3,12 +3,15 @@
 import copy
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 from nag_pag_flux.lab import graphs
+from nag_pag_flux.lab.in_host import enter_host
 from nag_pag_flux.lab.server import run_graph
+from nag_pag_flux.lab.toy import small_models
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED, GUIDANCE
 from nag_pag_flux.nagpag.service import loaders
 from nag_pag_flux.nagpag.service.client import Client, Image, cli, prompts
@@ -84,6 +87,53 @@ def test_a_graph_is_drawn_as_with_the_node_wired_by_hand(server, ask, tmp_path, 
         linked = {one for one, value in before["inputs"].items() if value == ["1", 0]}
         assert changed == linked | ({"filename_prefix"} & before["inputs"].keys())
         assert all(graph[number]["inputs"][one] == ["nagpag_guidance", 0] for one in linked)
+
+
+def sd15_graph():
+    """Of a model of no family; its picture is the latent itself, in four channels."""
+    text = {"clip": ["clip", 0]}
+    return {
+        "unet": node("UNETLoader", unet_name="sd15.safetensors", weight_dtype="default"),
+        "clip": node("CLIPLoader", clip_name=Path(small_models.CLIP_FILE).name, type="stable_diffusion"),
+        "vae": node("VAELoader", vae_name="pixel_space"),
+        "prompt": node("CLIPTextEncode", text="a fox", **text),
+        "negative": node("CLIPTextEncode", text="blurry", **text),
+        "empty": node("EmptyLatentImage", width=SIZE, height=SIZE, batch_size=1),
+        **sampled(["unet", 0], positive=["prompt", 0], negative=["negative", 0], latent_image=["empty", 0]),
+        "save": node("SaveImage", images=["decode", 0], filename_prefix="sd15"),
+    }
+
+
+@pytest.fixture
+def _sd15(server):
+    enter_host()
+    import unets
+
+    file = server.base / "models" / "diffusion_models" / "sd15.safetensors"
+    unets.write(unets.SD15_AS_KNOWN, file)
+    yield
+    file.unlink()
+
+
+@pytest.mark.usefixtures("_sd15")
+def test_a_model_of_no_family_is_guided_at_the_prediction_and_told_what_else_is_not(ask, tmp_path):
+    graph = sd15_graph()
+    graph["sampler"]["inputs"] |= {"seed": 7, "steps": 4, "cfg": 1.0, "denoise": 1.0}
+    graph["sampler"]["inputs"] |= {"sampler_name": "euler", "scheduler": "normal"}
+    graph["decode"]["inputs"]["vae"] = ["vae", 0]
+
+    def drawn(scale):
+        words = ("--nag-pag-reach", "prediction", "--nag-pag-start-percent", "0", "--nag-pag-scale", scale)
+        told, said = ask(graph, *words, "--json", "--output", str(tmp_path / f"{scale}.png"))
+        assert told == 0, said
+        assert json.loads(said)["behind"] == ["UNETLoader (node unet)"]
+        return frames((tmp_path / f"{scale}.png").read_bytes())
+
+    other, picture = drawn("0"), drawn("3")
+    assert picture.shape == other.shape and (picture != other).any()
+    told, said = ask(graph, "--nag-pag-reach", "output")
+    assert told == 4 and "this model with reach output: its class is UNetModel" in said
+    assert "Any other model works with reach prediction and a negative prompt" in said
 
 
 # --- where the node goes, by the live ComfyUI's own account of its nodes ---

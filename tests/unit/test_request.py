@@ -21,7 +21,7 @@ PROMISED = {
     "guidance_scale": (3.5, 0, 100),
     "nag_pag_scale": (3.0, 0, 10),
     "nag_pag_tau": (1.75, 1, 10),
-    "nag_pag_alpha": (0.4, 0, 1),
+    "nag_pag_alpha": (0.5, 0, 1),
     "strength": (0.8, 0, 1),
     "num_images": (1, 1, 8),
 }

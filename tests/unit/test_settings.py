@@ -13,7 +13,7 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.4, "negative_prompt": "sampler's", "reach": "prediction"}
+    strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.5, "negative_prompt": "sampler's", "reach": "prediction"}
     steps = {"start_percent": 0.45, "end_percent": 1.0, "renew_every": 6, "schedule": "constant"}
     without_one = {"blocks": "auto", "perturbation": 0.1, "negative": "identity"}
     assert Settings() == Settings(**strength, **steps, **without_one)

@@ -272,7 +272,12 @@ def _inspect(options: argparse.Namespace) -> int:
         print(f"double blocks  {found.double_blocks}\nsingle blocks  {found.single_blocks}")
         print(f"hidden size    {found.hidden_size}")
     print(f"parameters     {found.parameters / 1e9:.3g} billion, {', '.join(found.dtypes)}")
-    print(f"auto           {', '.join(map(str, found.auto))}" if found.guided else "guidance       not for this file")
+    if found.guided:
+        print(f"auto           {', '.join(map(str, found.auto))}")
+    elif found.family is None:
+        print("guidance       with a negative prompt, if it is a diffusion model (NAG-PAG Inspect Model says more)")
+    else:
+        print("guidance       not for this file")
     return 0
 
 

@@ -1,0 +1,220 @@
+"""Models of no family: they are guided at their prediction, by a negative prompt, and say what does not work."""
+
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comfy.ldm.flux.model import Flux
+from nag_pag_flux.nagpag.calibration.search import guided_by
+from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.patch.families import FAMILIES
+from sampling import guided
+from sampling import prompt as flux_prompt
+from sampling import sample as sample_flux
+from unets import UNETS, load, prompt, sample
+
+AT_PREDICTION = {"reach": "prediction", "blocks": "auto", "negative_prompt": "sampler's"}
+# A push by the whole difference at every step, without a limit, is classifier-free guidance.
+CFG = {**AT_PREDICTION, "tau": 10.0, "alpha": 1.0, "renew_every": 1, "scale": 1.5}
+PROMPTS = prompt(1), prompt(2, 5)
+FLUX_PROMPTS = flux_prompt(1), flux_prompt(2, 5)
+
+
+@pytest.fixture(scope="module", params=UNETS)
+def unet(request, tmp_path_factory):
+    return load(request.param, tmp_path_factory.mktemp("unets") / "unet.safetensors")
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory):
+    return load("SD15", tmp_path_factory.mktemp("unets") / "unet.safetensors")
+
+
+def same_effect(ours, expected, plain, tolerance=1e-4):
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-3
+    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
+
+
+def said_by_us(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "nag_pag_flux"]
+
+
+@pytest.mark.parametrize("batch, cfg", [(1, 1.0), (2, 3.0)])
+def test_a_unet_at_every_step_without_a_limit_has_cfg(unet, caplog, batch, cfg):
+    caplog.set_level("INFO", logger="nag_pag_flux")
+    ours = sample(guided(unet, **CFG), *PROMPTS, batch, cfg)
+    plain, expected = (sample(unet, *PROMPTS, batch, strength) for strength in (cfg, cfg + 1.5))
+    same_effect(ours, expected, plain)
+    said = "guided by a negative prompt: 2 steps, branch merged at the prediction and computed at 2 of them"
+    assert said in said_by_us(caplog)[-1]
+
+
+def test_the_nodes_own_negative_prompt_does_as_well(sd15):
+    ours = guided(sd15, **{**CFG, "negative_prompt": "off"}, negative_conditioning=PROMPTS[1])
+    same_effect(sample(ours, PROMPTS[0], prompt(9)), sample(sd15, *PROMPTS, 1, 2.5), sample(sd15, *PROMPTS))
+
+
+def test_a_step_that_renews_costs_one_whole_pass(sd15):
+    """As Inspect says."""
+    model, rows = sd15.clone(), []
+
+    def counted(apply_model, given):
+        rows.append(len(given["input"]))
+        return apply_model(given["input"], given["timestep"], **given["c"])
+
+    model.set_model_unet_function_wrapper(counted)
+    out = sample(guided(model, **AT_PREDICTION, renew_every=4), *PROMPTS, steps=8)
+    assert sum(rows) == 8 + 2 and not torch.equal(out, sample(sd15, *PROMPTS, steps=8))
+
+
+def test_scale_0_is_the_plain_model_to_the_bit(sd15):
+    plain = sample(sd15, *PROMPTS)
+    for inputs in ({"scale": 0.0}, {"scale": 0.0, "reach": "output"}, {"alpha": 0.0, "negative_prompt": "off"}):
+        assert torch.equal(sample(guided(sd15, **{**AT_PREDICTION, **inputs}), *PROMPTS), plain)
+
+
+def test_a_record_shows_the_prediction(sd15):
+    record = Record()
+    sample(record_model(guided(sd15, **AT_PREDICTION), record), *PROMPTS)
+    (recording,) = record.recordings
+    assert recording.blocks() == [(0, "prediction")] and [map.shape for map in recording.maps.values()] == [(8, 12)]
+
+
+REFUSED = {
+    'blocks "8, 12"': {"blocks": "8, 12"},
+    'blocks "all"': {"blocks": "all"},
+    "reach attention": {"reach": "attention", "negative_prompt": "off"},
+    "reach output": {"reach": "output"},
+    "reach_blocks 2": {"reach_blocks": 2},
+    "negative_prompt off": {"negative_prompt": "off"},
+}
+
+
+@pytest.mark.parametrize("said, inputs", REFUSED.items(), ids=REFUSED)
+def test_what_needs_blocks_is_refused_with_what_does_not(sd15, said, inputs):
+    with pytest.raises(ValueError, match="its class is UNetModel") as refused:
+        guided(sd15, **{**AT_PREDICTION, **inputs})
+    told = str(refused.value)
+    assert f"can't guide this model with {said}: " in told
+    assert all(family.models in told for family in FAMILIES)
+    assert told.endswith("Any other model works with reach prediction and a negative prompt")
+
+
+def test_calibrate_is_for_flux(sd15):
+    with pytest.raises(ValueError, match="works with FLUX.1 .*; this model is none of these: its class is UNetModel"):
+        guided_by(sd15, "auto", "0.2", "output")
+
+
+def without_negative(model):
+    """As SamplerCustomAdvanced with a BasicGuider samples."""
+    from comfy_extras.nodes_custom_sampler import Guider_Basic
+
+    guider, latent = Guider_Basic(model), torch.zeros(1, 4, 8, 12)
+    guider.set_conds(PROMPTS[0])
+    sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
+    return guider.sample(
+        comfy.sample.prepare_noise(latent, 7), latent, comfy.samplers.sampler_object("euler"), sigmas, seed=7
+    )
+
+
+def zeros():
+    return [[torch.zeros(1, 9, 48), {"pooled_output": torch.zeros(1, 1280)}]]
+
+
+@pytest.mark.parametrize(
+    "draw", [without_negative, lambda model: sample(model, PROMPTS[0], zeros())], ids=["no negative prompt", "zeros"]
+)
+def test_where_there_is_no_negative_prompt_it_is_said_once(sd15, caplog, draw):
+    caplog.set_level("INFO", logger="nag_pag_flux")
+    assert torch.equal(draw(guided(sd15, **AT_PREDICTION)), draw(sd15))
+    warning, ending = said_by_us(caplog)
+    assert "nothing is guided, as this model is of no family whose attention can be disturbed" in warning
+    assert "guided nothing: there was no negative prompt, as said above" in ending
+
+
+def test_a_text_that_the_host_calls_otherwise_is_found(sd15, monkeypatch):
+    """Stable Cascade's is clip_text, and nothing else says that there is a prompt."""
+    real = sd15.model.extra_conds
+
+    def extra_conds(**given):
+        found = real(**given)
+        found["clip_text"] = found.pop("c_crossattn")
+        return found
+
+    def called_otherwise(apply_model, given):
+        own = dict(given["c"])
+        return apply_model(given["input"], given["timestep"], c_crossattn=own.pop("clip_text"), **own)
+
+    expected, plain = (sample(sd15, *PROMPTS, 1, cfg) for cfg in (2.5, 1.0))
+    monkeypatch.setattr(sd15.model, "extra_conds", extra_conds)
+    model = sd15.clone()
+    model.set_model_unet_function_wrapper(called_otherwise)
+    same_effect(sample(guided(model, **CFG), *PROMPTS), expected, plain)
+
+
+def test_inspect_says_what_works(sd15):
+    text = inspect_model(sd15, "auto")
+    for said in (
+        "works here: reach prediction, with a negative prompt\n",
+        "blocks: none are known, as its class is UNetModel. Known are those of FLUX.1",
+        "cost of reach prediction: the whole model (100%; renewed every 6th step 17%)",
+    ):
+        assert said in text, text
+    assert '"8, 12" guides: nothing here; leave blocks at auto' in inspect_model(sd15, "8, 12")
+    assert "or without one no blocks, merged at the prediction" in inspect_model(guided(sd15, **AT_PREDICTION), "auto")
+
+
+# --- a FLUX that a pack brings ---
+
+
+class TheirForward(Flux):
+    """Made of ComfyUI's, it gives its blocks neither their patches nor the options."""
+
+    __module__ = "some_pack.flux"
+
+    def forward(self, x, timestep, context, *args, transformer_options={}, **kwargs):
+        return super().forward(x, timestep, context, *args, transformer_options={}, **kwargs)
+
+
+class TheirModel(torch.nn.Module):
+    """A class of its own, as Nunchaku's."""
+
+    def __init__(self, flux):
+        super().__init__()
+        self.flux, self.dtype = flux, flux.dtype
+
+    def forward(self, *args, transformer_options={}, **kwargs):
+        return self.flux(*args, **kwargs)
+
+
+@pytest.fixture(params=[TheirForward, TheirModel])
+def theirs(request, flux, monkeypatch):
+    own = flux.model.diffusion_model
+    if request.param is TheirForward:
+        monkeypatch.setattr(own, "__class__", TheirForward)
+    else:
+        monkeypatch.setitem(flux.model._modules, "diffusion_model", TheirModel(own))
+    return flux
+
+
+def test_a_packs_own_forward_has_cfg_too(theirs, caplog):
+    ours = sample_flux(guided(theirs, **CFG), *FLUX_PROMPTS)
+    plain, expected = (sample_flux(theirs, *FLUX_PROMPTS, cfg=cfg) for cfg in (1.0, 2.5))
+    same_effect(ours, expected, plain)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_and_without_a_negative_prompt_it_is_said_or_refused(flux, monkeypatch, caplog):
+    """Whether a pack's forward of FLUX calls blocks is known when it does not."""
+    inputs = {**AT_PREDICTION, "negative_prompt": "off"}
+    with monkeypatch.context() as patched:
+        patched.setitem(flux.model._modules, "diffusion_model", TheirModel(flux.model.diffusion_model))
+        with pytest.raises(ValueError, match="negative_prompt off: its class is TheirModel"):
+            guided(flux, **inputs)
+    monkeypatch.setattr(flux.model.diffusion_model, "__class__", TheirForward)
+    plain = sample_flux(flux, *FLUX_PROMPTS)
+    assert torch.equal(sample_flux(guided(flux, **inputs), *FLUX_PROMPTS), plain)
+    assert "replaced the model's forward" in caplog.text
