@@ -71,10 +71,10 @@ class Settings:
                 "guidance would never be on; start_percent must be at most end_percent"
             )
         if not problems and self.carries_negative and self.reach == "attention" and self.reach_blocks == 0:
+            longer = ", ".join(map(repr, REACH.options[1:]))
             problems.append(
                 "a negative prompt needs a branch that runs on, and reach is 'attention'; with it work reach "
-                f"{' and '.join(repr(option) for option in REACH.options[1:])}, and reach_blocks above 0; or switch "
-                "negative_prompt off"
+                f"{longer} and reach_blocks above 0; or switch negative_prompt off"
             )
         return problems
 
@@ -93,6 +93,11 @@ class Settings:
     def renewed_every(self, steps: int) -> int:
         """At every how many steps of a sampling with so many the negative branch is computed."""
         return self.renew_every or renewal(steps)
+
+    @property
+    def moves_both(self) -> bool:
+        """True where cfg does not enlarge the push, as both predictions are moved alike."""
+        return self.carries_negative and self.reach == "prediction" and self.reach_blocks == 0
 
     @property
     def varies(self) -> bool:

@@ -18,8 +18,8 @@ Help: select the node and press **ⓘ** (Node Info) in the bar that appears abov
 """
 
 NEGATIVE = """## A negative prompt at cfg 1
-FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here the negative branch of **NAG-PAG Guidance** carries
-it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
+FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here **NAG-PAG Guidance** has it worked out at some steps,
+and pushes the picture away from it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
 
 **What to turn, in this order**
 1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
@@ -28,7 +28,8 @@ it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg a
 3. **scale**: here 5, so that what is named is left out more often than at the node's own 3. 0 is off (the plain model,
    bit for bit). Compare 0 and 5 with the same seed.
 4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **alpha** and **tau** say
-   how strongly, **reach** and **renew_every** for how much of a step.
+   how strongly, **renew_every** for how much of a step, **reach** whether what the model predicts is pushed or what it
+   does inside.
 
 Help: select the node and press **ⓘ** (Node Info) in the bar that appears above it.
 
@@ -46,9 +47,10 @@ The text-to-image graph with four nodes that show what guidance does.
 4. **Plot** draws it after the sampling: change by step and block, strength, tokens at the limit, change over the
    picture.
 
-**How to read it**: a longer reach has one row, where it is merged; with reach `attention` every block has its own, and
-one with little change may be left out. Where nearly all tokens are at the limit, more scale
-does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is hardly another.
+**How to read it**: a reach beyond the attention has one row, where it is merged, as here the prediction; with reach
+`attention` every block has its own, and one with little change may be left out. Where nearly all tokens are at the
+limit, more scale does nothing: lower **scale**, or raise **tau**. A cosine near 1 means that the negative branch is
+hardly another.
 
 Plot needs matplotlib in ComfyUI's Python. The Curve Editor needs a ComfyUI that has it.
 
@@ -97,24 +99,25 @@ compare for yourself: scale 0 and 3 with the same seed.
 3. **start_percent** and **end_percent**: raise the start to keep the plain picture's composition, lower the end to keep
    its texture.
 
-Without the LoRA (bypass it): 20 steps or more and cfg 4. cfg then heeds the negative prompt itself, and enlarges what
-guidance does fourfold, so take a quarter of the scale.
+Without the LoRA (bypass it): 20 steps or more and cfg 4. cfg then heeds the negative prompt itself; guidance pushes
+both predictions alike, which cfg does not enlarge, and costs nothing more.
 
 """
 
 WAN = """## NAG-PAG Guidance on Wan
-All frames are guided, in their attention of themselves. The node stands right behind the model loader; the shift comes
+All frames are guided. The node stands right behind the model loader; the shift comes
 after it.
 
 It was never measured on Wan's videos. On small models of random weights it does there what it does on FLUX, so compare
-for yourself: scale 0 and 0.5 with the same seed.
+for yourself: scale 0 and 3 with the same seed.
 
 **What to turn, in this order**
-1. **scale**: here 0.5. Wan 2.1 wants cfg 6, and cfg enlarges what guidance does sixfold: 0.5 is about as much as the
-   node's own 3 at cfg 1. 0 is off (the plain model, bit for bit). With a distilled model or LoRA at cfg 1, set it to 3.
-2. The **negative prompt**: name what you don't want. cfg 6 pushes away from it already; guidance adds a little, from
-   **start_percent** on about what cfg 6.6 would. At cfg 1 guidance alone heeds it.
-3. **negative_prompt** off: guidance then pushes away from a disturbed attention, which cfg does not do.
+1. **scale**: 0 is off (the plain model, bit for bit). Wan 2.1 wants cfg 6, which has the negative prompt worked out
+   anyway: guidance costs nothing more here, and cfg does not enlarge what it does.
+2. The **negative prompt**: name what you don't want. cfg 6 pushes away from it already; guidance adds to that, from
+   **start_percent** on at most what cfg 7.5 would. At cfg 1, with a distilled model or LoRA, guidance alone heeds it.
+3. **negative_prompt** off: guidance then pushes away from a disturbed attention, which cfg does not do, and which cfg
+   enlarges: take scale 0.5.
 4. **start_percent** and **end_percent**: raise the start to keep the plain video's layout and motion, lower the end to
    keep its texture.
 

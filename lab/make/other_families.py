@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...nagpag.inputs.guidance import GUIDANCE, SCALE
+from ...nagpag.inputs.guidance import GUIDANCE
 from . import notes
 from .formats import Node
 
@@ -54,14 +54,13 @@ def qwen_image() -> list[Node]:
 def wan() -> list[Node]:
     """Wan 2.1, the small one, at the cfg that it wants."""
     size = {"width": 832, "height": 480, "length": 33, "batch_size": 1}
-    guided = {**GUIDANCE.defaults, SCALE.name: 0.5}
     video = {"fps": 16.0, "bit_depth": 8}  # older hosts have no bit_depth, and mind none
     saved = {"filename_prefix": "NAG-PAG/wan", "format": "auto", "codec": "auto"}
     return [
         *_loaders(WAN_MODEL, WAN_CLIP, WAN_VAE, "wan"),
         *_prompts(WAN_PROMPT, WAN_NEGATIVE),
         Node(4, "EmptyHunyuanLatentVideo", (440, 550), (380, 130), ("LATENT",), {}, size),
-        Node(8, GUIDANCE.id, (890, 80), (330, 180), ("MODEL",), {"model": (1, 0)}, guided),
+        Node(8, GUIDANCE.id, (890, 80), (330, 180), ("MODEL",), {"model": (1, 0)}, GUIDANCE.defaults),
         Node(34, "ModelSamplingSD3", (890, 380), (330, 58), ("MODEL",), {"model": (8, 0)}, {"shift": 8.0}),
         *_sampled(30, 6.0, "uni_pc"),
         Node(35, "CreateVideo", (1290, 510), (330, 102), ("VIDEO",), {"images": (10, 0)}, video),

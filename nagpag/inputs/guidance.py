@@ -61,9 +61,11 @@ REACH = Choice(
     default="prediction",
     options=("attention", "double blocks", "output", "prediction"),
     needs=(Need("reach_blocks", (0,)),),
-    does="How far the negative branch runs on before the picture is pushed away from it: not at all (attention, free), "
-    "to the last of the double blocks, or to the last block of all (output; costs most). Further: the model itself "
-    "turns the disturbance into a worse picture to avoid, so the change is more meaningful.",
+    does="Where the picture is pushed away from the negative branch. prediction: in what the model predicts, before "
+    "the sampler is given it. The branch is then a whole evaluation of the model, which ComfyUI works out as it does "
+    "for cfg, so that every model can have it; a token is one place of the latent. The others push inside the model, "
+    "for less than a whole pass: after the last block of all (output), after the last of the double blocks, or in the "
+    "chosen blocks themselves (attention, free).",
 )
 REACH_BLOCKS = Number(
     name="reach_blocks",
@@ -84,9 +86,10 @@ NEGATIVE_PROMPT = Choice(
     options=(OFF, SAMPLERS),
     needs=(Need("negative_conditioning", (None,)),),
     does="Whose text the negative branch carries. sampler's: the negative prompt that is wired to the sampler (an "
-    "empty text will do), which FLUX ignores at cfg 1; the branch then starts in the first block and needs a reach "
-    "beyond the attention. off, or where the sampler has none: the prompt's own, and the attention of the chosen "
-    "blocks is disturbed instead.",
+    "empty text will do), which is ignored at cfg 1 without this; it needs a reach beyond the attention. Above cfg 1 "
+    "and with reach prediction it costs nothing more, as cfg has it computed anyway, and both predictions are pushed "
+    "alike, so that cfg does not enlarge the push. off, or where the sampler has none: the prompt's own, and the "
+    "attention of the chosen blocks is disturbed instead.",
 )
 NEGATIVE_CONDITIONING = Socket(
     name="negative_conditioning",
@@ -173,8 +176,8 @@ RENEW_EVERY = Number(
     does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
     "difference in between. Higher: faster, a little less exact; 1: every step. "
     "Each sampling counts its steps anew, so each part of a sampling split in two (SplitSigmas) begins by computing "
-    "it. "
-    "With reach attention it does nothing, as nothing would be saved.",
+    "it. With reach attention it does nothing, as nothing would be saved. Nor above cfg 1 with reach prediction and "
+    "the sampler's negative prompt.",
 )
 
 # --- who ---
@@ -191,9 +194,9 @@ GUIDE_UNCONDITIONAL = Flag(
 
 GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any sampler.")
 _DESCRIPTION = (
-    "Guides FLUX from within, at cfg 1: pushes each picture token away from what it would be under the negative "
-    "prompt, or with a disturbed attention where there is none, within a limit. Costs about a tenth of a step. "
-    "NAG (arXiv 2505.21179) with the identity branch of PAG (arXiv 2403.17377)."
+    "Guides FLUX and other diffusion models, at cfg 1: pushes the picture away from what it would be under the "
+    "negative prompt, or with a disturbed attention where there is none, within a limit. Costs about a tenth of a "
+    "step. The limit is that of NAG (arXiv 2505.21179), the disturbed attention that of PAG (arXiv 2403.17377)."
 )
 # The host finds a node by what looks like one of these; web/search.js says where it then stands among others.
 _ALIASES = (

@@ -3,12 +3,15 @@
 import gc
 import json
 import logging
+from functools import partial
 
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from comparing import DOUBLES, LAST, LAST_DOUBLE, POSITIVE, residuals
+from by_prediction import Pushed, cfg_guider, draw
+from by_prediction import negative as negative_branch
+from comparing import DOUBLES, LAST, LAST_DOUBLE, POSITIVE, assert_same_effect, residuals
 from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from own_forward import OwnForward
 from sampling import guided, latent, load_flux, picture_tokens, prompt, sample
@@ -48,8 +51,21 @@ def test_every_reach_and_length(flux64, inputs, merge, length):
 
 
 def test_the_nodes_defaults(flux64):
-    """As the table of inputs has them, but from the first step on."""
-    oracle = check(flux64, {**ADVANCED.defaults, "start_percent": 0.0}, LAST, NEGATIVES["longer"], steps=7)
+    """As the table of inputs has them: pushed away from what the host predicts of the negative prompt."""
+    begin = flux64.get_model_object("model_sampling").percent_to_sigma(0.45)
+    late = {"strength": lambda sigma: float(sigma <= begin)}
+    oracle = Pushed(negative_branch(), scale=3.0, tau=1.75, alpha=0.5, every=6, **late)
+    inputs = {"steps": 16, "size": (1, 8, 12)}
+    guider = partial(cfg_guider, positive=POSITIVE, negative=NEGATIVES["longer"])
+    expected, plain = draw(oracle.on(guider(flux64)), **inputs), draw(guider(flux64), **inputs)
+    assert_same_effect(draw(guider(guided(flux64, **ADVANCED.defaults)), **inputs), expected, plain)
+    assert len(oracle.computed) == 2
+
+
+def test_the_default_branch_of_before(flux64):
+    """Merged after the last block of all, from the first step on."""
+    inputs = {**ADVANCED.defaults, "start_percent": 0.0, "reach": "output", "alpha": 0.2}
+    oracle = check(flux64, inputs, LAST, NEGATIVES["longer"], steps=7)
     assert oracle.computed == 2
 
 
@@ -271,7 +287,7 @@ def test_a_range_over_all_of_the_sampling_is_no_part(flux):
 
 
 def test_reach_attention_is_refused_with_those_that_work(flux):
-    with pytest.raises(ValueError, match="reach is 'attention'; with it work reach 'double blocks' and 'output'"):
+    with pytest.raises(ValueError, match="with it work reach 'double blocks', 'output', 'prediction' and reach_bl"):
         guided(flux, reach="attention", negative_prompt="sampler's")
     with pytest.raises(ValueError, match="reach is 'attention'"):
         guided(flux, reach="attention", negative_conditioning=prompt(2))

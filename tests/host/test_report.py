@@ -6,8 +6,8 @@ from nag_pag_flux.nagpag.settings import Settings
 
 
 def test_the_summary_names_what_is_not_as_usual():
-    assert summary(Settings()) == "scale 3, tau 1.75, alpha 0.2, identity by 0.1, from 45% to 100% of the sampling"
-    assert summary(Settings(), carried=True) == "scale 3, tau 1.75, alpha 0.2, from 45% to 100% of the sampling"
+    assert summary(Settings()) == "scale 3, tau 1.75, alpha 0.5, identity by 0.1, from 45% to 100% of the sampling"
+    assert summary(Settings(), carried=True) == "scale 3, tau 1.75, alpha 0.5, from 45% to 100% of the sampling"
     assert summary(Settings(schedule="bell", guide_unconditional=True)).endswith("bell, unconditional rows too")
     assert summary(Settings(schedule="bell", curve=lambda x: x)).endswith("of the sampling, along a curve")
 
@@ -24,6 +24,8 @@ def drawn(x):
         ({"temperature": 3.0}, ["temperature 3 does nothing with negative identity"]),
         ({"temperature": 1.5, "negative": "mean"}, ["temperature 1.5 does nothing with negative mean"]),
         ({"reach": "output", "renew_every": 5}, []),
+        ({"renew_every": 5}, []),  # at the prediction
+        ({"reach_blocks": 2}, []),  # the default of reach was not chosen
         ({"reach": "attention"}, []),  # the default of renew_every was not chosen
         (
             {"reach": "attention", "renew_every": 5},

@@ -182,7 +182,7 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
     promised = {
         "scale": (3.0, 0, 10),
         "tau": (1.75, 1, 10),
-        "alpha": (0.2, 0, 1),
+        "alpha": (0.5, 0, 1),
         "perturbation": (0.1, 0, 1),
         "start_percent": (0.45, 0, 1),
         "end_percent": (1.0, 0, 1),
@@ -196,7 +196,7 @@ def test_every_input_is_as_promised_and_has_a_tooltip(server):
         if name in promised:
             assert kind == "FLOAT"
             assert (options["default"], options["min"], options["max"]) == promised[name]
-    assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "output")
+    assert (inputs["blocks"][1]["default"], inputs["reach"][1]["default"]) == ("auto", "prediction")
 
 
 def test_no_input_but_the_model_has_to_be_sent(server, tmp_path):

@@ -145,7 +145,7 @@ def test_a_choice_shows_its_words(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         cli.main(["text-to-image", "--help"])
     text = capsys.readouterr().out
-    assert "--nag-pag-reach attention|double blocks|output" in text and "STR" not in text
+    assert "--nag-pag-reach attention|double blocks|output|prediction" in text and "STR" not in text
     assert text.startswith("usage: nagpag text-to-image --prompt TEXT [options]\n")
 
 

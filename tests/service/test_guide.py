@@ -66,7 +66,7 @@ def ran(server, prompt_id):
 def test_a_graph_is_drawn_as_with_the_node_wired_by_hand(server, ask, tmp_path, name):
     by_hand = small(name)
     (node,) = (node for node in by_hand.values() if node["class_type"] == GUIDANCE.id)
-    values = {"scale": 4.0, "alpha": 0.5, "start_percent": 0.0}
+    values = {"scale": 4.0, "alpha": 0.3, "start_percent": 0.0}
     node |= {"class_type": ADVANCED.id, "inputs": {**ADVANCED.defaults, **values, "model": node["inputs"]["model"]}}
     plain = without(small(name))
     words = [word for one, value in values.items() for word in (f"--nag-pag-{one.replace('_', '-')}", str(value))]
@@ -307,7 +307,15 @@ def test_what_comfyui_refuses_is_said_in_its_words(ask):
 def test_how_much_of_the_scale_a_high_cfg_wants_is_said_where_none_was_asked_for(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NAGPAG_SERVER", server.url)
     note = "cfg 6 of KSampler (node 9) enlarges what guidance does 6 times: --nag-pag-scale 0.5 is about what 3 is"
-    for cfg, words, noted in ((6.0, (), True), (1.0, (), False), (6.0, ("--nag-pag-scale", "0"), False)):
+    inside = ("--nag-pag-reach", "output")
+    cases = [
+        (6.0, (), False),  # both predictions are pushed alike
+        (6.0, ("--nag-pag-negative-prompt", "off"), True),
+        (6.0, inside, True),
+        (1.0, inside, False),
+        (6.0, (*inside, "--nag-pag-scale", "0"), False),
+    ]
+    for cfg, words, noted in cases:
         (tmp_path / "mine.json").write_text(json.dumps(without(small(graphs.PICTURES[0], cfg=cfg))))
         mine = ("guide", "--graph", str(tmp_path / "mine.json"), "--output", str(tmp_path))
         assert cli.main([*mine, "--num-inference-steps", "1", *words]) == 0

@@ -21,7 +21,7 @@ PROMISED = {
     "guidance_scale": (3.5, 0, 100),
     "nag_pag_scale": (3.0, 0, 10),
     "nag_pag_tau": (1.75, 1, 10),
-    "nag_pag_alpha": (0.2, 0, 1),
+    "nag_pag_alpha": (0.5, 0, 1),
     "strength": (0.8, 0, 1),
     "num_images": (1, 1, 8),
 }
@@ -108,7 +108,10 @@ def test_whoever_says_how_a_branch_is_disturbed_gets_one_that_is(said, negative)
     assert schema.validate("text-to-image", {"prompt": "a cat", **said}).negative_prompt == negative
 
 
-@pytest.mark.parametrize("reach, blocks, bad", [("attention", 0, True), ("attention", 3, False), ("output", 0, False)])
+@pytest.mark.parametrize(
+    "reach, blocks, bad",
+    [("attention", 0, True), ("attention", 3, False), ("output", 0, False), ("prediction", 0, False)],
+)
 def test_a_negative_prompt_and_reach_attention_do_not_go_together(reach, blocks, bad):
     asked = whole("text-to-image", negative_prompt="", nag_pag_reach=reach, nag_pag_reach_blocks=blocks)
     found = table.problems_between(dict(asked))

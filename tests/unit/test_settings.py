@@ -13,7 +13,7 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 
 def test_defaults_are_the_promised_ones():
-    strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.2, "negative_prompt": "sampler's", "reach": "output"}
+    strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.5, "negative_prompt": "sampler's", "reach": "prediction"}
     steps = {"start_percent": 0.45, "end_percent": 1.0, "renew_every": 6, "schedule": "constant"}
     without_one = {"blocks": "auto", "perturbation": 0.1, "negative": "identity"}
     assert Settings() == Settings(**strength, **steps, **without_one)
@@ -109,5 +109,5 @@ def test_it_is_never_off_for_its_perturbation_alone():
 def test_a_negative_prompt_needs_a_longer_reach(asked):
     Settings(**asked)
     Settings(**asked, reach="attention", reach_blocks=1)
-    with pytest.raises(ValueError, match="reach is 'attention'; with it work reach 'double blocks' and 'output', and"):
+    with pytest.raises(ValueError, match="reach 'double blocks', 'output', 'prediction' and reach_blocks above 0;"):
         Settings(**asked, reach="attention")

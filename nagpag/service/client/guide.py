@@ -37,7 +37,7 @@ def guide(options: argparse.Namespace) -> dict[str, Any]:
         raise BadInput(f"--graph {options.graph}: {error}") from None
     except RecursionError:
         raise BadInput(f"--graph {options.graph}: it has too many nodes in a row, or nests too deeply") from None
-    if note := _cfg_note(graph, kinds, options):
+    if note := _cfg_note(graph, kinds, options, Settings(**inputs)):
         print(f"nagpag: {note}", file=sys.stderr)
     prompt_id = prompts.queue(client, made)
     told = {"prompt_id": prompt_id, "behind": loaders, "settings": inputs}
@@ -102,10 +102,10 @@ def _kinds(client: Client, graph: Graph) -> Kinds:
     return kinds
 
 
-def _cfg_note(graph: Graph, kinds: Kinds, options: argparse.Namespace) -> str | None:
+def _cfg_note(graph: Graph, kinds: Kinds, options: argparse.Namespace, settings: Settings) -> str | None:
     """What to know where cfg enlarges guidance, and nothing was said of how much is wanted."""
     given = [getattr(options, table.GRAPH_GUIDANCE[item.name].name) for item in (SCALE, GUIDE_UNCONDITIONAL)]
-    if given[0] is not None or given[1] or not (found := enlarged(graph, kinds)):
+    if settings.moves_both or given[0] is not None or given[1] or not (found := enlarged(graph, kinds)):
         return None
     number, cfg = max(found, key=lambda one: one[1])
     return (
