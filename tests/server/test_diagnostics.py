@@ -13,7 +13,7 @@ from PIL import Image
 from showing import outputs, outputs_by_id
 
 STEPS = 3
-LAST = "single block 3"
+MERGE = "prediction"
 
 
 def small(seed=42, **guidance):
@@ -50,7 +50,7 @@ def test_every_node_shows_what_it_found(server):
     said = numbers(shown)
     assert said["state"] == "finished" and said["problems"] == []
     merges = [(row["step"], row["block"], row["branch"]) for row in said["rows"]]
-    assert merges == [(1, LAST, "computed"), (2, LAST, "reused"), (3, LAST, "reused")]
+    assert merges == [(1, MERGE, "computed"), (2, MERGE, "reused"), (3, MERGE, "reused")]
     strengths = [row["strength"] for row in said["rows"]]
     assert strengths[0] == 3.0 and strengths == sorted(strengths, reverse=True) and strengths[2] < 2.5
     assert picture(server, shown).size == (1280, 960)
