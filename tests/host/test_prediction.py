@@ -10,7 +10,7 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, negative, progress
+from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, negative, predicted, progress
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
@@ -131,7 +131,9 @@ def test_a_difference_of_noises_is_held_for_steps(flux, name):
 
 
 CURVE = {"points": [[0.0, 0.2], [1.0, 1.0]], "interpolation": "linear"}
+PAUSE = {"points": [[0.0, 1.0], [0.3, 0.0], [0.6, 0.0], [1.0, 1.0]], "interpolation": "linear"}
 PARTS = {
+    "a pause": ({"curve": PAUSE, "renew_every": 9}, lambda x: max(0.0, 1 - x / 0.3, (x - 0.6) / 0.4)),
     "the node's own": ({"start_percent": 0.45, "renew_every": 6}, lambda x: 1.0),
     "window": ({"start_percent": 0.2, "end_percent": 0.8, "renew_every": 2}, lambda x: 1.0),
     "linear fade-out": ({"schedule": "linear fade-out", "renew_every": 2, "end_percent": 0.9}, lambda x: 1 - x),
@@ -242,6 +244,11 @@ def test_beside_cfg_the_push_is_added_once_and_costs_nothing(flux, prompts):
     check(flux, Pushed(negative()), {"renew_every": 6}, guider, size=(2, 4, 6))
     ours, theirs = Counted(guided(flux, **{**LIMITED, "renew_every": 6})), Counted(flux)
     assert ours.drawn(guider=guider)[1] == theirs.drawn(guider=guider)[1] == 8
+
+
+def test_guide_unconditional_has_no_say_against_a_negative_prompt(flux):
+    one, other = (draw(cfg_guider(guided(flux, **LIMITED, guide_unconditional=on), cfg=3.0)) for on in (False, True))
+    assert torch.equal(one, other)
 
 
 def test_a_negative_prompt_of_its_own_beside_cfg(flux):
@@ -614,6 +621,27 @@ def test_two_of_its_kind_add_up(flux):
         close(draw(cfg_guider(model), steps=6), expected, plain)
 
 
+@pytest.mark.parametrize("outer, inner", [(0, 1), (1, 0)])
+def test_two_that_disturb(flux, outer, inner):
+    """The first one's branch is the disturbed prompt alone; the second one's push counts as the prompt's own."""
+    scales, sampling = (0.7, 0.4), {"size": (1, 4, 5)}
+    branches = [disturbed({("double", i)}, PICTURE) for i in (0, 1)]
+
+    def both_pushes(guider, x, t, options):
+        plus = predicted(guider, guider.conds["positive"], x, t, options)
+        minus = [branch(guider, guider.conds["positive"], x, t, options) for branch in branches]
+        first = scales[inner] * (plus - minus[inner])
+        return first + scales[outer] * (plus + first - minus[outer])
+
+    guider, model = cfg_guider(flux), flux
+    real = guider.predict_noise
+    guider.predict_noise = lambda x, t, o={}, seed=None: real(x, t, o, seed) + both_pushes(guider, x, t, o)
+    for i in (outer, inner):  # the host calls first what was added first
+        inputs = {**PLAIN, "negative_prompt": "off", "blocks": str(i), "perturbation": 1.0, "scale": scales[i]}
+        model = guided(model, **inputs)
+    close(draw(cfg_guider(model), **sampling), draw(guider, **sampling), draw(cfg_guider(flux), **sampling))
+
+
 def easy_cache(model):
     return EasyCacheNode.execute(model, 3.0, 0.1, 0.95, False).args[0]
 
@@ -708,7 +736,9 @@ def test_from_a_fault_on_the_picture_goes_on_as_plain(flux, monkeypatch, caplog,
     """Guided for two of four steps: as an oracle that stops there."""
     real, part = prediction.guide_in_place, {"size": (1, 4, 6)}
     monkeypatch.setattr(prediction, "guide_in_place", failing_from(3, real))
-    found = draw(cfg_guider(guided(flux, **{**LIMITED, "renew_every": 2}), cfg=cfg), **part)
+    ours = Counted(guided(flux, **{**LIMITED, "renew_every": 2}))
+    found, rows = ours.drawn(guider=lambda model: cfg_guider(model, cfg=cfg), **part)
+    assert rows == (4 + 2 if cfg == 1 else 8)  # the third step's branch is the last
     every = 2 if cfg == 1 else 1
     oracle, steps = Pushed(negative(), every=every), []
 
@@ -772,14 +802,30 @@ def test_a_block_whose_attention_cannot_be_reached(flux, caplog):
     assert "it failed, as said above" in line(caplog)
 
 
-def test_a_block_that_fails_later_ends_all_guidance(flux, monkeypatch, caplog):
-    """What was held of it is no longer used either."""
-    monkeypatch.setattr(perturbation, "identity_attention", failing_from(2, perturbation.identity_attention))
+def dropping(model, call):
+    """A block that from its so manieth call on hands no options on, as a cache of blocks may."""
+    calls = []
+
+    def earlier(args, extra):
+        calls.append(None)
+        options = {} if len(calls) >= call else args["transformer_options"]
+        return extra["original_block"]({**args, "transformer_options": options})
+
+    model = model.clone()
+    model.set_model_patch_replace(earlier, "dit", "double_block", 0)
+    return model
+
+
+@pytest.mark.parametrize("unreached", [False, True])
+def test_a_block_that_fails_later_ends_all_guidance(flux, monkeypatch, caplog, unreached):
+    """What was held of it is no longer used either. By hand: the branch of step 3 is the block's fifth call."""
+    model, sampling = dropping(flux, 5 if unreached else 99), {"steps": 5, "size": (1, 4, 5)}
+    if not unreached:
+        monkeypatch.setattr(perturbation, "identity_attention", failing_from(2, perturbation.identity_attention))
     inputs = {**OFF, "blocks": "0", "perturbation": 1.0, "renew_every": 2}
-    found = draw(cfg_guider(guided(flux, **inputs)), steps=5, size=(1, 4, 5))
+    found = draw(cfg_guider(guided(model, **inputs)), **sampling)
     oracle = Pushed(disturbed({("double", 0)}, PICTURE), every=2)
     oracle.strength = lambda sigma: float(len(oracle.changes) < 2)
-    sampling = {"steps": 5, "size": (1, 4, 5)}
     close(found, draw(oracle.on(cfg_guider(flux)), **sampling), draw(cfg_guider(flux), **sampling))
     assert len(warnings(caplog)) == 1
 
