@@ -205,7 +205,7 @@ def _place_of(against: list[dict], conds: list) -> int | None:
     """Which list is the negative prompt's; None where it is not among them."""
     names = [cond.get("uuid") for cond in against]
     found = (i for i, listed in enumerate(conds) if listed and [cond.get("uuid") for cond in listed] == names)
-    return next(found, None) if names else None
+    return next(found, None)
 
 
 def _negative_here(run: Run, asked: Asked) -> list[dict]:

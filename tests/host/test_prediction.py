@@ -810,6 +810,20 @@ def test_a_negative_prompt_that_the_host_cannot_work_out(flux, caplog):
     assert torch.equal(found, sample(flux, POSITIVE, LONGER, **SMALL)) and len(warnings(caplog)) == 1
 
 
+def test_the_negative_prompt_stands_where_cfg_would_have_it(flux):
+    """So that other patches see at cfg 1 what they know."""
+    seen = []
+
+    def hear(executor, model, conds, *args):
+        seen.append([bool(listed) for listed in conds])
+        return executor(model, conds, *args)
+
+    model = guided(flux, **{**LIMITED, "renew_every": 2})
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "test", hear)
+    draw(cfg_guider(model))
+    assert seen == [[True, True], [True, False]] * 2
+
+
 def test_what_the_host_cannot_work_out_of_the_prompt_is_its_own(flux, caplog):
     """The error that it gives is the user's to read, and none of guidance's."""
     for inputs in (LIMITED, OFF):
