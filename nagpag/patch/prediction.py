@@ -112,19 +112,19 @@ def _chunks(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
     anew = _place_of(run.against, asked.conds) is not None
     for i, listed in enumerate(asked.conds):
         if listed and (i in run.conditional or both):
-            key = _key(run, i, listed, asked)
+            key = _key(run, listed, asked)
             run.untold += plan.renews and key is None
             held = None if anew or key is None else run.held.get(key)
             kept = held.difference if held is not None and _stands_in(plan, run, held) else None
             yield Chunk(slice(0, len(asked.x)), key, i, difference=kept)
 
 
-def _key(run: Run, index: int, listed: list[dict], asked: Asked) -> tuple | None:
+def _key(run: Run, listed: list[dict], asked: Asked) -> tuple | None:
     """What tells a list of conditions, and the part of the latent that it is for, from others; None if nobody says."""
     windowed = "context_window" in asked.transformer_options
     if run.latent is not None and asked.x.shape != run.latent.shape and not windowed:  # a tile
         return None
-    return index, tuple(cond.get("uuid") for cond in listed), asked.place
+    return tuple(cond.get("uuid") for cond in listed), asked.place
 
 
 def _stands_in(plan: Plan, run: Run, held: Held) -> bool:
@@ -197,7 +197,7 @@ def _beside(conds: list, against: list[dict]) -> tuple[list, int]:
     place = _place_of(against, conds)
     if place is not None:
         return conds, place
-    place = next((i for i, listed in enumerate(conds) if i and listed is None), len(conds))
+    place = next((i for i, listed in enumerate(conds) if not listed), len(conds))
     return [*conds[:place], against, *conds[place + 1 :]], place
 
 
@@ -205,7 +205,7 @@ def _place_of(against: list[dict], conds: list) -> int | None:
     """Which list is the negative prompt's; None where it is not among them."""
     names = [cond.get("uuid") for cond in against]
     found = (i for i, listed in enumerate(conds) if listed and [cond.get("uuid") for cond in listed] == names)
-    return next(found, None) if names else None
+    return next(found, None)
 
 
 def _negative_here(run: Run, asked: Asked) -> list[dict]:

@@ -167,6 +167,41 @@ def test_nothing_to_do_is_the_plain_model_to_the_bit(flux):
         assert torch.equal(sample(guided(flux, **{**LIMITED, **off}), POSITIVE, LONGER, **SMALL), plain), off
 
 
+def test_a_sampling_that_ends_before_it_begins_says_so(flux, caplog):
+    sample(guided(flux, **{**LIMITED, "start_percent": 0.5, "end_percent": 0.5}), POSITIVE, LONGER, **SMALL)
+    assert "guided nothing: no step of this sampling lay between start_percent and end_percent" in line(caplog)
+
+
+def test_a_side_of_cfg_that_nobody_wants_is_given_as_the_host_gives_it(flux):
+    """All zeros, though the negative prompt was worked out there."""
+    given = []
+
+    def hear(args):
+        given.append(args["uncond_denoised"])
+        return args["denoised"]
+
+    model = guided(flux, **{**LIMITED, "renew_every": 2})
+    model.set_model_sampler_post_cfg_function(hear)
+    draw(cfg_guider(model))
+    assert len(given) == 4 and not any(one.any() for one in given)
+
+
+def test_a_part_of_the_latent_that_a_node_asks_for_is_not_moved(flux, caplog):
+    """By the push of the whole, which is of another size."""
+    found = []
+
+    def a_half(args):
+        x, options = args["input"][..., :4], args["model_options"]
+        found.append(comfy.samplers.calc_cond_batch(args["model"], [args["uncond"]], x, args["sigma"], options)[0])
+        return args["denoised"]
+
+    for model in (guided(flux, **LIMITED), flux):
+        model = model.clone()
+        model.set_model_sampler_post_cfg_function(a_half)
+        draw(cfg_guider(model, cfg=2.0), steps=1)
+    assert torch.equal(*found) and not warnings(caplog)
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_what_is_asked_for_at_no_noise_at_all_is_left_alone(flux, every):
     """Nothing is divided by it: without noise the prediction is the latent itself."""
@@ -197,6 +232,7 @@ def test_tokens_are_places(batch, shape, channels, seed):
     assert torch.equal(prediction._latent(tokens, v), v)
     assert math.prod(prediction._grid(v)) == tokens.shape[1]
     packed = v.flatten(1)[:, None]
+    assert prediction._grid(packed) == (1, 1)
     assert prediction._tokens(packed).shape == (batch, 1, 1, packed.shape[-1])
     assert torch.equal(prediction._latent(prediction._tokens(packed), packed), packed)
 
@@ -227,8 +263,9 @@ class Counted:
         self.model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", self.count)
 
     def count(self, executor, x, *args, **kwargs):
+        out = executor(x, *args, **kwargs)
         self.rows.append(x.shape[0])
-        return executor(x, *args, **kwargs)
+        return out
 
     def drawn(self, **sampling):
         self.rows.clear()
@@ -541,6 +578,12 @@ def test_beside_cfg_the_prompt_is_disturbed_or_both(flux, both):
     assert rows == 2 * 4 + 2 * (1 + both)
 
 
+def test_a_side_of_cfg_that_nobody_wants_is_not_guided(flux):
+    inputs = {**OFF, "perturbation": 1.0, "renew_every": 2}
+    one, other = (draw(cfg_guider(guided(flux, **inputs, guide_unconditional=on))) for on in (False, True))
+    assert torch.equal(one, other) and not torch.equal(one, draw(cfg_guider(flux)))
+
+
 ZEROS = [[torch.zeros(1, 9, 64), {"pooled_output": torch.zeros(1, 32), "guidance": 3.5}]]
 NONE = {"none": basic_guider, "zeros": lambda model: cfg_guider(model, negative=ZEROS)}
 
@@ -767,6 +810,20 @@ def test_a_negative_prompt_that_the_host_cannot_work_out(flux, caplog):
     assert torch.equal(found, sample(flux, POSITIVE, LONGER, **SMALL)) and len(warnings(caplog)) == 1
 
 
+def test_the_negative_prompt_stands_where_cfg_would_have_it(flux):
+    """So that other patches see at cfg 1 what they know."""
+    seen = []
+
+    def hear(executor, model, conds, *args):
+        seen.append([bool(listed) for listed in conds])
+        return executor(model, conds, *args)
+
+    model = guided(flux, **{**LIMITED, "renew_every": 2})
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "test", hear)
+    draw(cfg_guider(model))
+    assert seen == [[True, True], [True, False]] * 2
+
+
 def test_what_the_host_cannot_work_out_of_the_prompt_is_its_own(flux, caplog):
     """The error that it gives is the user's to read, and none of guidance's."""
     for inputs in (LIMITED, OFF):
@@ -823,7 +880,8 @@ def test_a_block_that_fails_later_ends_all_guidance(flux, monkeypatch, caplog, u
     if not unreached:
         monkeypatch.setattr(perturbation, "identity_attention", failing_from(2, perturbation.identity_attention))
     inputs = {**OFF, "blocks": "0", "perturbation": 1.0, "renew_every": 2}
-    found = draw(cfg_guider(guided(model, **inputs)), **sampling)
+    found, rows = Counted(guided(model, **inputs)).drawn(**sampling)
+    assert rows == 5 + 2 - (not unreached)  # what breaks off in the block is begun only
     oracle = Pushed(disturbed({("double", 0)}, PICTURE), every=2)
     oracle.strength = lambda sigma: float(len(oracle.changes) < 2)
     close(found, draw(oracle.on(cfg_guider(flux)), **sampling), draw(cfg_guider(flux), **sampling))
