@@ -174,10 +174,10 @@ RENEW_EVERY = Number(
     whole=True,
     needs=(Need("reach", ("double blocks", "output", "prediction")), Need("reach_blocks", above=0)),
     does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
-    "difference in between. Higher: faster, a little less exact; 1: every step. "
-    "Each sampling counts its steps anew, so each part of a sampling split in two (SplitSigmas) begins by computing "
-    "it. With reach attention it does nothing, as nothing would be saved. Nor above cfg 1 with reach prediction and "
-    "the sampler's negative prompt.",
+    "difference in between. 0: by itself, so that a difference stands for at most 30 % of the sampling (every 6th of "
+    "20 steps, every 2nd of 8); 1: every step; higher: faster, a little less exact. Each sampling counts its own "
+    "steps, so does each part of one that is split (SplitSigmas). With reach attention it does nothing. Nor above "
+    "cfg 1 with reach prediction and the sampler's negative prompt.",
 )
 
 # --- who ---

@@ -146,7 +146,7 @@ def report(plan: Plan, run: Run) -> None:
             run.unclear,
             run.forwards,
         )
-    if run.untold:
+    if run.untold and run.renewed_every(plan.settings) > 1:
         log.warning(
             "NAG-PAG: renew_every saved nothing in %d of %d forwards: another node runs the model on tiles or in a "
             "batch of its own, and nobody says which kept difference belongs to which. The branch was computed there.",

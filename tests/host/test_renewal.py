@@ -6,6 +6,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras.nodes_custom_sampler import SplitSigmas
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
@@ -13,7 +14,7 @@ from comparing import LAST_DOUBLE, POSITIVE, check_branch
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.schedule import Steps, steps_of
-from sampling import guided, picture_tokens, sample
+from sampling import guided, picture_tokens, prompt, sample
 from two_streams import Branch
 
 RENEWED = {"reach": "double blocks", "blocks": "1", "renew_every": 3}
@@ -69,6 +70,59 @@ def test_every_third_step_computes_whatever_is_evaluated_in_it(flux64, sampler):
     branch = Branch((1,), LAST_DOUBLE, picture_tokens())
     branch.reuse = lambda sigma: (sum(begin >= 0.999 * sigma for begin in schedule[:-1]) - 1) % 3 != 0
     check_branch(flux64, branch, RENEWED, sampler=sampler, steps=6)
+
+
+# --- by itself: renew_every 0 ---
+
+BRANCHES = {
+    "output": {"reach": "output", "blocks": "1"},
+    "prediction": {"reach": "prediction", "negative_conditioning": prompt(2)},
+}
+of_each_branch = pytest.mark.parametrize("branch", BRANCHES.values(), ids=BRANCHES)
+
+
+def renewed(model, **sampling):
+    """A sampling's latents, and the steps that computed the branch, by the sigmas that the sampler was given."""
+    record = Record()
+    latents = sample(record_model(model, record), POSITIVE, size=SMALL, **sampling)
+    return latents, [row.step for row in record.recordings[0].rows if row.branch == "computed"]
+
+
+def check_renewed(model, branch, every, computed, **sampling):
+    """At 0 it is computed at these steps, and the latents are those of this number, to the bit."""
+    ours, theirs = (renewed(guided(model, **branch, renew_every=number), **sampling) for number in (0, every))
+    assert ours[1] == theirs[1] == computed
+    assert torch.equal(ours[0], theirs[0])
+    return ours[0]
+
+
+@of_each_branch
+@pytest.mark.parametrize(
+    "steps, every, computed",
+    [(4, 1, [1, 2, 3, 4]), (8, 2, [1, 3, 5, 7]), (20, 6, [1, 7, 13, 19]), (28, 8, [1, 9, 17, 25])],
+)
+def test_a_difference_stands_for_at_most_30_percent_of_the_steps(flux, branch, steps, every, computed):
+    check_renewed(flux, branch, every, computed, steps=steps)
+
+
+@of_each_branch
+def test_each_part_of_a_sampling_counts_its_own_steps(flux, branch):
+    schedule = comfy.samplers.calculate_sigmas(flux.get_model_object("model_sampling"), "simple", 20)
+    high, low = SplitSigmas.execute(schedule, 8).args
+    assert (len(high), len(low)) == (9, 13)
+    between = check_renewed(flux, branch, 2, [1, 3, 5, 7], sigmas=high)
+    check_renewed(flux, branch, 3, [1, 4, 7, 10], sigmas=low, latent_image=between)
+
+
+@of_each_branch
+def test_where_nobody_tells_the_steps_it_is_as_in_twenty(flux, branch):
+    def silent(executor, x, timestep, model_options, seed):
+        told = {k: v for k, v in model_options["transformer_options"].items() if k != "sample_sigmas"}
+        return executor(x, timestep, {**model_options, "transformer_options": told}, seed)
+
+    model = flux.clone()
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "test", silent)
+    check_renewed(model, branch, 6, [1, 7], steps=8)
 
 
 # --- several evaluations in a step ---
@@ -131,16 +185,18 @@ def test_each_evaluation_of_a_step_has_a_difference_of_its_own(flux):
     assert (expected - sample(guided(direct, **{**RENEWED, "renew_every": 1}), POSITIVE, steps=7, size=SMALL)).any()
 
 
-def test_tiles_are_said_to_save_nothing(flux, caplog):
+@pytest.mark.parametrize("every, steps, forwards", [(3, 4, 8), (0, 7, 14), (0, 4, None), (1, 4, None)])
+def test_tiles_are_said_to_save_nothing_where_something_was_to_be_saved(flux, caplog, every, steps, forwards):
     def tiled(apply_model, args):
         halves = args["input"].chunk(2, dim=-1)
         return torch.cat([apply_model(half, args["timestep"], **args["c"]) for half in halves], dim=-1)
 
-    model = guided(flux, **RENEWED)
+    model = guided(flux, **{**RENEWED, "renew_every": every})
     model.set_model_unet_function_wrapper(tiled)
-    sample(model, POSITIVE, steps=4)
+    sample(model, POSITIVE, steps=steps)
     said = [record.message for record in caplog.records if "renew_every saved nothing" in record.message]
-    assert len(said) == 1 and "in 8 of 8 forwards" in said[0] and "tiles" in said[0]
+    assert len(said) == (forwards is not None)
+    assert all(f"in {forwards} of {forwards} forwards" in one and "tiles" in one for one in said)
 
 
 def test_a_crop_that_moves_takes_nothing_from_the_last_one(flux):

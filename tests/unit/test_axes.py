@@ -42,6 +42,12 @@ def test_two_axes_and_what_holds_for_all():
         ),
         ("renew_every: 2,2 , 2", ("off", "guided"), ("",), [[None, Settings(renew_every=2)]]),
         (
+            "renew_every: 0, 6",
+            ("off", "renew_every 0", "renew_every 6"),
+            ("",),
+            [[None, Settings(), Settings(renew_every=6)]],
+        ),
+        (
             "guide_unconditional: true; False",
             ("off", "guide_unconditional true", "guide_unconditional false"),
             ("",),
@@ -83,8 +89,8 @@ def test_what_a_text_spans_has_off_in_it_once(text, columns, rows, cells):
         ("scale: 1, much", "scale 'much' is not a number from 0 to 10"),
         ("scale: 1, 11", "scale 11.0 is not a number from 0 to 10"),
         ("scale: nan", "scale nan is not a number from 0 to 10"),
-        ("renew_every: 1.5", "renew_every '1.5' is not a whole number from 1 to 20"),
-        ("renew_every: " + "9" * 5000, "is not a whole number from 1 to 20"),
+        ("renew_every: 1.5", "renew_every '1.5' is not a whole number from 0 to 20"),
+        ("renew_every: " + "9" * 5000, "is not a whole number from 0 to 20"),
         ("negative: sideways", "negative 'sideways' is not one of 'identity', 'softened'"),
         ("guide_unconditional: maybe", "guide_unconditional 'maybe' is not true or false"),
         ("preset: wild", "preset 'wild' is not one of 'default', 'gentle'"),

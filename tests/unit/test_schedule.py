@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from nag_pag_flux.nagpag.inputs.guidance import SCHEDULE
-from nag_pag_flux.nagpag.schedule import SHAPES, Steps, progress, steps_of
+from nag_pag_flux.nagpag.schedule import SHAPES, Steps, progress, renewal, steps_of
 from nag_pag_flux.nagpag.settings import Settings
 
 # Each shape at x = 0, 1/4, 1/2, 3/4, 1, worked out by hand.
@@ -155,3 +155,20 @@ def test_odd_sigmas_have_a_place_too(odd):
     for steps in (Steps(SCHEDULE_9), Steps(), Steps([odd, 0.5, 0.0])):
         assert steps.between(odd, 0.5) >= 0
     assert steps_of([odd], SCHEDULE_9)[0] in range(1, 10)
+
+
+# --- how long a difference stands ---
+
+
+@pytest.mark.parametrize("steps, every", [(1, 1), (2, 1), (4, 1), (6, 1), (7, 2), (8, 2), (10, 3), (20, 6), (28, 8)])
+def test_at_every_how_many_steps_it_is_renewed(steps, every):
+    assert renewal(steps) == every
+
+
+@given(st.integers(0, 10_000))
+def test_it_stands_as_long_as_it_may(steps):
+    """For one step or 30 % of them, and one step more would be too long; in more steps for no fewer."""
+    every = renewal(steps)
+    assert every == 1 or 10 * every <= 3 * steps
+    assert every >= 1 and 10 * (every + 1) > 3 * steps
+    assert renewal(steps + 1) in (every, every + 1)

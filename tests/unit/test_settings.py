@@ -14,7 +14,7 @@ CHOICES = [item for item in INPUTS if isinstance(item, Choice)]
 
 def test_defaults_are_the_promised_ones():
     strength = {"scale": 3.0, "tau": 1.75, "alpha": 0.5, "negative_prompt": "sampler's", "reach": "prediction"}
-    steps = {"start_percent": 0.45, "end_percent": 1.0, "renew_every": 6, "schedule": "constant"}
+    steps = {"start_percent": 0.45, "end_percent": 1.0, "renew_every": 0, "schedule": "constant"}
     without_one = {"blocks": "auto", "perturbation": 0.1, "negative": "identity"}
     assert Settings() == Settings(**strength, **steps, **without_one)
 
@@ -91,8 +91,14 @@ def test_flags_are_true_or_false(flag):
 
 
 def test_whole_numbers_only_where_they_count_something():
-    with pytest.raises(ValueError, match="renew_every 2.5 is not a whole number from 1 to 20"):
+    with pytest.raises(ValueError, match="renew_every 2.5 is not a whole number from 0 to 20"):
         Settings(renew_every=2.5)
+
+
+@pytest.mark.parametrize("steps, every", [(1, 1), (4, 1), (8, 2), (20, 6), (28, 8)])
+def test_a_number_of_steps_wins_over_the_rule(steps, every):
+    assert Settings().renewed_every(steps) == Settings(renew_every=0).renewed_every(steps) == every
+    assert [Settings(renew_every=number).renewed_every(steps) for number in (1, 6, 20)] == [1, 6, 20]
 
 
 # --- a negative prompt ---
