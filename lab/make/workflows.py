@@ -9,7 +9,7 @@ from ...nagpag.inputs import requests
 from ...nagpag.inputs.calibration import CALIBRATE
 from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, SCALE, START_PERCENT
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, START_PERCENT
 from ...nagpag.service import models
 from .. import graphs, host
 from . import notes, other_families
@@ -138,7 +138,7 @@ def negative_prompt() -> list[Node]:
     """Text to image with a second text box, whose prompt the negative branch carries."""
     nodes = {node.id: node for node in text_to_image()}
     nodes[7] = _negative("blurry, low contrast, deformed hands, watermark")
-    nodes[8].widgets = {**GUIDANCE.defaults, SCALE.name: 5.0, START_PERCENT.name: 0.2}
+    nodes[8].widgets = {**GUIDANCE.defaults, START_PERCENT.name: 0.2}
     nodes[12].widgets = {"text": notes.NEGATIVE + FILES}
     return list(nodes.values())
 
