@@ -81,8 +81,8 @@ def test_a_negative_prompt_within_the_attention_is_refused_by_name(service):
     body = service.post(negative_prompt="a dog", nag_pag_reach="attention").json()
     (error,) = body["errors"]
     assert (error["pointer"], error["value"]) == ("#/nag_pag_reach", "attention")
-    rule = "with negative_prompt one of 'double blocks', 'output'; without one it needs nag_pag_applied_layers"
-    assert error["rule"] == rule
+    longer = "'double blocks', 'output', 'prediction'"
+    assert error["rule"] == f"with negative_prompt one of {longer}; without one it needs nag_pag_applied_layers"
 
 
 def image_file(answer):
