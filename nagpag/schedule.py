@@ -53,8 +53,8 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-# How much of a sampling a difference may stand for where nobody says: a tenth of a step's cost in 20 steps. Held for
-# longer, in few steps, it harmed guidance-distilled models (docs/evidence.md).
+# How much of a sampling's steps a difference may stand for where nobody says: every 6th of 20. Held for longer, in few
+# steps, it harmed guidance-distilled models (docs/evidence.md). A part of a sampling counts its own steps.
 HELD_PERCENT = 30
 
 

@@ -22,7 +22,8 @@ KNOWN = {
     "fbcache": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
     "first_block": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
     "wavespeed": "WaveSpeed's cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "easycache": "EasyCache skips the model where it reuses a step: guidance is missing at those steps",
+    "easycache": "EasyCache skips the model where it reuses a step: with a reach inside the model guidance is "
+    "missing at those steps",
     "lazycache": "LazyCache skips the model where it reuses a step: guidance is missing at those steps",
     "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: only reach prediction gets in, with a "

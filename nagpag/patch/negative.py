@@ -36,26 +36,32 @@ def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
         conds[plan.negative_key] = convert_cond(own)
     if plan.settings.carries_negative:
         listed = conds.get(_name(plan)) or []
-        (_check_whole if plan.at_prediction else _check_one)(listed)
+        if plan.at_prediction:
+            _check_whole(listed, plan.settings.start_percent, plan.settings.end_percent)
+        else:
+            _check_one(listed)
 
 
 def _name(plan: Plan) -> str:
     return "negative" if plan.settings.negative_conditioning is None else plan.negative_key
 
 
-def _check_whole(listed: list[dict]) -> None:
-    """Refuse negative prompts that leave a part of the picture or of the sampling out: nothing is predicted there."""
+def _check_whole(listed: list[dict], start: float, end: float) -> None:
+    """Refuse negative prompts that leave out a part of the picture, or of what is guided of the sampling.
+
+    Nothing is predicted there. start, end: the guided part, as start_percent and end_percent.
+    """
     everywhere = [cond for cond in listed if cond.get("area") is None and cond.get("mask") is None]
     everywhere = [cond for cond in everywhere if cond.get("strength", 1.0) > 0]
-    reached = 0.0
+    reached = start
     for cond in sorted(everywhere, key=lambda cond: cond.get("start_percent", 0.0)):
         if cond.get("start_percent", 0.0) <= reached:
             reached = max(reached, cond.get("end_percent", 1.0))
-    if listed and reached < 1:
+    if listed and (reached < end or not everywhere):
         raise Refusal(
-            "NAG-PAG: the negative prompt leaves a part of the picture or of the sampling out (areas, masks, "
-            f"timestep ranges: up to {reached:.0%} of the sampling is whole); add one that holds for the rest, or "
-            "switch negative_prompt off"
+            "NAG-PAG: the negative prompt leaves a part of the picture or of the sampling out (areas, masks, timestep "
+            f"ranges: of {start:.0%} to {end:.0%}, which are guided, it is whole up to {reached:.0%}); add one that "
+            "holds for the rest, or switch negative_prompt off"
         )
 
 
@@ -81,26 +87,28 @@ def _is_partial(value: Any, whole: float | None) -> bool:
 def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
     """At an evaluation: keep the negative prompt as the host has worked it out, and say once what is odd about it.
 
-    All zeros, as ConditioningZeroOut makes them, count as none: they are no text, and to be pushed away from what a
-    model makes of them harmed by one judge of two (docs/evidence.md).
+    All zeros, as ConditioningZeroOut makes them, count as none: they are no text, and to be pushed away from what FLUX
+    makes of them harmed by one judge of two (docs/evidence.md). A model of no family may have learned with them, as
+    SVD has.
     """
     listed = conds.get(_name(plan)) or []
     texts = _texts(listed)
     if not run.heard_negative:
         run.heard_negative = True
-        run.zeroed = _say_what_is_odd(plan, texts, _texts(prompts_in(conds)))
+        run.zeroed = _say_what_is_odd(plan, texts, list(prompts_in(conds)))
     run.against = listed if texts and not run.zeroed else []
     run.negative = run.against[0]["model_conds"] if run.against else None
     run.carried |= run.negative is not None
 
 
-def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[Prompt]) -> bool:
-    """True for a negative prompt of zeros. texts: those of the negative prompt; prompts: of the prompt."""
-    zeroed = bool(texts) and not any(text.any() for text, _ in texts)
+def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[dict]) -> bool:
+    """True for a negative prompt of zeros. texts: those of the negative prompt; prompts: the prompt's conditions."""
+    zeroed = bool(texts) and bool(plan.family.stacks) and not any(text.any() for text, _ in texts)
     if not texts or zeroed:
         say_no_negative(plan, zeroed)
     else:
-        say_if_same(texts, prompts)
+        if not plan.at_prediction:  # where more than the text may differ: areas, references, ControlNets
+            say_if_same(texts, _texts(prompts))
         say_not_disturbed(plan.settings)
     return zeroed
 

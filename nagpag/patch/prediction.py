@@ -20,8 +20,8 @@ from .fallback import attempt, leave_alone
 from .forward import NEGATIVE_MARK, Chunk, Forward, Visit
 from .merge import guide_in_place, noting
 from .plan import RECORDINGS, Plan
-from .report import take_down
-from .run import Held, Push, Run
+from .report import say_enlarged, take_down
+from .run import Held, Run
 from .step import noise_level, strength_of
 
 
@@ -143,7 +143,7 @@ def _age(run: Run, held: Held) -> float:
 
 def _grid(x: Tensor) -> tuple[int, int]:
     """The places of a latent, (height, width), a video's frames below one another; one place where they are packed."""
-    return (x[0, 0].numel() // x.shape[-1], x.shape[-1]) if x.ndim > 3 else (1, 1)
+    return (1, 1) if _is_packed(x) else (x[0, 0].numel() // x.shape[-1], x.shape[-1])
 
 
 # --- the branch ---
@@ -175,7 +175,8 @@ def _with_negative(run: Run, forward: Forward, asked: Asked) -> tuple[list[Tenso
     missing = _missing(forward)
     if not missing or not run.against:
         return None
-    wanted, place = _beside(asked.conds, _negative_here(run, asked))
+    place = _place_of(run.against, asked.conds)
+    wanted, place = _beside(asked.conds, _negative_here(run, asked)) if place is None else (asked.conds, place)
     found = asked.predictions(wanted)
     # In the place of a list that nobody wants the host gives zeros.
     plain = [one if listed else torch.zeros_like(one) for one, listed in zip(found, asked.conds, strict=False)]
@@ -190,21 +191,19 @@ def _disturbed(plan: Plan, run: Run, forward: Forward, asked: Asked) -> dict[int
 
 
 def _beside(conds: list, against: list[dict]) -> tuple[list, int]:
-    """The lists with that of the negative prompt among them, and its place: where it is, or where none is wanted.
+    """The lists with that of the negative prompt among them, and its place: where none is wanted.
 
     At cfg 1 that is where the host has it with cfg above 1, so that other patches see what they know.
     """
-    place = _place_of(against, conds)
-    if place is not None:
-        return conds, place
     place = next((i for i, listed in enumerate(conds) if not listed), len(conds))
     return [*conds[:place], against, *conds[place + 1 :]], place
 
 
 def _place_of(against: list[dict], conds: list) -> int | None:
     """Which list is the negative prompt's; None where it is not among them."""
-    names = [cond.get("uuid") for cond in against]
-    found = (i for i, listed in enumerate(conds) if listed and [cond.get("uuid") for cond in listed] == names)
+    names = {cond.get("uuid") for cond in against}
+    # The host may have left some of them out, as with conditions of its own for each context window.
+    found = (i for i, listed in enumerate(conds) if listed and {cond.get("uuid") for cond in listed} <= names)
     return next(found, None)
 
 
@@ -214,7 +213,7 @@ def _negative_here(run: Run, asked: Asked) -> list[dict]:
     if window is None or run.latent is None:
         return run.against
     if run.latent.ndim < 4:
-        raise ValueError("picture and sound in one latent can't be cut to context windows here. Take reach output")
+        raise ValueError("picture and sound in one latent can't be cut to context windows here, unless cfg is above 1")
     frames = run.latent.narrow(window.dim, 0, window.total_frames)  # without those that guide, which stand behind
     return asked.options["context_handler"].get_resized_cond(run.against, frames, window)
 
@@ -232,7 +231,8 @@ def _guide(
     for chunk in forward.chunks:
         index = _list_of(chunk)
         if index in negative:
-            chunk.renewed = (plain[index] - negative[index]) / asked.level
+            # Where it is not finite nothing is pushed, at the steps to come either.
+            chunk.renewed = ((plain[index] - negative[index]) / asked.level).nan_to_num(0.0, 0.0, 0.0)
         difference = chunk.difference if chunk.renewed is None else chunk.renewed
         if difference is not None:
             pushes[index] = _push(plan, forward, chunk, asked, plain[index], difference)
@@ -258,14 +258,17 @@ def _tokens(v: Tensor) -> Tensor:
 
     Where several latents are packed in one row, (batch, 1, numbers), places are not known: all is one token.
     """
-    return v.flatten(2).transpose(1, 2).unsqueeze(2) if v.ndim > 3 else v.flatten(1)[:, None, None]
+    return v.flatten(1)[:, None, None] if _is_packed(v) else v.flatten(2).transpose(1, 2).unsqueeze(2)
 
 
 def _latent(tokens: Tensor, like: Tensor) -> Tensor:
     """The other way round."""
-    if like.ndim > 3:
-        tokens = tokens.squeeze(2).transpose(1, 2)
-    return tokens.reshape(like.shape)
+    return (tokens if _is_packed(like) else tokens.squeeze(2).transpose(1, 2)).reshape(like.shape)
+
+
+def _is_packed(x: Tensor) -> bool:
+    """Whether a row holds several latents, such as picture and sound, of which the host makes one axis."""
+    return x.ndim == 3 and x.shape[1] == 1
 
 
 def _moved(run: Run, asked: Asked, plain: list[Tensor], pushes: dict[int, Tensor]) -> list[Tensor]:
@@ -275,10 +278,14 @@ def _moved(run: Run, asked: Asked, plain: list[Tensor], pushes: dict[int, Tensor
     it out after the prompt: cfg above 1 is not to enlarge the push.
     """
     if run.against and pushes:
-        run.push = Push(run.evaluation, asked.place, next(iter(pushes.values())))
-    if run.push is not None and run.push[:2] == (run.evaluation, asked.place):
+        run.pushes[asked.place] = next(iter(pushes.values()))
+        if asked.place in run.unmoved:
+            say_enlarged(run)
+    if asked.place in run.pushes:
         wanted = [i for i, listed in enumerate(asked.conds) if listed]
-        pushes = {**dict.fromkeys(wanted, run.push.change), **pushes}
+        pushes = {**dict.fromkeys(wanted, run.pushes[asked.place]), **pushes}
+    elif _place_of(run.against, asked.conds) is not None:
+        run.unmoved.add(asked.place)
     return [one + pushes[i] if i in pushes else one for i, one in enumerate(plain)]
 
 

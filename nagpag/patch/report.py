@@ -84,6 +84,17 @@ def say_if_same(negatives: list[Prompt], prompts: list[Prompt]) -> None:
         log.warning("NAG-PAG: the negative prompt is the prompt itself: nothing is pushed away.")
 
 
+def say_enlarged(run: Run) -> None:
+    """Warn once where cfg enlarges what was to be pushed once."""
+    words = "cfg enlarges the push"
+    if words not in run.said:
+        run.said.add(words)
+        log.warning(
+            "NAG-PAG: another patch works out the negative prompt before the prompt, so that cfg enlarges the push. "
+            "Lower scale, or set cfg to 1.0."
+        )
+
+
 def say_not_disturbed(settings: Settings) -> None:
     """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
     # What places the merge is at work all the same.
@@ -183,7 +194,7 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
     if plan.at_prediction and not run.asked:
         return (
             "another patch works out the prompts in a way of its own (sampler_calc_cond_batch_function), where the "
-            "prediction can't be reached. Switch it off, or take reach output"
+            "prediction can't be reached. Switch it off"
         )
     if not run.tried:
         return (

@@ -51,14 +51,6 @@ class Held(NamedTuple):
     sigma: float | None
 
 
-class Push(NamedTuple):
-    """What was added to the prompt's prediction: in what evaluation, for what part of the latent (see `prediction`)."""
-
-    evaluation: int
-    place: Hashable
-    change: Tensor
-
-
 @dataclass(eq=False)
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
@@ -70,7 +62,9 @@ class Run:
     heard_negative: what is odd about it was said; zeroed: it is all zeros, and counts as none; carried: there was one.
     schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
     needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); held: those at the
-    prediction, by conditions, and push: the last one there (see `prediction`); turns: how often what came in the
+    prediction, by conditions; pushes: what was added to the prompt's prediction in this evaluation, by the part of the
+    latent; unmoved: the parts whose negative prompt's prediction was handed out before (see `prediction`);
+    turns: how often what came in the
     evaluation going on, and evaluation counts these; untold: forwards that had to compute their branch as nobody
     said which of several they are (tiles); latent: that the sampler has; areas: the identities of conditions that hold
     for an area of it. copies: what other patches keep, for each negative stream, by its conditions.
@@ -101,7 +95,8 @@ class Run:
     latent: Tensor | None = None
     differences: dict[Hashable, Kept] = field(default_factory=dict)
     held: dict[Hashable, Held] = field(default_factory=dict)
-    push: Push | None = None
+    pushes: dict[Hashable, Tensor] = field(default_factory=dict)
+    unmoved: set[Hashable] = field(default_factory=set)
     turns: dict[Hashable, int] = field(default_factory=dict)
     evaluation: int = 0
     untold: int = 0
@@ -123,6 +118,8 @@ class Run:
     def begin_evaluation(self) -> None:
         """The sampler, or a step of it, asks for its conditions anew."""
         self.turns.clear()
+        self.pushes.clear()
+        self.unmoved.clear()
         self.evaluation += 1
 
     def at(self, sigma: float | None) -> None:
@@ -154,8 +151,9 @@ class Run:
     def free(self) -> None:
         """The sampling has ended: keep no large tensor."""
         self.forget_differences()
+        self.pushes.clear()
         self.copies.clear()
-        self.negative = self.text = self.text_of = self.latent = self.push = None
+        self.negative = self.text = self.text_of = self.latent = None
         self.against = []
 
     def guided_blocks(self, plan: Plan) -> list[int]:

@@ -220,8 +220,8 @@ def test_what_is_asked_for_at_no_noise_at_all_is_left_alone(flux, every):
 
 @given(
     batch=st.integers(1, 2),
-    shape=st.lists(st.integers(1, 5), min_size=2, max_size=3),
-    channels=st.integers(1, 5),
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    channels=st.integers(2, 5),
     seed=st.integers(0, 2**31),
 )
 def test_tokens_are_places(batch, shape, channels, seed):
@@ -352,6 +352,29 @@ def test_a_node_that_has_cfgs_two_sides_worked_out_apart(flux):
         return cfg_guider(SkipLayerGuidanceDiTSimple.execute(model, 0.0, 1.0, "1", "").args[0], cfg=3.0)
 
     check(flux, Pushed(negative()), {}, simple)
+
+
+def test_in_context_windows_both_sides_move_in_each_of_them(flux):
+    """All windows of the prompt come first, and then all of the negative prompt."""
+
+    def simple(model):
+        windowed = ContextWindowsManualNode.execute(model, 6, 2, "standard_static", **WINDOWS).args[0]
+        return cfg_guider(SkipLayerGuidanceDiTSimple.execute(windowed, 0.0, 1.0, "1", "").args[0], cfg=3.0)
+
+    check(flux, Pushed(negative(), 1.5, 10.0, 1.0), {**PLAIN, "scale": 1.5}, simple, size=(1, 2, 10), steps=3)
+
+
+def test_where_the_negative_prompt_is_worked_out_first_it_is_said_that_cfg_enlarges_the_push(flux, caplog):
+    def other_order(args):
+        model, conds, x, sigma, options = (args[name] for name in ("model", "conds", "input", "sigma", "model_options"))
+        first = comfy.samplers.calc_cond_batch(model, [conds[1]], x, sigma, options)
+        return comfy.samplers.calc_cond_batch(model, [conds[0]], x, sigma, options) + first
+
+    model = guided(flux, **{**LIMITED, "renew_every": 1})
+    model.set_model_sampler_calc_cond_batch_function(other_order)
+    sample(model, POSITIVE, LONGER, cfg=3.0, **SMALL)
+    (said,) = warnings(caplog)
+    assert "before the prompt, so that cfg enlarges the push" in said
 
 
 def skip_layers(model):
@@ -495,9 +518,18 @@ PARTIAL = {
 def test_a_negative_prompt_that_leaves_a_part_out_is_refused_before_any_step(flux, name):
     listed, reached = PARTIAL[name]
     ours = Counted(guided(flux, **LIMITED))
-    with pytest.raises(ValueError, match=f"leaves a part.*up to {reached} of the sampling is whole.*add one"):
+    with pytest.raises(ValueError, match=f"leaves a part.*whole up to {reached}.*add one"):
         ours.drawn(guider=lambda model: cfg_guider(model, negative=listed), size=(1, 4, 6))
     assert not ours.rows
+
+
+def test_a_negative_prompt_may_leave_out_what_is_not_guided(flux):
+    listed = half(start_percent=0.4)
+    inputs = {**PLAIN, "scale": 1.5, "start_percent": 0.5}
+    found, expected = (
+        draw(cfg_guider(guided(flux, **inputs), negative=negative), steps=4) for negative in (listed, prompt(2))
+    )
+    assert torch.equal(found, expected) and not torch.equal(found, draw(cfg_guider(flux), steps=4))
 
 
 WINDOWS = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 3, "freenoise": False}
