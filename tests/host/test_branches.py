@@ -135,20 +135,20 @@ class TestCompany:
 def test_the_nodes_defaults_without_a_negative_prompt(flux64):
     """As the table of inputs has them, but from the first step on; `auto` is 1-3 of 4 blocks."""
     blocks = [("double", 1), ("double", 2), ("double", 3)]
-    oracle = Pushed(disturbed(blocks, picture_tokens(), u=0.1), scale=3.0, tau=1.75, alpha=0.5, every=6)
+    oracle = Pushed(disturbed(blocks, picture_tokens(), u=0.1), scale=3.0, tau=1.75, alpha=0.5, every=2)
     ours = guided(flux64, **{**ADVANCED.defaults, "negative_prompt": "off", "start_percent": 0.0})
     sampling = {"steps": 7, "size": (1, 8, 12)}
     expected, plain = draw(oracle.on(cfg_guider(flux64)), **sampling), draw(cfg_guider(flux64), **sampling)
     assert_same_effect(draw(cfg_guider(ours), **sampling), expected, plain)
-    assert oracle.computed == [1, 7]
+    assert oracle.computed == [1, 3, 5, 7]
 
 
 def test_the_default_branch_of_before(flux64):
-    """Merged after the last block of all, with the rest as the table of inputs has it."""
+    """Merged after the last block of all, every sixth step, with the rest as the table of inputs has it."""
     branch = Branch((1, 2, 3), LAST, picture_tokens(), u=0.1, strengths=(3.0, 1.75, 0.2))
     branch.reuse = every_third([], every=6)
     inputs = {**ADVANCED.defaults, "negative_prompt": "off", "start_percent": 0.0, "reach": "output", "alpha": 0.2}
-    check_branch(flux64, branch, inputs, steps=7)
+    check_branch(flux64, branch, {**inputs, "renew_every": 6}, steps=7)
     assert len(branch.computed) == 2
 
 

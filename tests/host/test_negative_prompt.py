@@ -55,7 +55,7 @@ def test_the_nodes_defaults(flux64):
     begin = flux64.get_model_object("model_sampling").percent_to_sigma(0.45)
     late = {"strength": lambda sigma: float(sigma <= begin)}
     oracle = Pushed(negative_branch(), scale=3.0, tau=1.75, alpha=0.5, every=6, **late)
-    inputs = {"steps": 16, "size": (1, 8, 12)}
+    inputs = {"steps": 20, "size": (1, 8, 12)}
     guider = partial(cfg_guider, positive=POSITIVE, negative=NEGATIVES["longer"])
     expected, plain = draw(oracle.on(guider(flux64)), **inputs), draw(guider(flux64), **inputs)
     assert_same_effect(draw(guider(guided(flux64, **ADVANCED.defaults)), **inputs), expected, plain)
@@ -63,8 +63,8 @@ def test_the_nodes_defaults(flux64):
 
 
 def test_the_default_branch_of_before(flux64):
-    """Merged after the last block of all, from the first step on."""
-    inputs = {**ADVANCED.defaults, "start_percent": 0.0, "reach": "output", "alpha": 0.2}
+    """Merged after the last block of all, every sixth step from the first on."""
+    inputs = {**ADVANCED.defaults, "start_percent": 0.0, "reach": "output", "alpha": 0.2, "renew_every": 6}
     oracle = check(flux64, inputs, LAST, NEGATIVES["longer"], steps=7)
     assert oracle.computed == 2
 

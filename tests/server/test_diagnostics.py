@@ -39,7 +39,7 @@ def picture(server, shown):
 
 
 def test_every_node_shows_what_it_found(server):
-    shown = outputs(server, graphs.with_guidance(small(seed=1), start_percent=0.0))
+    shown = outputs(server, graphs.with_guidance(small(seed=1), start_percent=0.0, renew_every=6))
     (text,) = shown["NAGPAGInspect"]["text"]
     for found in (
         "blocks: 19 double, 4 single",

@@ -32,9 +32,11 @@ def test_the_api_graph_runs_and_guidance_shows(server, tmp_path, name):
     before = len(server.log.read_text())
     on, off = (run_pixels(server, graphs.with_guidance(graph, scale=scale)) for scale in (3.0, 0.0))
     assert on.shape == (SIZE, SIZE, 3) and (on != off).any()
-    # Of three steps those behind its start_percent, each with as much of the branch as renew_every leaves.
+    # Of three steps those behind its start_percent, each with a branch of its own: so few keep no difference.
     steps = 2 if name == graphs.WITH_NEGATIVE else 1
-    said = f"guided by a negative prompt: {steps} steps, branch merged at the prediction and computed at 1 of them"
+    said = (
+        f"guided by a negative prompt: {steps} steps, branch merged at the prediction and computed at {steps} of them"
+    )
     assert said in server.log.read_text()[before:]
 
 
