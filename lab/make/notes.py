@@ -19,14 +19,15 @@ Help: select the node and press **ⓘ** (Node Info) in the bar that appears abov
 
 NEGATIVE = """## A negative prompt at cfg 1
 FLUX.1 [dev] ignores the sampler's negative prompt at cfg 1. Here **NAG-PAG Guidance** has it worked out at some steps,
-and pushes the picture away from it. It costs about a tenth of a step, where cfg 2 costs a whole one. Leave cfg at 1.0.
+and pushes the picture away from it. It costs about a tenth of a step at 20 steps, where cfg 2 costs a whole one. Leave
+cfg at 1.0.
 
 **What to turn, in this order**
 1. The **negative prompt**: name what you don't want. Leave it empty to push away from what the model draws without a
    prompt. `Conditioning Zero Out` in its place counts as none.
 2. **start_percent**: here 0.2, where more of what was asked for stayed right than from the node's own 0.45 on.
-3. **scale**: here 5, so that what is named is left out more often than at the node's own 3. 0 is off (the plain model,
-   bit for bit). Compare 0 and 5 with the same seed.
+3. **scale**: 3. Is what you named still there? 5 leaves it out more often. 0 is off (the plain model, bit for bit).
+   Compare 0 and 3 with the same seed.
 4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **alpha** and **tau** say
    how strongly, **renew_every** for how much of a step, **reach** whether what the model predicts is pushed or what it
    does inside.

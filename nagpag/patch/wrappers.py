@@ -52,7 +52,8 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
         add_conditions(plan, guider.conds)
     conds = getattr(guider, "conds", {})
     run = Run(_prompts(conds), _of_areas(conds))
-    run.unguarded = _is_unguarded(guider.model_options)
+    # At the prediction of a model whose attention is left alone nothing of ours is compiled.
+    run.unguarded = (plan.disturbs or not plan.at_prediction) and _is_unguarded(guider.model_options)
     if run.unguarded:
         log.warning(
             "NAG-PAG: torch.compile is left out of this sampling. Its node (TorchCompileModel) does not look at what "

@@ -340,11 +340,11 @@ def test_a_choice_shows_what_its_words_mean_and_sends_the_word(browser, server):
         node = page.locator(".lg-node")
         node.get_by_text(words["preset"]["own"], exact=True).wait_for()
         node.get_by_text(label["reach"]["attention"], exact=True).click()
-        page.get_by_role("option", name=label["reach"]["output"]).click()
+        page.get_by_role("option", name=label["reach"][REACH.default]).click()
         for one in first:
             node.get_by_text(one, exact=True).wait_for()
         assert node.get_by_text(f"({words['idle']})").count()
-        assert sent_reach(page) == "output"
+        assert sent_reach(page) == REACH.default
         page.screenshot(path=ARTEFACTS / "choices_nodes_2.png")
         assert not errors_of_ours(page)
     finally:

@@ -124,6 +124,14 @@ def zeros():
     return [[torch.zeros(1, 9, 48), {"pooled_output": torch.zeros(1, 1280)}]]
 
 
+def test_torch_compile_stays_as_nothing_of_ours_is_in_the_model(sd15, caplog):
+    """Where blocks are replaced ComfyUI's own node for it is left out, with a warning."""
+    model = guided(sd15, **AT_PREDICTION)
+    model.model_options["torch_compile_kwargs"] = {"options": {"guard_filter_fn": None}}
+    sample(model, *PROMPTS)
+    assert not [record for record in caplog.records if "torch.compile is left out" in record.getMessage()]
+
+
 def test_zeros_are_a_negative_prompt_too(sd15):
     """Models such as SVD have learned with them."""
     inputs = {**AT_PREDICTION, "scale": 1.5, "tau": 10.0, "alpha": 1.0, "renew_every": 1, "start_percent": 0.0}
