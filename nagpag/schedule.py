@@ -56,6 +56,8 @@ SHAPES: dict[str, Callable[[float], float]] = {
 # How much of a sampling's steps a difference may stand for where nobody says: every 6th of 20. Held for longer, in few
 # steps, it harmed guidance-distilled models (docs/evidence.md). A part of a sampling counts its own steps.
 HELD_PERCENT = 30
+# As FLUX.1 [dev] is most often sampled: where the number of steps is not known, and in which costs are told.
+USUAL_STEPS = 20
 
 
 def renewal(steps: int) -> int:

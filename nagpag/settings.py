@@ -95,9 +95,14 @@ class Settings:
         return self.renew_every or renewal(steps)
 
     @property
+    def at_prediction(self) -> bool:
+        """True where the model's prediction is pushed."""
+        return self.reach == "prediction" and self.reach_blocks == 0
+
+    @property
     def moves_both(self) -> bool:
         """True where cfg does not enlarge the push, as both predictions are moved alike."""
-        return self.carries_negative and self.reach == "prediction" and self.reach_blocks == 0
+        return self.carries_negative and self.at_prediction
 
     @property
     def varies(self) -> bool:

@@ -102,7 +102,7 @@ def nagpag(
     values["renew_every"] = settings.renewed_every(steps)
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     # With cfg above 1 the negative prompt is worked out at each step, for nothing more.
-    free = cfg != 1 and settings.carries_negative and _at_prediction(settings)
+    free = cfg != 1 and settings.moves_both
     cost = (0.0 if free else branch_cost(settings, steps, depths)) + (2.0 if cfg != 1 else 1.0)
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
@@ -124,14 +124,10 @@ def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)
-    whole = settings.carries_negative or _at_prediction(settings)  # where nothing is shared
+    whole = settings.carries_negative or settings.at_prediction  # where nothing is shared
     return share(0 if whole else chosen[0], min(merge + 1, sum(depths)), depths) * (
         math.ceil(guided / settings.renewed_every(steps)) / steps
     )
-
-
-def _at_prediction(settings: Settings) -> bool:
-    return settings.reach == "prediction" and settings.reach_blocks == 0
 
 
 def steps_between(start: float, end: float, steps: int = STEPS) -> int:

@@ -11,10 +11,10 @@ import torch
 from ..blocks import auto_blocks, blocks_name, merge_position, parse_blocks, with_strength
 from ..patch.families import diffusion_model_of, find_model, known_models
 from ..patch.family import Found
+from ..schedule import USUAL_STEPS
 from ..settings import Settings
 from .neighbours import in_the_way, on_model
 
-USUAL_STEPS = 20  # in so many the cost is told
 NAMES = {
     "float8_e4m3fn": "fp8 (e4m3)",
     "float8_e5m2": "fp8 (e5m2)",

@@ -97,8 +97,7 @@ def hear_conditions(plan: Plan, run: Run, conds: dict[str, list[dict]]) -> None:
         run.heard_negative = True
         run.zeroed = _say_what_is_odd(plan, texts, list(prompts_in(conds)))
     run.against = listed if texts and not run.zeroed else []
-    run.negative = run.against[0]["model_conds"] if run.against else None
-    run.carried |= run.negative is not None
+    run.carried |= bool(run.against)
 
 
 def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[dict]) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..schedule import Steps
+from ..schedule import USUAL_STEPS, Steps
 from ..settings import Settings
 from .copies import Copies
 from .plan import Plan
@@ -57,21 +57,20 @@ class Run:
 
     prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
-    rows nobody told apart. negative: the negative prompt that the branch carries, as the host has worked it out; text:
-    what the blocks take of it, made from the tensor text_of; against: its conditions, as the host has them.
-    heard_negative: what is odd about it was said; zeroed: it is all zeros, and counts as none; carried: there was one.
-    schedule: the sampler's sigmas, (steps + 1,), None where nobody says. sigma: of the forward going on, where it is
-    needed as a number. differences: those kept for renewal, by evaluation (see `renewal`); held: those at the
-    prediction, by conditions; pushes: what was added to the prompt's prediction in this evaluation, by the part of the
-    latent; unmoved: the parts whose negative prompt's prediction was handed out before (see `prediction`);
-    turns: how often what came in the
-    evaluation going on, and evaluation counts these; untold: forwards that had to compute their branch as nobody
-    said which of several they are (tiles); latent: that the sampler has; areas: the identities of conditions that hold
-    for an area of it. copies: what other patches keep, for each negative stream, by its conditions.
-    unguarded: whether torch.compile would run what it compiled for other patches, so that it is left out.
-    begun: forwards that the host called; forwards: those that ended well. asked: evaluations of the sampler that passed
-    by where the prediction is guided. said: what was warned of in blocks; blind:
-    blocks that were called without options. ended: how the sampling ended, in words, empty where it went well.
+    rows nobody told apart. against: the conditions of the negative prompt that the branch carries, as the host has
+    worked them out; text: what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about
+    it was said; zeroed: it is all zeros, and counts as none; carried: there was one. schedule: the sampler's sigmas,
+    (steps + 1,), None where nobody says. sigma: of the forward going on, where it is needed as a number. differences:
+    those kept for renewal, by evaluation (see `renewal`); held: those at the prediction, by conditions; pushes: what
+    was added to the prompt's prediction in this evaluation, by the part of the latent; unmoved: the parts whose
+    negative prompt's prediction was handed out before (see `prediction`); turns: how often what came in the evaluation
+    going on, and evaluation counts these; untold: forwards that had to compute their branch as nobody said which of
+    several they are (tiles); latent: that the sampler has; areas: the identities of conditions that hold for an area of
+    it. copies: what other patches keep, for each negative stream, by its conditions. unguarded: whether torch.compile
+    would run what it compiled for other patches, so that it is left out. begun: forwards that the host called;
+    forwards: those that ended well. asked: evaluations of the sampler that passed by where the prediction is guided.
+    said: what was warned of in blocks; blind: blocks that were called without options. ended: how the sampling ended,
+    in words, empty where it went well.
     """
 
     prompts: set[Hashable] = field(default_factory=set)
@@ -81,7 +80,6 @@ class Run:
     unclear: int = 0
     tried: bool = False
     complained: bool = False
-    negative: dict | None = None
     against: list[dict] = field(default_factory=list)
     heard_negative: bool = False
     zeroed: bool = False
@@ -115,6 +113,11 @@ class Run:
     failed: set[int] = field(default_factory=set)
     statistics: list[Tensor] = field(default_factory=list)
 
+    @property
+    def negative(self) -> dict | None:
+        """What the host has worked out of the negative prompt, the first one where there are several; None of none."""
+        return self.against[0]["model_conds"] if self.against else None
+
     def begin_evaluation(self) -> None:
         """The sampler, or a step of it, asks for its conditions anew."""
         self.turns.clear()
@@ -136,8 +139,8 @@ class Run:
         self.held.clear()
 
     def renewed_every(self, settings: Settings) -> int:
-        """At every how many of the sampler's steps the branch is computed; where their number is unknown, as in 20."""
-        return settings.renewed_every(20 if self.schedule is None else len(self.schedule) - 1)
+        """At every how many of the sampler's steps the branch is computed; of the usual number where unknown."""
+        return settings.renewed_every(USUAL_STEPS if self.schedule is None else len(self.schedule) - 1)
 
     def steps_between(self, sigma: float) -> int:
         """How many of the sampler's steps lie between `sigma` and the forward going on."""
@@ -153,7 +156,7 @@ class Run:
         self.forget_differences()
         self.pushes.clear()
         self.copies.clear()
-        self.negative = self.text = self.text_of = self.latent = None
+        self.text = self.text_of = self.latent = None
         self.against = []
 
     def guided_blocks(self, plan: Plan) -> list[int]:
