@@ -95,6 +95,18 @@ def say_enlarged(run: Run) -> None:
         )
 
 
+def say_uncompiled(run: Run) -> None:
+    """Warn once that what torch.compile made of the model is left out."""
+    words = "torch.compile is left out"
+    if words not in run.said:
+        run.said.add(words)
+        log.warning(
+            "NAG-PAG: torch.compile is left out where guidance works inside the model. Its node (TorchCompileModel) "
+            "does not look at what patches a model: a step compiled for other guidance, or for none, would be run in "
+            "this one's place. With reach prediction and a negative prompt it stays."
+        )
+
+
 def say_not_disturbed(settings: Settings) -> None:
     """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
     # What places the merge is at work all the same.
