@@ -171,8 +171,9 @@ def report(plan: Plan, run: Run) -> None:
         )
     if run.untold and run.renewed_every(plan.settings) > 1:
         log.warning(
-            "NAG-PAG: renew_every saved nothing in %d of %d forwards: another node runs the model on tiles or in a "
-            "batch of its own, and nobody says which kept difference belongs to which. The branch was computed there.",
+            "NAG-PAG: renew_every saved nothing in %d of %d forwards: the model is run on tiles, in context windows "
+            "that move from step to step, or in a batch of another node's own, and no kept difference belongs to these "
+            "for sure. The branch was computed there.",
             run.untold,
             run.forwards,
         )
