@@ -70,12 +70,6 @@ class Settings:
                 f"start_percent {self.start_percent:g}{unasked} is after end_percent {self.end_percent:g}: "
                 "guidance would never be on; start_percent must be at most end_percent"
             )
-        if not problems and self.carries_negative and self.reach == "attention" and self.reach_blocks == 0:
-            longer = ", ".join(map(repr, REACH.options[1:]))
-            problems.append(
-                "a negative prompt needs a branch that runs on, and reach is 'attention'; with it work reach "
-                f"{longer} and reach_blocks above 0; or switch negative_prompt off"
-            )
         return problems
 
     @property
@@ -93,6 +87,11 @@ class Settings:
     def renewed_every(self, steps: int) -> int:
         """At every how many steps of a sampling with so many the negative branch is computed."""
         return self.renew_every or renewal(steps)
+
+    @property
+    def in_attention(self) -> bool:
+        """True where the chosen blocks' attention is pushed."""
+        return self.reach == "attention" and self.reach_blocks == 0
 
     @property
     def at_prediction(self) -> bool:

@@ -27,7 +27,7 @@ from ..blocks import Block, merge_position, parse_blocks, with_strength
 from ..settings import Settings
 from .block import block_replacement
 from .families import find_flux, find_model, known_models
-from .family import Found
+from .family import Family, Found
 from .plan import PLANS, Call, Plan, replacements
 from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
 
@@ -71,6 +71,11 @@ def make_plan(found: Found, settings: Settings) -> Plan:
     plan = Plan(settings, chosen, None, family, doubles, doubles + singles, family.patch(found.model))
     if not plan.acts:
         return plan
+    if settings.in_attention and settings.carries_negative and (why := _why_none_is_carried(family)):
+        raise ValueError(
+            f"NAG-PAG: with {family.name} the attention can't be pushed away from that of a negative prompt: {why}. "
+            "Take reach prediction, or switch negative_prompt off"
+        )
     if family.why_no_branch and (settings.reach not in family.reaches or settings.reach_blocks):
         raise ValueError(
             f"NAG-PAG: with {family.name} only reach {' and '.join(map(repr, family.reaches))} work: "
@@ -85,6 +90,13 @@ def make_plan(found: Found, settings: Settings) -> Plan:
         plan.chosen = {place: block for place, block in chosen.items() if place <= merge}
     plan.merge = merge
     return plan
+
+
+def _why_none_is_carried(family: Family) -> str:
+    """Why the chosen blocks' attention knows no negative prompt, in words; empty where it does."""
+    if family.why_no_branch:
+        return f"{family.why_no_branch}, so that no branch can run beside them"
+    return "" if family.joint else "the text is not in the attention that is guided"
 
 
 def _what_needs_blocks(settings: Settings) -> str | None:

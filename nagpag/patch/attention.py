@@ -12,7 +12,7 @@ from torch import Tensor
 from ..perturbation import negative_attention
 from ..settings import Settings
 from .fallback import attempt, attempt_in_block
-from .forward import NEGATIVE_MARK, Forward, Visit, options_of, rows_of
+from .forward import NEGATIVE_MARK, Chunk, Forward, Stream, Visit, options_of, rows_of
 from .merge import guide_heads_in_place, heads_in, noting
 from .plan import Plan
 
@@ -45,6 +45,87 @@ def attention_here(plan: Plan, forward: Forward, position: int, options: dict) -
         rows = [chunk.rows for chunk in forward.chunks]
         return perturbed_attention(plan, forward, position, options, forward.picture, rows)
     return guided_attention(plan, forward, position, options)
+
+
+def meeting_attention(
+    plan: Plan,
+    forward: Forward,
+    position: int,
+    options: dict,
+    streams: list[Stream],
+    through: Callable[[Stream, Callable], None],
+) -> Callable:
+    """Attention guided away from that of the branch, which goes on from what both make (NAG, arXiv 2505.21179).
+
+    So the branch passes the block while the block is at work: through runs a stream through it, with an attention made
+    of its options. Where a difference was kept, that stands in for the branch.
+    """
+    visit = forward.visits[position]
+    before = _attention_before(plan, forward, visit, options)
+    visit.expect()
+
+    def attention(func, q, k, v, heads, *args, **kwargs):
+        z = before(func, q, k, v, heads, *args, **kwargs)
+        guided = attempt_in_block(plan, forward, visit, lambda: meet(z, heads, _named(args, kwargs)))
+        return z if guided is None else guided
+
+    def meet(z: Tensor, heads: int, kwargs: dict) -> Tensor:
+        if visit.heard or NEGATIVE_MARK in kwargs.get("transformer_options", {}):
+            return z
+        visit.heard = True
+        _check_joined(kwargs)
+        z = _our_own(z, options)
+        for stream in streams:
+            through(stream, _joining(plan, forward, position, stream, z))
+        for chunk in forward.chunks:
+            if chunk.differences:
+                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
+                _guide_from(plan, forward, position, chunk, z_pos, z_pos + chunk.differences[position])
+        return z
+
+    return attention
+
+
+def _joining(plan: Plan, forward: Forward, position: int, stream: Stream, z: Tensor) -> Callable[[dict], Callable]:
+    """Makes the attention of a stream, which guides the positive one's output z, in place, and gets it itself."""
+
+    def of(options: dict) -> Callable:
+        before = _attention_before(plan, forward, forward.visits[position], options)
+        joined = False
+
+        def attention(func, q, k, v, heads, *args, **kwargs):
+            nonlocal joined
+            own = before(func, q, k, v, heads, *args, **kwargs)
+            if joined:
+                return own
+            joined = True
+            own = _our_own(own, options)
+            for chunk in stream.chunks:
+                z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
+                z_neg = own[stream.rows_in(chunk), forward.picture_of(stream)].unflatten(-1, (heads, -1))
+                if plan.renews:
+                    chunk.renewed_in[position] = z_neg - z_pos
+                _guide_from(plan, forward, position, chunk, z_pos, z_neg)
+                ranges = plan.chosen[position].heads
+                for minus, plus in zip(heads_in(z_neg, ranges), heads_in(z_pos, ranges), strict=True):
+                    minus.copy_(plus)
+            return own
+
+        return attention
+
+    return of
+
+
+def _guide_from(plan: Plan, forward: Forward, position: int, chunk: Chunk, z_pos: Tensor, z_neg: Tensor) -> None:
+    """Guide a chunk's picture in place, in the chosen heads."""
+    note = noting(forward, forward.visits[position], chunk, plan.settings.tau)
+    scale, ranges = plan.scale(position) * forward.strength, plan.chosen[position].heads
+    guide_heads_in_place(z_pos, z_neg, ranges, scale, plan.settings, note)
+
+
+def _check_joined(kwargs: dict) -> None:
+    if kwargs.get("skip_output_reshape"):
+        raise ValueError("its attention returns its heads apart, which guidance does not know")
 
 
 def attention_of_all(
@@ -200,8 +281,7 @@ def _named(args: tuple, kwargs: dict) -> dict:
 
 def _split_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, kwargs: dict) -> tuple[Tensor, Tensor, Tensor, dict]:
     """q, k, v as (batch, heads, tokens, head_dim), and what says so: some models give (batch, tokens, features)."""
-    if kwargs.get("skip_output_reshape"):
-        raise ValueError("its attention returns its heads apart, which guidance does not know")
+    _check_joined(kwargs)
     if not kwargs.get("skip_reshape"):
         # SD 3 gives q with its heads joined, and v with its heads apart.
         q, k, v = (t.flatten(2).unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .attention import attention_here, with_attention
-from .branch import leave_block, merge_branch, run_double_block, run_single_block
+from .attention import attention_here, meeting_attention, with_attention
+from .branch import at_double_block, at_single_block, leave_block, merge_branch, pass_block
 from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward
-from .forward import NEGATIVE_MARK, Forward, Visit
+from .forward import NEGATIVE_MARK, Forward, Stream, Visit
 from .plan import Plan, replacements
 
-# Before a block: hears what it is told of the text, and runs the branch through it.
-Enter = Callable[[Plan, Forward, int, dict, Callable], None]
+# Before a block: hears what it is told of the text, and gives the streams of the branch that pass it.
+Enter = Callable[[Plan, Forward, int, dict], list[Stream]]
 
 
 def block_replacement(plan: Plan, position: int, earlier: Callable | None) -> Callable:
@@ -43,24 +43,22 @@ def _around(plan: Plan, position: int, earlier: Callable | None) -> Callable:
 
 
 def _double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
-    def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
+    def enter(plan: Plan, forward: Forward, position: int, args: dict) -> list[Stream]:
         if "txt" in args:
             forward.txt_tokens = args["txt"].shape[1]
-        if plan.beside_blocks:
-            run_double_block(plan, forward, position, args, call)
+        return at_double_block(plan, forward, position, args) if plan.beside_blocks else []
 
     return _replacement(plan, position, earlier, enter)
 
 
 def _single_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
-    def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
+    def enter(plan: Plan, forward: Forward, position: int, args: dict) -> list[Stream]:
         # Here the host says where in the sequence the text ends.
         if "img_slice" in args["transformer_options"]:
             forward.txt_tokens = args["transformer_options"]["img_slice"][0]
         elif plan.family.picture_last:
             forward.txt_tokens = args["img"].shape[1] - forward.tokens - forward.ahead
-        if plan.beside_blocks:
-            run_single_block(plan, forward, position, args, call)
+        return at_single_block(plan, forward, position, args) if plan.beside_blocks else []
 
     return _replacement(plan, position, earlier, enter)
 
@@ -133,17 +131,29 @@ def _enter(
     options = _options(plan, args, extra)
     assert options is not None
     own_args = {**args, "transformer_options": options}
-    enter(plan, forward, position, own_args, _call_for_stream(earlier, extra))
-    if plan.beside_blocks:
-        _check_disturbed(forward, position)
-        return args, extra
-    own_args = with_attention(own_args, attention_here(plan, forward, position, options))
+    streams = enter(plan, forward, position, own_args)
+
+    def through(stream: Stream, attention: Callable | None = None) -> None:
+        """Run a negative stream through the block, with that stream's own of an earlier patch."""
+        call = lambda args: _what_was_there(stream.own(earlier), args, _told(args, extra))  # noqa: E731
+        pass_block(plan, forward, position, stream, own_args, call, attention)
+
+    if forward.meets and position in plan.chosen:
+        attention = meeting_attention(plan, forward, position, options, streams, through)
+    else:
+        for stream in streams:
+            through(stream)
+        if not _attends(plan, position):
+            _check_disturbed(forward, position)
+            return args, extra
+        attention = attention_here(plan, forward, position, options)
+    own_args = with_attention(own_args, attention)
     return own_args, _told(own_args, extra)
 
 
-def _call_for_stream(earlier: Callable | None, extra: dict) -> Callable:
-    """Gives what calls the block for a negative stream, with that stream's own of an earlier patch."""
-    return lambda stream: lambda args: _what_was_there(stream.own(earlier), args, _told(args, extra))
+def _attends(plan: Plan, position: int) -> bool:
+    """Whether the block's own attention becomes ours, and not only that of a branch beside it."""
+    return (plan.merge is None or plan.at_prediction) and position in plan.chosen
 
 
 def _told(args: dict, extra: dict) -> dict:
@@ -155,13 +165,16 @@ def _told(args: dict, extra: dict) -> dict:
 
 def _leave(plan: Plan, forward: Forward, position: int, out: Any) -> None:
     """All that comes after the block."""
-    if not plan.beside_blocks and not forward.visits[position].heard:
+    if _attends(plan, position) and not forward.visits[position].heard:
         raise Unheard()
     if position == plan.merge:
         picture = forward.picture_in_img if position < plan.double_blocks else forward.picture
         merge_branch(plan, forward, position, out["img"], picture)
     elif plan.beside_blocks:
         leave_block(forward, out)
+        if forward.meets and position == plan.positions[-1]:
+            for chunk in forward.chunks:
+                chunk.end_branch()
 
 
 def _check_disturbed(forward: Forward, position: int) -> None:

@@ -26,7 +26,7 @@ def begin_streams(
     rows: what it does may hang on which conditions are there. changing: whether the host itself adds between blocks;
     whole: whether it gives a block what is of all rows, in a way of its own.
     """
-    computed = tuple(chunk for chunk in chunks if chunk.difference is None)
+    computed = tuple(chunk for chunk in chunks if not chunk.reuses)
     if not computed:
         return
     others = _others(plan, options)
@@ -61,11 +61,9 @@ def _copies(run: Run, chunks: tuple[Chunk, ...]) -> Copies:
     return Copies() if None in key else run.copies.setdefault(key, Copies())
 
 
-def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every stream through a double block; it begins as a copy of the positive one, or of its img.
-
-    call: gives the function that calls the block for a stream.
-    """
+def at_double_block(plan: Plan, forward: Forward, position: int, args: dict) -> list[Stream]:
+    """The streams that pass a double block; each begins as a copy of the positive one, or of its img."""
+    passing = []
     for stream in forward.streams:
         own = rows_of(stream.rows, forward.batch)
         if position == forward.start:
@@ -76,12 +74,13 @@ def run_double_block(plan: Plan, forward: Forward, position: int, args: dict, ca
         stream.catch_up()
         for negative, name in ((stream.img, "img"), (stream.txt, "txt")):
             _follow(stream, negative, args[name], stream.left.get(name), own)
-        out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
-        stream.img, stream.txt = out["img"], out.get("txt", stream.txt)
+        passing.append(stream)
+    return passing
 
 
-def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
-    """Run every stream through a single block, whose one sequence the host calls img: text, then picture."""
+def at_single_block(plan: Plan, forward: Forward, position: int, args: dict) -> list[Stream]:
+    """The streams that pass a single block, whose one sequence the host calls img: text, then picture."""
+    passing = []
     for stream in forward.streams:
         own = rows_of(stream.rows, forward.batch)
         if position == forward.start:
@@ -92,7 +91,27 @@ def run_single_block(plan: Plan, forward: Forward, position: int, args: dict, ca
             continue
         stream.catch_up()
         _follow_joined(forward, stream, args["img"], own)
-        out = call(stream)(_negative_args(plan, forward, position, stream, args, own))
+        passing.append(stream)
+    return passing
+
+
+def pass_block(
+    plan: Plan,
+    forward: Forward,
+    position: int,
+    stream: Stream,
+    args: dict,
+    call: Callable,
+    attention: Callable[[dict], Callable] | None = None,
+) -> None:
+    """Run a stream through a block. call: calls the block for it; attention: made of its options, where it is ours."""
+    own_args = _negative_args(plan, forward, position, stream, args, rows_of(stream.rows, forward.batch))
+    if attention is not None:
+        own_args = with_attention(own_args, attention(own_args["transformer_options"]))
+    out = call(own_args)
+    if "txt" in args:
+        stream.img, stream.txt = out["img"], out.get("txt", stream.txt)
+    else:
         stream.joined = out["img"]
 
 

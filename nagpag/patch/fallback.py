@@ -83,7 +83,7 @@ def give_up_without_forward(plan: Plan, position: int, error: Exception) -> None
 
 def _lost_with(plan: Plan, position: int) -> Iterable[int]:
     """A branch that breaks is lost as a whole; guidance inside the attention is each block's own."""
-    return [position] if plan.merge is None else plan.positions
+    return plan.positions if plan.beside_blocks or plan.at_prediction else [position]
 
 
 def _say_once(said: set[str], plan: Plan, position: int, what: str, error: Exception) -> None:

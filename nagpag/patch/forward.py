@@ -23,9 +23,10 @@ class Chunk:
 
     index: its place among the forward's conditions, None where the rows are those of all. evaluation: under which its
     difference is kept, None where it can't be. difference: h⁻ − h⁺ kept from an earlier step, where it stands in for
-    the branch. stream: the negative stream in which its branch runs, until that is merged or given up. renewed: the new
-    difference, to be kept. text: of the negative prompt that the branch carries, None where it carries the prompt's
-    own; shift: what that adds to the modulation vector, (1 or rows, hidden).
+    the branch; differences: Z⁻ − Z⁺ by block, where the branch is merged in the attention. stream: the negative stream
+    in which its branch runs, until that is merged or given up. renewed, renewed_in: the new ones, to be kept. text: of
+    the negative prompt that the branch carries, None where it carries the prompt's own; shift: what that adds to the
+    modulation vector, (1 or rows, hidden).
     """
 
     rows: slice
@@ -33,8 +34,10 @@ class Chunk:
     index: int | None = None
     evaluation: Hashable | None = None
     difference: Tensor | None = None
+    differences: dict[int, Tensor] = field(default_factory=dict)
     stream: Stream | None = None
     renewed: Tensor | None = None
+    renewed_in: dict[int, Tensor] = field(default_factory=dict)
     text: NegativeText | None = None
     shift: Tensor | None = None
 
@@ -42,6 +45,11 @@ class Chunk:
     def size(self) -> int:
         """How many rows it has."""
         return self.rows.stop - self.rows.start
+
+    @property
+    def reuses(self) -> bool:
+        """Whether what was kept stands in for its branch."""
+        return self.difference is not None or bool(self.differences)
 
     def end_branch(self) -> None:
         """The branch has been merged, or is given up."""
@@ -53,6 +61,7 @@ class Chunk:
             self.stream.free()
         self.end_branch()
         self.difference = self.renewed = self.text = self.shift = None
+        self.differences, self.renewed_in = {}, {}
 
 
 @dataclass(eq=False)
@@ -170,7 +179,8 @@ class Forward:
     has the text, which begins it, or ends it where picture_first. prompt_tokens: of the prompt's text, as the host
     gives it to the model. recorded: whether every merge is measured for a record; else statistics has the two numbers
     of the log line.
-    start: the block in which the negative branch starts, None where there is none.
+    start: the block in which the negative branch starts, None where there is none; meets: whether it is merged in each
+    chosen block's attention, and goes on from there.
     y: what the schedule multiplies the scale by at this step, as a number for reports; strength: the same as the
     blocks use it, a tensor of no axes on the device where it changes from step to step: a number that changes
     would be compiled in, anew at each step. txt_tokens: as a block says it, None before. counted: blocks
@@ -189,6 +199,7 @@ class Forward:
     ahead: int = 0
     prompt_tokens: int = 0
     start: int | None = None
+    meets: bool = False
     y: float = 1.0
     strength: float | Tensor = 1.0
     txt_tokens: int | None = None

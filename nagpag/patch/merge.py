@@ -59,7 +59,7 @@ def noting(forward: Forward, visit: Visit, chunk: Chunk, tau: float) -> Note:
     def note(z_pos: Tensor, z_neg: Tensor, z: Tensor, ratio: Tensor) -> None:
         if forward.recorded:
             numbers, moved = measure(z_pos, z_neg, z, ratio, tau)
-            reused, first = chunk.difference is not None, chunk is forward.chunks[0]
+            reused, first = chunk.reuses, chunk is forward.chunks[0]
             visit.merges = (*visit.merges, Merge(visit.position, reused, first, numbers, moved))
         else:
             visit.statistics = (*visit.statistics, _sampled(z_pos, z, ratio, tau))

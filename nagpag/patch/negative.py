@@ -146,7 +146,7 @@ def _tensor(model_conds: dict | None, name: str) -> Tensor | None:
 
 def hand_out_text(plan: Plan, run: Run, chunks: tuple[Chunk, ...], model: Any, x: Tensor, given: dict) -> None:
     """Give each chunk whose branch is computed the negative prompt's text."""
-    computed = [chunk for chunk in chunks if chunk.difference is None]
+    computed = [chunk for chunk in chunks if not chunk.reuses]
     context = _tensor(run.negative, "c_crossattn")
     if not computed or context is None:
         return
@@ -164,7 +164,7 @@ def _check_text(plan: Plan, run: Run, computed: list[Chunk], model: Any, given: 
     family = plan.family
     negative = {name: _tensor(run.negative, name) for name in (*family.texts, "attention_mask")}
     own_tokens, tokens = _tokens(family, given), _tokens(family, negative)
-    second = plan.merge is not None and plan.merge >= plan.double_blocks
+    second = plan.positions[-1] >= plan.double_blocks
     if family.mask is None and (negative["attention_mask"] is not None or given.get("attention_mask") is not None):
         raise ValueError(f"a prompt has an attention mask, and {family.name} blocks take none with a negative prompt")
     if tokens != own_tokens and family.text_is_fixed(model.diffusion_model, given, second):

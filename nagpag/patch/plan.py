@@ -105,7 +105,8 @@ class Plan:
     @property
     def acts(self) -> bool:
         """True where it changes anything."""
-        return not self.settings.off and (bool(self.chosen) or self.settings.carries_negative)
+        elsewhere = self.settings.carries_negative and not self.settings.in_attention
+        return not self.settings.off and (bool(self.chosen) or elsewhere)
 
     @property
     def disturbs(self) -> bool:
@@ -119,8 +120,8 @@ class Plan:
 
     @property
     def beside_blocks(self) -> bool:
-        """True where the branch runs beside the model's blocks."""
-        return self.merge is not None and not self.at_prediction
+        """True where the branch runs beside the model's blocks; merged in the attention, if it carries a prompt."""
+        return not self.at_prediction and (self.merge is not None or self.settings.carries_negative)
 
     @property
     def start(self) -> int:
@@ -130,9 +131,10 @@ class Plan:
     @property
     def positions(self) -> tuple[int, ...]:
         """The blocks that are replaced: the chosen ones, or all that a branch beside the blocks runs through."""
-        if self.merge is None or self.at_prediction:
+        if not self.beside_blocks:
             return self.blocks
-        return tuple(range(self.start, self.merge + 1))
+        last = self.blocks[-1] if self.merge is None else self.merge
+        return tuple(range(self.start, last + 1))
 
     def needed(self, carried: bool) -> set[int]:
         """The blocks without which guidance is not what was asked for. carried: whether there was a negative prompt."""
@@ -145,7 +147,7 @@ class Plan:
     @property
     def renews(self) -> bool:
         """True where differences are kept from one step to the next."""
-        return self.merge is not None and self.settings.renew_every != 1
+        return (self.merge is not None or self.settings.carries_negative) and self.settings.renew_every != 1
 
     def slot(self, position: int) -> tuple[str, int]:
         """The key of a block in the host's table of replacements."""
@@ -169,7 +171,9 @@ class Plan:
         """Where a branch is merged, in words."""
         if self.at_prediction:
             return "merged at the prediction"
-        return "" if self.merge is None else f"merged after {self.name(self.merge)}"
+        if self.merge is None:
+            return "merged in the attention of each" if self.settings.carries_negative else ""
+        return f"merged after {self.name(self.merge)}"
 
     def names(self, positions: Iterable[int]) -> str:
         """The same of several."""

@@ -33,19 +33,25 @@ def hand_out_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...], whole:
         chunk.evaluation = None if chunk.condition is None else _evaluation(run, chunk.condition, patches, whole)
         kept = run.differences.get(chunk.evaluation) if chunk.evaluation else None
         if kept and run.sigma is not None and _stands_in(plan, run, kept):
-            chunk.difference = kept.difference
+            chunk.difference, chunk.differences = kept.difference, kept.differences
     if run.sigma is None or any(chunk.evaluation is None for chunk in chunks):
         run.untold += 1
 
 
 def keep_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...]) -> None:
     """Keep what this forward has computed for the steps to come, and nothing that is too old for them."""
-    renewed = {c.evaluation: c.renewed for c in chunks if c.renewed is not None and c.evaluation is not None}
-    if not renewed or run.sigma is None:
+    if run.sigma is None:
+        return
+    renewed = {
+        chunk.evaluation: Kept(run.sigma, chunk.renewed, chunk.renewed_in)
+        for chunk in chunks
+        if chunk.evaluation is not None and (chunk.renewed is not None or chunk.renewed_in)
+    }
+    if not renewed:
         return
     most = run.renewed_every(plan.settings)
     young = {key: kept for key, kept in run.differences.items() if run.steps_between(kept.sigma) < most}
-    run.differences = {**young, **{key: Kept(run.sigma, difference) for key, difference in renewed.items()}}
+    run.differences = {**young, **renewed}
 
 
 def _evaluation(run: Run, condition: tuple, patches: frozenset, whole: bool) -> Evaluation | None:

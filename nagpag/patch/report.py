@@ -43,7 +43,7 @@ def _branch(settings: Settings) -> str:
 
 def plan_summary(plan: Plan) -> str:
     """What is guided and how, in a few words."""
-    merged = "" if plan.merge is None else f", {plan.merged}"
+    merged = f", {plan.merged}" if plan.merged else ""
     carried = "a negative prompt, or without one " if plan.settings.carries_negative else ""
     return f"{carried}{plan.words(plan.chosen.values()) or 'no blocks'}{merged}: {summary(plan.settings)}"
 
@@ -109,8 +109,8 @@ def say_uncompiled(run: Run) -> None:
 
 def say_not_disturbed(settings: Settings) -> None:
     """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
-    # What places the merge is at work all the same.
-    placed = settings.reach_blocks > 0 or settings.reach == "double blocks"
+    # What says where the merge is does something all the same.
+    placed = settings.reach_blocks > 0 or settings.reach in ("attention", "double blocks")
     items = [item for item in DISTURBING if item is not BLOCKS or not placed]
     values = [(item, getattr(settings, item.name)) for item in items]
     if chosen := [_said(item.name, value) for item, value in values if value != item.default]:
@@ -152,7 +152,7 @@ def take_down(plan: Plan, run: Run, forward: Forward, transformer_options: dict)
         recording.add(plan, run, forward, numbers)
     if forward.guided and forward.sigmas is not None:
         run.guided_sigmas.append(forward.sigmas[0])
-        if any(chunk.difference is None for chunk in forward.chunks):
+        if any(not chunk.reuses for chunk in forward.chunks):
             run.renewed_sigmas.append(forward.sigmas[0])
 
 
@@ -221,7 +221,7 @@ def why_nothing(plan: Plan, run: Run | None) -> str:
 
 def _steps(plan: Plan, run: Run) -> str:
     steps = f"{_count_steps(run, run.guided_sigmas)} steps"
-    if plan.merge is None:
+    if plan.merge is None and not run.carried:
         return steps
     return f"{steps}, branch {plan.merged} and computed at {_count_steps(run, run.renewed_sigmas)} of them"
 

@@ -37,10 +37,14 @@ class NegativeText:
 
 
 class Kept(NamedTuple):
-    """h⁻ − h⁺ at the merge, (rows, picture tokens, hidden), and the noise level at which it was computed."""
+    """The noise level at which it was computed, and h⁻ − h⁺ at the merge, (rows, picture tokens, hidden).
+
+    differences: where the branch is merged in the attention, Z⁻ − Z⁺ by block, (rows, picture tokens, heads, head_dim).
+    """
 
     sigma: float
-    difference: Tensor
+    difference: Tensor | None
+    differences: dict[int, Tensor] = {}  # noqa: RUF012
 
 
 class KeptNoise(NamedTuple):

@@ -241,10 +241,11 @@ def _begin_in_blocks(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, t
     run.at(sigma)
     if plan.renews and y == 0:
         run.forget_differences()  # what was computed before a pause is old
-    if plan.renews and chunks:
+    beside = plan.merge is not None or run.negative is not None
+    if plan.renews and beside and chunks:
         whole = run.latent is not None and x.shape[2:] == run.latent.shape[2:]
         hand_out_differences(plan, run, chunks, whole, transformer_options)
-    if plan.merge is not None:
+    if beside:
         changing = given.get("control") is not None or "double_block" in transformer_options.get("patches", {})
         whole = plan.family.mask is None and given.get("attention_mask") is not None
         begin_streams(plan, run, chunks, x.shape[0], transformer_options, changing, whole)
@@ -255,8 +256,9 @@ def _begin_in_blocks(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, t
     recorded = bool(transformer_options.get(RECORDINGS))
     start = 0 if run.negative is not None else next(iter(plan.chosen), None)
     grid, joint = _places(plan, model, x, given)
+    meets = plan.merge is None and run.negative is not None
     return Forward(
-        chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, y, strength, visits=_visits(plan, run)
+        chunks, x.shape[0], grid, sigmas, run, recorded, *joint, start, meets, y, strength, visits=_visits(plan, run)
     )
 
 
