@@ -11,21 +11,21 @@ from comfy.patcher_extension import WrappersMP
 
 from ..patch.families import FAMILIES, diffusion_model_of
 from ..patch.plan import PLANS, RECORDINGS, replacements
+from ..patch.prediction import CACHES
 from ..patch.report import plan_summary
 from .recording import KEY as RECORD_KEY
 
 OURS = "nag_pag_"
 # What is known to get in the way, by what is found in the name of a module, a class or a wrapper's key.
 KNOWN = {
-    "teacache": "TeaCache skips blocks where it reuses a step: guidance is missing at those steps",
-    "magcache": "MagCache skips blocks where it reuses a step: guidance is missing at those steps",
-    "fbcache": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "first_block": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "wavespeed": "WaveSpeed's cache skips blocks where it reuses a step: guidance is missing at those steps",
+    **{
+        word: f"{name} skips blocks where it reuses a step: guidance is missing at those steps, and with reach "
+        "prediction at cfg 1 at all steps"
+        for word, name in CACHES.items()
+    },
     "easycache": "EasyCache skips the model where it reuses a step: with a reach inside the model guidance is "
     "missing at those steps",
     "lazycache": "LazyCache skips the model where it reuses a step: guidance is missing at those steps",
-    "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: only reach prediction gets in, with a "
     "negative prompt",
     "pulid": "PuLID replaces FLUX's forward by its own: chosen blocks may never be reached",

@@ -6,7 +6,8 @@ Registered on a clone of the model, nothing else:
   prompt's; an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block
   (`forward`). It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
 - with reach prediction the CALC_COND_BATCH wrapper has the host work out the negative branch, too, and pushes what the
-  sampler is given (`prediction`); blocks only disturb the attention, where there is no negative prompt;
+  sampler is given (`prediction`); only where there is no negative prompt something of ours is in the model, which is
+  in the options of the evaluations whose attention is disturbed;
 - `block`: replacements of blocks call the block with an attention function of ours (`attention`), put into that one
   call's own copy of the transformer options, or run the negative branch beside it (`branch`); either is merged
   (`merge`). What goes wrong there is caught in one place (`fallback`).
@@ -24,7 +25,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ..blocks import Block, merge_position, parse_blocks, with_strength
 from ..settings import Settings
-from .block import double_block, single_block
+from .block import block_replacement
 from .families import find_flux, find_model, known_models
 from .family import Found
 from .plan import PLANS, Call, Plan, replacements
@@ -47,7 +48,9 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     if not plan.acts:
         return patched
     for position in plan.positions if plan.family.slots else ():
-        _replace_block(patched, plan, position)
+        plan.calls[position] = Call()
+        if not plan.at_prediction:  # there a forward's own options have them, where something is to be disturbed
+            _replace_block(patched, plan, position)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, plan.key, outer_sample(plan))
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, plan.key, calc_cond_batch(plan))
@@ -109,9 +112,7 @@ def _say_what_lies_beyond(plan: Plan, blocks: list[Block], merge: int) -> None:
 def _replace_block(patched: Any, plan: Plan, position: int) -> None:
     slot = plan.slot(position)
     earlier = replacements(patched.model_options.get("transformer_options", {})).get(slot)
-    make = double_block if slot[0] == "double_block" else single_block
-    plan.replacements[position] = make(plan, position, earlier)
-    plan.calls[position] = Call()
+    plan.replacements[position] = block_replacement(plan, position, earlier)
     if earlier:
         plan.earlier[position] = earlier
     patched.set_model_patch_replace(plan.replacements[position], "dit", *slot)

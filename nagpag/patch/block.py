@@ -12,15 +12,37 @@ from .attention import attention_here, with_attention
 from .branch import leave_block, merge_branch, run_double_block, run_single_block
 from .fallback import Unheard, attempt, attempt_in_block, give_up_without_forward
 from .forward import NEGATIVE_MARK, Forward, Visit
-from .plan import Plan
+from .plan import Plan, replacements
 
 # Before a block: hears what it is told of the text, and runs the branch through it.
 Enter = Callable[[Plan, Forward, int, dict, Callable], None]
 
 
-def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
-    """The replacement of a double block; `earlier` stood in its slot before."""
+def block_replacement(plan: Plan, position: int, earlier: Callable | None) -> Callable:
+    """The replacement of a block; `earlier` stood in its slot before."""
+    make = _double_block if position < plan.double_blocks else _single_block
+    return make(plan, position, earlier)
 
+
+def replace_blocks(plan: Plan, options: dict) -> None:
+    """Put the replacements into a forward's own options, around what stands there."""
+    slots = dict(replacements(options))
+    for position in plan.positions:
+        slot = plan.slot(position)
+        slots[slot] = _around(plan, position, slots.get(slot))
+    options["patches_replace"] = {**options.get("patches_replace", {}), "dit": slots}
+
+
+def _around(plan: Plan, position: int, earlier: Callable | None) -> Callable:
+    """The same one each time, as torch.compile compiles anew for another."""
+    before, replacement = plan.disturbing.get(position, (None, None))
+    if replacement is None or before is not earlier:
+        replacement = block_replacement(plan, position, earlier)
+        plan.disturbing[position] = earlier, replacement
+    return replacement
+
+
+def _double_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
     def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
         if "txt" in args:
             forward.txt_tokens = args["txt"].shape[1]
@@ -30,9 +52,7 @@ def double_block(plan: Plan, position: int, earlier: Callable | None) -> Callabl
     return _replacement(plan, position, earlier, enter)
 
 
-def single_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
-    """The replacement of a single block; `earlier` stood in its slot before."""
-
+def _single_block(plan: Plan, position: int, earlier: Callable | None) -> Callable:
     def enter(plan: Plan, forward: Forward, position: int, args: dict, call: Callable) -> None:
         # Here the host says where in the sequence the text ends.
         if "img_slice" in args["transformer_options"]:

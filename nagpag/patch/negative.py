@@ -57,12 +57,16 @@ def _check_whole(listed: list[dict], start: float, end: float) -> None:
     for cond in sorted(everywhere, key=lambda cond: cond.get("start_percent", 0.0)):
         if cond.get("start_percent", 0.0) <= reached:
             reached = max(reached, cond.get("end_percent", 1.0))
-    if listed and (reached < end or not everywhere):
-        raise Refusal(
-            "NAG-PAG: the negative prompt leaves a part of the picture or of the sampling out (areas, masks, timestep "
-            f"ranges: of {start:.0%} to {end:.0%}, which are guided, it is whole up to {reached:.0%}); add one that "
-            "holds for the rest, or switch negative_prompt off"
-        )
+    if not listed or (everywhere and reached >= end):
+        return
+    where = (
+        f"steps from {start:.0%} to {end:.0%} of the sampling are guided, and it holds for those up to {reached:.0%}"
+    )
+    raise Refusal(
+        f"NAG-PAG: the negative prompt leaves a part of the {'sampling' if everywhere else 'picture'} out "
+        f"({where if everywhere else 'it has areas or masks, or a strength of 0, alone'}); add one that holds for the "
+        "rest, or switch negative_prompt off"
+    )
 
 
 def _check_one(listed: list[dict]) -> None:

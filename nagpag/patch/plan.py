@@ -32,7 +32,8 @@ class Plan:
     branch is merged, None inside the attention; positions count the double blocks and then the single blocks; a family
     with one kind of block has them as double_blocks. depth: all blocks, and the position of the model's prediction.
     patch: the size of a token, (frames, height, width).
-    replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call.
+    replacements: our functions in the blocks' slots; earlier: what stood there before, which ours call. disturbing: the
+    same at the prediction, both by position, where they stand in the options of some forwards only.
     calls: of the sampling now going on, what blocks know that can't find its run; said: what was said of them.
     """
 
@@ -47,6 +48,7 @@ class Plan:
     key: str = field(default_factory=lambda: f"nag_pag_{next(_keys)}")
     replacements: dict[int, Callable] = field(default_factory=dict)
     earlier: dict[int, Callable] = field(default_factory=dict)
+    disturbing: dict[int, tuple[Callable | None, Callable]] = field(default_factory=dict)
     calls: dict[int, Call] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 

@@ -21,15 +21,26 @@ from .forward import NEGATIVE_MARK, Chunk, Forward, Visit
 from .merge import guide_in_place, noting
 from .plan import RECORDINGS, Plan
 from .report import say_enlarged, take_down
-from .run import Held, Run
+from .run import KeptNoise, Run
 from .step import noise_level, strength_of
+
+# Packs' caches of the model's work, by a word of their own; they keep what they know in the model or in the pack.
+CACHES = {
+    "teacache": "TeaCache",
+    "rel_l1_thresh": "TeaCache",
+    "magcache": "MagCache",
+    "fbcache": "a first-block cache",
+    "first_block": "a first-block cache",
+    "wavespeed": "WaveSpeed's cache",
+    "cachedit": "Cache-DiT",
+}
 
 
 class Asked(NamedTuple):
     """What the host is asked for by its sampler: `evaluate` does its work, and the rest is what that is given.
 
     conds: numbered lists of conditions, one that is not wanted is None; x: a latent, (batch, channels, …); sigma: its
-    noise level, (batch,).
+    noise level, (batch,). against: which of the lists is the negative prompt's, None where it is not among them.
     """
 
     evaluate: Callable[[Any, list, Tensor, Tensor, dict], list[Tensor]]
@@ -38,6 +49,7 @@ class Asked(NamedTuple):
     x: Tensor
     sigma: Tensor
     options: dict
+    against: int | None = None
 
     def predictions(self, conds: list) -> list[Tensor]:
         """What the host predicts of each list of conditions, (batch, channels, …)."""
@@ -53,7 +65,7 @@ class Asked(NamedTuple):
         return self.options["transformer_options"]
 
     @property
-    def place(self) -> Hashable:
+    def part(self) -> Hashable:
         """Of which part of the whole latent it is, where the host works that out in context windows."""
         window = self.transformer_options.get("context_window")
         return tuple(self.x.shape), None if window is None else tuple(window.index_list)
@@ -70,7 +82,7 @@ def guided_predictions(plan: Plan, run: Run, asked: Asked) -> list[Tensor]:
     It is what the host gives by itself where guidance has nothing to do or fails.
     """
     give_up = lambda error: leave_alone(run, error)  # noqa: E731
-    begun = attempt(lambda: _begin(plan, run, asked), give_up)
+    begun = attempt(lambda: _begin_evaluation(plan, run, asked), give_up)
     if begun is None:
         return asked.predictions(asked.conds)
     forward, ours = begun
@@ -84,7 +96,7 @@ def guided_predictions(plan: Plan, run: Run, asked: Asked) -> list[Tensor]:
     return plain if guided is None else guided
 
 
-def _begin(plan: Plan, run: Run, asked: Asked) -> tuple[Forward, Asked] | None:
+def _begin_evaluation(plan: Plan, run: Run, asked: Asked) -> tuple[Forward, Asked] | None:
     """What is to be guided here, and how the host is asked; None where nothing can be."""
     run.asked += 1
     options = asked.transformer_options
@@ -96,26 +108,27 @@ def _begin(plan: Plan, run: Run, asked: Asked) -> tuple[Forward, Asked] | None:
     y = strength_of(plan.settings, asked.model.model_sampling.percent_to_sigma, level)
     if y == 0:
         run.forget_differences()  # what was computed before a pause is old
+    asked = asked._replace(against=_place_of(run.against, asked.conds))
     works = y > 0 and (bool(run.against) or (plan.disturbs and not run.failed))
-    chunks = tuple(_chunks(plan, run, asked)) if works else ()
+    chunks = tuple(_guided_lists(plan, run, asked)) if works else ()
     visits, recorded = {plan.depth: Visit(plan.depth)}, bool(options.get(RECORDINGS))
-    forward = Forward(chunks, len(asked.x), _grid(asked.x), asked.sigma, run, recorded, y=y, visits=visits)
-    return forward, _past_caches(run, forward, asked)
+    forward = Forward(chunks, len(asked.x), _grid_of(asked.x), asked.sigma, run, recorded, y=y, visits=visits)
+    return forward, _past_caches(forward, asked)
 
 
-def _chunks(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
+def _guided_lists(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
     """A chunk for each list of conditions that is guided, with the difference that stands in for its branch, if any.
 
     Where cfg asks for the negative prompt, it costs nothing to have the difference anew.
     """
     both = plan.settings.guide_unconditional and not run.against
-    anew = _place_of(run.against, asked.conds) is not None
     for i, listed in enumerate(asked.conds):
         if listed and (i in run.conditional or both):
             key = _key(run, listed, asked)
-            run.untold += plan.renews and key is None
-            held = None if anew or key is None else run.held.get(key)
+            held = None if key is None or asked.against is not None else run.held.get(key)
             kept = held.difference if held is not None and _stands_in(plan, run, held) else None
+            if asked.against is None and (key is None or (held is None and _has_moved(plan, run, asked))):
+                run.untold += plan.renews
             yield Chunk(slice(0, len(asked.x)), key, i, difference=kept)
 
 
@@ -124,10 +137,16 @@ def _key(run: Run, listed: list[dict], asked: Asked) -> tuple | None:
     windowed = "context_window" in asked.transformer_options
     if run.latent is not None and asked.x.shape != run.latent.shape and not windowed:  # a tile
         return None
-    return tuple(cond.get("uuid") for cond in listed), asked.place
+    return tuple(cond.get("uuid") for cond in listed), asked.part
 
 
-def _stands_in(plan: Plan, run: Run, held: Held) -> bool:
+def _has_moved(plan: Plan, run: Run, asked: Asked) -> bool:
+    """Whether this is a context window that steps before had elsewhere, so that none has kept a difference for it."""
+    every = run.renewed_every(plan.settings)
+    return "context_window" in asked.transformer_options and any(0 < _age(run, h) < every for h in run.held.values())
+
+
+def _stands_in(plan: Plan, run: Run, held: KeptNoise) -> bool:
     """Whether a difference stands in for one that would be computed now.
 
     What other nodes ask for within one evaluation of the sampler (a skipped layer, say) shares that one's. A step that
@@ -136,12 +155,12 @@ def _stands_in(plan: Plan, run: Run, held: Held) -> bool:
     return held.evaluation == run.evaluation or 0 < _age(run, held) < run.renewed_every(plan.settings)
 
 
-def _age(run: Run, held: Held) -> float:
+def _age(run: Run, held: KeptNoise) -> float:
     """How many of the sampler's steps ago it was computed; endless where noise levels are not asked for."""
     return math.inf if held.sigma is None else run.steps_between(held.sigma)
 
 
-def _grid(x: Tensor) -> tuple[int, int]:
+def _grid_of(x: Tensor) -> tuple[int, int]:
     """The places of a latent, (height, width), a video's frames below one another; one place where they are packed."""
     return (1, 1) if _is_packed(x) else (x[0, 0].numel() // x.shape[-1], x.shape[-1])
 
@@ -160,14 +179,29 @@ def _missing(forward: Forward) -> list[int]:
     return [_list_of(chunk) for chunk in forward.chunks if chunk.difference is None]
 
 
-def _past_caches(run: Run, forward: Forward, asked: Asked) -> Asked:
+def _past_caches(forward: Forward, asked: Asked) -> Asked:
     """The same without what EasyCache knows, where a branch is computed beside what the sampler wants.
 
-    It would take one of the two from an earlier step, and their difference would be that of the steps.
+    It would take one of the two from an earlier step, and their difference would be that of the steps. Raises
+    ValueError beside a pack's cache, which can't be told.
     """
+    if asked.against is not None or not _missing(forward):
+        return asked
+    if name := cache_on(asked.options):
+        raise ValueError(
+            f"{name} would give the branch what it keeps of another step or of the prompt. Switch it off, take "
+            "ComfyUI's EasyCache, or set cfg above 1.0, where the sampler has the negative prompt worked out itself"
+        )
     cache = asked.transformer_options.get("easycache")
-    beside = bool(_missing(forward)) and _place_of(run.against, asked.conds) is None
-    return asked.told(easycache=cache.clone()) if cache is not None and beside else asked
+    return asked if cache is None else asked.told(easycache=cache.clone())
+
+
+def cache_on(model_options: dict) -> str | None:
+    """The name of a pack's cache on a model: by what it adds to the options, or by where it comes from."""
+    wrapper = model_options.get("model_function_wrapper")
+    from_where = (getattr(wrapper, name, "") for name in ("__module__", "__qualname__"))
+    found = " ".join(map(str, (*from_where, *model_options.get("transformer_options", {})))).lower()
+    return next((name for word, name in CACHES.items() if word in found), None)
 
 
 def _with_negative(run: Run, forward: Forward, asked: Asked) -> tuple[list[Tensor], dict[int, Tensor]] | None:
@@ -175,8 +209,9 @@ def _with_negative(run: Run, forward: Forward, asked: Asked) -> tuple[list[Tenso
     missing = _missing(forward)
     if not missing or not run.against:
         return None
-    place = _place_of(run.against, asked.conds)
-    wanted, place = _beside(asked.conds, _negative_here(run, asked)) if place is None else (asked.conds, place)
+    wanted, place = asked.conds, asked.against
+    if place is None:
+        wanted, place = _beside(asked.conds, _negative_here(run, asked))
     found = asked.predictions(wanted)
     # In the place of a list that nobody wants the host gives zeros.
     plain = [one if listed else torch.zeros_like(one) for one, listed in zip(found, asked.conds, strict=False)]
@@ -278,21 +313,21 @@ def _moved(run: Run, asked: Asked, plain: list[Tensor], pushes: dict[int, Tensor
     it out after the prompt: cfg above 1 is not to enlarge the push.
     """
     if run.against and pushes:
-        run.pushes[asked.place] = next(iter(pushes.values()))
-        if asked.place in run.unmoved:
+        run.pushes[asked.part] = next(iter(pushes.values()))
+        if asked.part in run.unmoved:
             say_enlarged(run)
-    if asked.place in run.pushes:
+    if asked.part in run.pushes:
         wanted = [i for i, listed in enumerate(asked.conds) if listed]
-        pushes = {**dict.fromkeys(wanted, run.pushes[asked.place]), **pushes}
-    elif _place_of(run.against, asked.conds) is not None:
-        run.unmoved.add(asked.place)
+        pushes = {**dict.fromkeys(wanted, run.pushes[asked.part]), **pushes}
+    elif asked.against is not None:
+        run.unmoved.add(asked.part)
     return [one + pushes[i] if i in pushes else one for i, one in enumerate(plain)]
 
 
 def _keep(plan: Plan, run: Run, forward: Forward) -> None:
     """Keep what was computed here for the steps to come, and nothing that is too old for them."""
-    new: dict[Hashable, Held] = {
-        chunk.condition: Held(chunk.renewed, run.evaluation, run.sigma)
+    new: dict[Hashable, KeptNoise] = {
+        chunk.condition: KeptNoise(chunk.renewed, run.evaluation, run.sigma)
         for chunk in forward.chunks
         if chunk.renewed is not None and chunk.condition is not None
     }

@@ -95,6 +95,18 @@ def say_enlarged(run: Run) -> None:
         )
 
 
+def say_uncompiled(run: Run) -> None:
+    """Warn once that what torch.compile made of the model is left out."""
+    words = "torch.compile is left out"
+    if words not in run.said:
+        run.said.add(words)
+        log.warning(
+            "NAG-PAG: torch.compile is left out where guidance works inside the model. Its node (TorchCompileModel) "
+            "does not look at what patches a model: a step compiled for other guidance, or for none, would be run in "
+            "this one's place. With reach prediction and a negative prompt it stays."
+        )
+
+
 def say_not_disturbed(settings: Settings) -> None:
     """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
     # What places the merge is at work all the same.
@@ -159,8 +171,9 @@ def report(plan: Plan, run: Run) -> None:
         )
     if run.untold and run.renewed_every(plan.settings) > 1:
         log.warning(
-            "NAG-PAG: renew_every saved nothing in %d of %d forwards: another node runs the model on tiles or in a "
-            "batch of its own, and nobody says which kept difference belongs to which. The branch was computed there.",
+            "NAG-PAG: renew_every saved nothing in %d of %d forwards: the model is run on tiles, in context windows "
+            "that move from step to step, or in a batch of another node's own, and no kept difference belongs to these "
+            "for sure. The branch was computed there.",
             run.untold,
             run.forwards,
         )

@@ -43,7 +43,7 @@ class Kept(NamedTuple):
     difference: Tensor
 
 
-class Held(NamedTuple):
+class KeptNoise(NamedTuple):
     """v⁻ − v⁺ at the prediction, (batch, channels, …), what evaluation computed it, and its noise level if known."""
 
     difference: Tensor
@@ -92,7 +92,7 @@ class Run:
     sigma: float | None = None
     latent: Tensor | None = None
     differences: dict[Hashable, Kept] = field(default_factory=dict)
-    held: dict[Hashable, Held] = field(default_factory=dict)
+    held: dict[Hashable, KeptNoise] = field(default_factory=dict)
     pushes: dict[Hashable, Tensor] = field(default_factory=dict)
     unmoved: set[Hashable] = field(default_factory=set)
     turns: dict[Hashable, int] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .attention import OVERRIDE, attention_of_all
+from .block import replace_blocks
 from .branch import begin_streams
 from .fallback import attempt, leave_alone, words_of
 from .forward import Chunk, Forward, Visit
@@ -18,7 +19,7 @@ from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in
 from .plan import RECORDINGS, Plan, replacements
 from .prediction import Asked, guided_predictions
 from .renewal import hand_out_differences, keep_differences
-from .report import ending, report, take_down
+from .report import ending, report, say_uncompiled, take_down
 from .run import Run
 from .step import noise_level, strength_of
 
@@ -52,13 +53,7 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
         add_conditions(plan, guider.conds)
     conds = getattr(guider, "conds", {})
     run = Run(_prompts(conds), _of_areas(conds))
-    # At the prediction of a model whose attention is left alone nothing of ours is compiled.
-    run.unguarded = (plan.disturbs or not plan.at_prediction) and _is_unguarded(guider.model_options)
-    if run.unguarded:
-        log.warning(
-            "NAG-PAG: torch.compile is left out of this sampling. Its node (TorchCompileModel) does not look at what "
-            "patches a model: a step compiled for other guidance, or for none, would be run in this one's place."
-        )
+    run.unguarded = _is_unguarded(guider.model_options)
     # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
     guider.model_options["transformer_options"][plan.run_key] = run
     return run
@@ -75,8 +70,11 @@ def _is_unguarded(model_options: dict) -> bool:
 
 
 def _compiling(run: Run) -> AbstractContextManager:
-    """Within it torch.compile is left out where it is unguarded."""
-    return torch.compiler.set_stance("force_eager") if run.unguarded else nullcontext()
+    """Within it torch.compile is left out where it is unguarded: what we put into the model would be lost."""
+    if not run.unguarded:
+        return nullcontext()
+    say_uncompiled(run)
+    return torch.compiler.set_stance("force_eager")
 
 
 def _end_sampling(plan: Plan, run: Run, error: BaseException | None) -> None:
@@ -187,26 +185,33 @@ def _begin_in_run(
     run.begun += 1
     if run.complained:
         return None
-    own = _begin_of_branch if plan.at_prediction else _begin
-    begin = lambda: own(plan, run, model, x, given, transformer_options)  # noqa: E731
-    forward = attempt(begin, lambda error: leave_alone(run, error))
+    begin = _begin_at_prediction if plan.at_prediction else _begin_in_blocks
+    forward = attempt(
+        lambda: begin(plan, run, model, x, given, transformer_options), lambda error: leave_alone(run, error)
+    )
     if forward is None:
         return None
+    if not forward.visits:  # nothing of ours enters the model
+        return run, forward, transformer_options, nullcontext()
     options = {**transformer_options, plan.forward_key: forward}
-    if not plan.family.slots and (forward.chunks or not plan.at_prediction):
-        options.pop("block_index", None)
-        give_up = lambda error: leave_alone(run, error)  # noqa: E731
-        options[OVERRIDE] = attention_of_all(plan, forward, model.diffusion_model, transformer_options, give_up)
-    others = options.get("patches", {}).get("post_input")
-    ids = plan.family.ids
-    if others and run.negative is not None and ids is not None and not plan.at_prediction:
-        flux, embed = model.diffusion_model, getattr(model.diffusion_model, plan.family.embedder)
-        through = through_post_input(
-            forward, lambda txt: ids(flux, txt, x), embed, others, lambda error: leave_alone(run, error)
-        )
-        options["patches"] = {**options["patches"], "post_input": [through, *others]}
+    _hook_blocks(plan, run, forward, model, x, options)
     # The last comes last: torch.compile is left out from there on.
     return run, forward, options, _compiling(run)
+
+
+def _hook_blocks(plan: Plan, run: Run, forward: Forward, model: Any, x: Tensor, options: dict) -> None:
+    """Put into a forward's own options what is not on the model already."""
+    flux, give_up = model.diffusion_model, lambda error: leave_alone(run, error)
+    if not plan.family.slots:
+        options.pop("block_index", None)
+        options[OVERRIDE] = attention_of_all(plan, forward, flux, options, give_up)
+    elif plan.at_prediction:
+        replace_blocks(plan, options)
+    others, ids = options.get("patches", {}).get("post_input"), plan.family.ids
+    if others and run.negative is not None and ids is not None:
+        embed = getattr(flux, plan.family.embedder)
+        through = through_post_input(forward, lambda txt: ids(flux, txt, x), embed, others, give_up)
+        options["patches"] = {**options["patches"], "post_input": [through, *others]}
 
 
 def _free(forward: Forward) -> None:
@@ -224,7 +229,7 @@ def _leave_sampling_alone(plan: Plan, error: Exception, anew: bool = False) -> N
         call.failed = True
 
 
-def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
+def _begin_in_blocks(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
     """given: the host's other arguments of this forward, by name."""
     sigmas = transformer_options.get("sigmas")
     sigma = noise_level(plan, sigmas)
@@ -255,17 +260,19 @@ def _begin(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer
     )
 
 
-def _begin_of_branch(plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict) -> Forward:
+def _begin_at_prediction(
+    plan: Plan, run: Run, model: Any, x: Tensor, given: dict, transformer_options: dict
+) -> Forward:
     """Where the prediction is guided: the attention is disturbed in the branch's own evaluations, of all their rows.
 
     Elsewhere nothing is asked of the model, which may be of any family.
     """
-    sigmas, visits = transformer_options.get("sigmas"), _visits(plan, run)
+    sigmas = transformer_options.get("sigmas")
     if plan.disturbed_key not in transformer_options:
-        return Forward((), x.shape[0], (1, 1), sigmas, run, False, visits=visits)
+        return Forward((), x.shape[0], (1, 1), sigmas, run, False)
     grid, joint = _places(plan, model, x, given)
     chunk = Chunk(slice(0, x.shape[0]), None)
-    return Forward((chunk,), x.shape[0], grid, sigmas, run, False, *joint, visits=visits)
+    return Forward((chunk,), x.shape[0], grid, sigmas, run, False, *joint, visits=_visits(plan, run))
 
 
 def _visits(plan: Plan, run: Run) -> dict[int, Visit]:

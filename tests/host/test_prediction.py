@@ -240,9 +240,9 @@ def test_tokens_are_places(batch, shape, channels, seed):
     assert tokens.shape == (batch, math.prod(shape), 1, channels)
     assert torch.equal(tokens[-1, 0, 0], v[-1].flatten(1)[:, 0])
     assert torch.equal(prediction._latent(tokens, v), v)
-    assert math.prod(prediction._grid(v)) == tokens.shape[1]
+    assert math.prod(prediction._grid_of(v)) == tokens.shape[1]
     packed = v.flatten(1)[:, None]
-    assert prediction._grid(packed) == (1, 1)
+    assert prediction._grid_of(packed) == (1, 1)
     assert prediction._tokens(packed).shape == (batch, 1, 1, packed.shape[-1])
     assert torch.equal(prediction._latent(prediction._tokens(packed), packed), packed)
 
@@ -513,22 +513,23 @@ def half(**extra):
     return prompt(2, **extra)
 
 
+OF_PICTURE, OF_SAMPLING = "of the picture out .it has areas or masks", "of the sampling out .*holds for those up to {}."
 PARTIAL = {
-    "area": (half(area=(4, 4, 0, 0)), "0%"),
-    "mask": (half(mask=torch.ones(1, 32, 48)), "0%"),
-    "areas that are two halves": (half(area=(4, 2, 0, 0)) + half(area=(4, 4, 0, 2)), "0%"),
-    "start": (half(start_percent=0.3), "0%"),
-    "end": (half(start_percent=0.0, end_percent=0.9), "90%"),
-    "gap": (half(end_percent=0.4) + half(start_percent=0.5), "40%"),
-    "no strength": (half(strength=0.0), "0%"),
+    "area": (half(area=(4, 4, 0, 0)), OF_PICTURE),
+    "mask": (half(mask=torch.ones(1, 32, 48)), OF_PICTURE),
+    "areas that are two halves": (half(area=(4, 2, 0, 0)) + half(area=(4, 4, 0, 2)), OF_PICTURE),
+    "start": (half(start_percent=0.3), OF_SAMPLING.format("0%")),
+    "end": (half(start_percent=0.0, end_percent=0.9), OF_SAMPLING.format("90%")),
+    "gap": (half(end_percent=0.4) + half(start_percent=0.5), OF_SAMPLING.format("40%")),
+    "no strength": (half(strength=0.0), OF_PICTURE),
 }
 
 
 @pytest.mark.parametrize("name", PARTIAL)
 def test_a_negative_prompt_that_leaves_a_part_out_is_refused_before_any_step(flux, name):
-    listed, reached = PARTIAL[name]
+    listed, words = PARTIAL[name]
     ours = Counted(guided(flux, **LIMITED))
-    with pytest.raises(ValueError, match=f"leaves a part.*whole up to {reached}.*add one"):
+    with pytest.raises(ValueError, match=f"leaves a part {words}.*add one"):
         ours.drawn(guider=lambda model: cfg_guider(model, negative=listed), size=(1, 4, 6))
     assert not ours.rows
 
@@ -559,6 +560,24 @@ def test_context_windows(flux, schedule, cfg, caplog):
     oracle = Pushed(negative(), 1.5, 10.0, 1.0, every)
     check(flux, oracle, inputs, guider, size=(1, 2, 10), steps=4)
     assert not warnings(caplog)
+
+
+@pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+def test_windows_that_move_with_the_step_are_said_to_save_nothing(flux, schedule, cfg, caplog):
+    """Where the branch costs something, and but for windows that stand where one stood lately."""
+
+    def drawn(every):
+        model = guided(flux, **{**LIMITED, "renew_every": every})
+        return draw(
+            cfg_guider(ContextWindowsManualNode.execute(model, 6, 2, schedule, **WINDOWS).args[0], cfg=cfg), **by
+        )
+
+    by = {"size": (1, 2, 10), "steps": 4}
+    same, said = torch.equal(drawn(3), drawn(1)), warnings(caplog)
+    moves = schedule == "standard_uniform" and cfg == 1
+    assert len(said) == moves and all("context windows that move from step to step" in one for one in said)
+    assert cfg == 1 or same
 
 
 def test_the_negatives_conditions_are_cut_to_the_window(flux):
@@ -788,6 +807,74 @@ def test_lazy_cache_skips_what_is_guided(flux, ours_first, caplog):
     assert torch.isfinite(found).all() and not torch.equal(found, draw(cfg_guider(lazy_cache(flux)), steps=14))
 
 
+# Other packs' caches, which keep what they know in the model: one state for all prompts, or one for each kind.
+
+
+class Cache:
+    """A stand-in: at every second evaluation of a kind, what the last block gave to the one before it."""
+
+    def __init__(self, by_kind):
+        self.by_kind, self.calls, self.kept = by_kind, {}, {}
+
+    def on(self, model, module):
+        model = model.clone()
+        layer = model.model.diffusion_model.final_layer
+
+        def run(apply_model, given):
+            kinds = tuple(given["cond_or_uncond"]) if self.by_kind else None
+            self.calls[kinds] = self.calls.get(kinds, 0) + 1
+
+            def last(module, args):
+                if self.calls[kinds] % 2:
+                    self.kept[kinds] = args[0]
+                return (self.kept[kinds], *args[1:])
+
+            handle = layer.register_forward_pre_hook(last)
+            try:
+                return apply_model(given["input"], given["timestep"], **given["c"])
+            finally:
+                handle.remove()
+
+        run.__module__ = module
+        model.set_model_unet_function_wrapper(run)
+        return model
+
+
+@pytest.mark.parametrize("by_kind", [False, True])
+@pytest.mark.parametrize("inputs", [{}, {"negative_prompt": "off", "perturbation": 1.0}], ids=["negative", "disturbed"])
+@pytest.mark.parametrize("ours_first", [False, True])
+def test_a_cache_that_would_give_the_branch_what_it_kept_ends_guidance(flux, by_kind, inputs, ours_first, caplog):
+    """Of prompts of two lengths, which the host works out one after another."""
+
+    def cached(model):
+        return Cache(by_kind).on(model, "custom_nodes.ComfyUI-TeaCache.nodes")
+
+    def ours(model):
+        return guided(model, **{**LIMITED, "blocks": "0-1", "renew_every": 2, **inputs})
+
+    model = cached(ours(flux)) if ours_first else ours(cached(flux))
+    found, expected = (draw(cfg_guider(each, negative=LONGER)) for each in (model, cached(flux)))
+    assert torch.equal(found, expected) and not torch.equal(found, draw(cfg_guider(flux, negative=LONGER)))
+    (said,) = warnings(caplog)
+    assert "TeaCache would give the branch what it keeps" in said and "it failed, as said above" in line(caplog)
+
+
+def test_beside_cfg_a_cache_that_knows_both_kinds_goes_with_guidance(flux, caplog):
+    """Nothing is worked out that it does not expect."""
+    cached = Cache(by_kind=True).on(flux, "custom_nodes.ComfyUI-TeaCache.nodes")
+    found = draw(cfg_guider(guided(cached, **LIMITED), negative=LONGER, cfg=2.0))
+    plain = draw(cfg_guider(Cache(by_kind=True).on(flux, "other"), negative=LONGER, cfg=2.0))
+    assert not warnings(caplog) and (found - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("key", ["rel_l1_thresh", "magcache_thresh"])
+def test_a_cache_is_known_by_what_it_adds_to_the_options(flux, key):
+    model = Cache(by_kind=False).on(flux, "custom_nodes.mine")
+    assert prediction.cache_on(model.model_options) is None
+    model.model_options["transformer_options"][key] = 0.4
+    assert prediction.cache_on(model.model_options) in ("TeaCache", "MagCache")
+
+
 # --- what goes wrong ---
 
 
@@ -806,7 +893,9 @@ def failing_from(step, function):
     return sometimes
 
 
-@pytest.mark.parametrize("place", ["guide_in_place", "_keep", "_chunks", "noise_level", "_beside", "_moved", "_tokens"])
+@pytest.mark.parametrize(
+    "place", ["guide_in_place", "_keep", "_guided_lists", "noise_level", "_beside", "_moved", "_tokens"]
+)
 def test_a_fault_of_ours_leaves_the_plain_picture_and_one_warning(flux, monkeypatch, caplog, place):
     monkeypatch.setattr(prediction, place, broken)
     found = sample(guided(flux, **LIMITED), POSITIVE, LONGER, **SMALL)
@@ -939,7 +1028,7 @@ def test_a_block_that_fails_later_ends_all_guidance(flux, monkeypatch, caplog, u
     ],
     ids=lambda error: type(error).__name__,
 )
-@pytest.mark.parametrize("place", ["guide_in_place", "_chunks", "_with_negative", "_disturbed", "_past_caches"])
+@pytest.mark.parametrize("place", ["guide_in_place", "_guided_lists", "_with_negative", "_disturbed", "_past_caches"])
 def test_out_of_memory_and_interrupts_pass_through(flux, monkeypatch, error, place):
     def fails(*args):
         raise error
