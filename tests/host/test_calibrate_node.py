@@ -244,6 +244,8 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
     alone = [Candidate("auto", float(alpha)) for alpha in ("0.2", "0.35", "0.5", "0.75", "1")]
     for reach in ("prediction", "output", "double blocks"):  # with the sampler's negative prompt
         assert candidates.read_candidates("", CALIBRATE.defaults["alphas"], Settings(reach=reach), 19) == alone
+    single = candidates.read_candidates("s1; s2", "1", Settings(reach="double blocks"), 19)
+    assert single == [Candidate("s1", 1.0), Candidate("s2", 1.0)], "they say where the branch is merged"
 
 
 @pytest.mark.parametrize(
