@@ -14,6 +14,7 @@ import requests
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import blueprint, locales
 from nag_pag_flux.lab.server import run_graph
+from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
 from nag_pag_flux.nagpag.inputs.guidance import (
     ADVANCED,
     GUIDANCE,
@@ -362,6 +363,8 @@ def test_the_page_knows_the_node_as_it_was():
     script = (host.REPO / "web" / "saved_workflows.js").read_text()
     names = re.findall(r'"(\w+)"', re.search(r"const SAVED = \[(.*?)\]", script, re.DOTALL)[1])
     assert names == [item.name for item in SAVED_WIDGETS] and len(VALUES) == len(names)
+    calibrate = re.findall(r'"(\w+)"', re.search(r"const CALIBRATE_HAD = \[(.*?)\]", script, re.DOTALL)[1])
+    assert calibrate == [name for name in CALIBRATE.defaults if name != NEGATIVE_PROMPT.name]
     simple = re.findall(r'"(\w+)"', re.search(r"const SIMPLE_HAS = \[(.*?)\]", script, re.DOTALL)[1])
     assert simple == list(GUIDANCE.defaults)
 
@@ -457,6 +460,24 @@ def test_an_api_graph_of_before_opens_with_it_too(page):
     found = page.evaluate("async () => (await window.app.graphToPrompt()).output")
     assert [found[number]["class_type"] for number in "123"] == ["UNETLoader", ADVANCED.id, GUIDANCE.id]
     assert found["2"]["inputs"] == {**BEFORE, **values, "model": ["1", 0]}
+
+
+def test_calibrate_of_before_it_knew_of_a_negative_prompt_opens_without_one(page):
+    """As a workflow or an API graph; one of now keeps what it says."""
+    graph = json.loads(graphs.template(graphs.CALIBRATE).read_text())
+    (node,) = (node for node in graph["nodes"] if node["type"] == CALIBRATE.id)
+    now = dict(zip(CALIBRATE.defaults, node["widgets_values"], strict=True))
+    before = {**now, "alphas": "0.05", "pictures": 7, "seed": 3}
+    del before["negative_prompt"]
+    for saved, expected in ((now, now), (before, {**before, "negative_prompt": "off"})):
+        node["widgets_values"] = list(saved.values())
+        found = opened(page, graph)[str(node["id"])]["inputs"]
+        assert {name: found[name] for name in expected} == expected
+        api = {"1": {"class_type": CALIBRATE.id, "inputs": saved}}
+        page.evaluate("graph => window.app.loadApiJson(graph, 'saved')", api)
+        page.wait_for_function("window.app.graph._nodes.length === 1")
+        assert page.evaluate("async () => (await window.app.graphToPrompt()).output")["1"]["inputs"] == expected
+    assert not errors_of_ours(page)
 
 
 def test_one_that_is_pasted_takes_what_it_has_inputs_for_and_says_what_it_has_not(page):

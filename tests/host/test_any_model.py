@@ -10,6 +10,7 @@ from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
+from nag_pag_flux.nagpag.settings import Settings
 from sampling import guided
 from sampling import prompt as flux_prompt
 from sampling import sample as sample_flux
@@ -105,7 +106,7 @@ def test_what_needs_blocks_is_refused_with_what_does_not(sd15, said, inputs):
 
 def test_calibrate_is_for_flux(sd15):
     with pytest.raises(ValueError, match="works with FLUX.1 .*; this model is none of these: its class is UNetModel"):
-        guided_by(sd15, "auto", "0.2", "output")
+        guided_by(sd15, "auto", "0.2", Settings(reach="output"))
 
 
 def without_negative(model):
