@@ -240,6 +240,22 @@ SMALL = {
         left_out="llm_adapter.",
         known_by="llm_adapter.blocks.0.cross_attn.q_proj.weight",
     ),
+    "MiniMax H3": Small(
+        "comfy.ldm.minimax.model.MiniMaxH3Model",
+        {
+            "hidden_size": 64,
+            "num_layers": 4,
+            "token_refiner_num_layers": 1,
+            "num_attention_heads": 2,
+            "attention_head_dim": 32,
+            "ffn_hidden_size": 128,
+            "text_dim": 48,
+            "timestep_input_dim": 32,
+            "time_embed_hidden_size": 64,
+            "time_embed_dim": 32,
+            "rope_inv_freq_len": 4,
+        },
+    ),
     "Krea 2": Small(
         "comfy.ldm.krea2.model.SingleStreamDiT",
         {"features": 64, "channels": 16, "patch": 2, "layers": 4, "txtlayers": 2, "txtdim": 24},

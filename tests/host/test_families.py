@@ -126,10 +126,12 @@ def test_blocks_count_as_reached_where_nothing_was_to_be_guided(case, load, capl
     caplog.set_level("INFO", logger="nag_pag_flux")
     prompts = prompt(case, 1), prompt(case, 2)
     sample(case, guided(load(case), blocks="1-3", start_percent=0.98, end_percent=0.99), *prompts)
-    model = load(case).clone()
-    model.set_model_unet_function_wrapper(in_parts)
-    sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
-    assert "no step of this sampling lay between" in caplog.text and "4 of 4 forwards not guided" in caplog.text
+    assert "no step of this sampling lay between" in caplog.text
+    if case.pictures > 1:
+        model = load(case).clone()
+        model.set_model_unet_function_wrapper(in_parts)
+        sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
+        assert "4 of 4 forwards not guided" in caplog.text
     assert "never reached" not in caplog.text
 
 
@@ -268,7 +270,7 @@ def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
     sample(case, ours, prompt(case, 1), prompt(case, 2))
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"{case.kind}block 2, {case.kind}block 3 never reached" in said and "FLUX" not in said
-    assert ("an attention override" in said) == (case not in WITH_BRANCHES and not case.audio)
+    assert ("an attention override" in said) == (case not in WITH_BRANCHES and case.small != "LTX-2")
 
 
 class TestMasksOfQwenImage:
