@@ -199,6 +199,24 @@ SMALL = {
     "HunyuanVideo": Small(
         _HUNYUAN_KIND, {**_HUNYUAN_READ, "byt5": False, "guidance_embed": True}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
     ),
+    "HunyuanVideo image to video": Small(
+        _HUNYUAN_KIND, {**_HUNYUAN_READ, "in_channels": 33, "byt5": False}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
+    ),
+    "HunyuanVideo SkyReels": Small(
+        _HUNYUAN_KIND, {**_HUNYUAN_READ, "in_channels": 32, "byt5": False}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
+    ),
+    "Hunyuan Image 2.1 refiner": Small(
+        _HUNYUAN_KIND,
+        {
+            **_HUNYUAN_READ,
+            "in_channels": 128,
+            "out_channels": 64,
+            "patch_size": [1, 1, 1],
+            "byt5": False,
+            "meanflow": True,
+        },
+        {**_HUNYUAN_GIVEN, "meanflow_sum": True},
+    ),
     "HunyuanVideo 1.5": Small(
         _HUNYUAN_KIND,
         {

@@ -28,6 +28,7 @@ def basic_guider(model, positive=None):
     return guider
 
 
+@torch.no_grad()  # as the host's nodes are run: weights of older ones want gradients
 def draw(guider, sampler="euler", steps=4, size=(1, 5, 7), sigmas=None, latent=None, denoise=1.0, seed=7, **extra):
     """A sampling as SamplerCustomAdvanced does it, from an empty latent or the one given."""
     batch, height, width = size

@@ -188,6 +188,7 @@ class SecondForward:
         own["c_crossattn"] = own["c_crossattn"].clone()  # what works on the text before the blocks may do so in place
         if self.negative is not None:
             ((context, extras),) = self.negative
+            extras = {**(self.case.reference or {}), **extras}
             conds = self.model.extra_conds(cross_attn=context, noise=x, device=x.device, **extras)
             theirs = {name: conds[name].cond for name in OF_TEXT if name in conds}
             own = {name: value for name, value in own.items() if name not in OF_TEXT}

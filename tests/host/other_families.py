@@ -223,6 +223,28 @@ HUNYUAN_15 = dataclasses.replace(
 HUNYUAN_IMAGE = dataclasses.replace(
     HUNYUAN_15, small="Hunyuan Image 2.1", latent=(64, 5, 7), grid=(5, 7), reference=None, singles=2
 )
+# The user's picture stands beside the noise.
+HUNYUAN_PICTURE = dataclasses.replace(
+    HUNYUAN,
+    small="HunyuanVideo image to video",
+    another=True,
+    reference={"concat_latent_image": some(1, 16, 3, 6, 10, seed=21), "concat_mask": torch.zeros(1, 1, 3, 6, 10)},
+    ahead=0,
+    rows=4,
+)
+HUNYUAN_SKYREELS = dataclasses.replace(
+    HUNYUAN_PICTURE,
+    small="HunyuanVideo SkyReels",
+    reference={"concat_latent_image": some(1, 16, 3, 6, 10, seed=21)},
+)
+HUNYUAN_REFINER = dataclasses.replace(
+    HUNYUAN_PICTURE,
+    small="Hunyuan Image 2.1 refiner",
+    latent=(64, 1, 5, 7),
+    grid=(1, 5, 7),
+    reference={"concat_latent_image": some(1, 32, 1, 5, 7, seed=21)},
+    of_text={"pooled_output": None},
+)
 SD3 = Case(
     small="SD 3.5 Medium",
     family="SD 3",
@@ -260,6 +282,9 @@ LTXV = Case(
     attentions=(0, None, 1, None, 2, None, 3, None),
 )
 LTXV_PICTURE = dataclasses.replace(LTXV, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1))
+
+# A first frame that is weakened is made like the others.
+LTXV_WEAK_PICTURE = dataclasses.replace(LTXV, another=True, reference={}, mask=noise_mask(0.3, 1, 1))
 
 
 def keyframe(strength):
@@ -493,9 +518,9 @@ MINIMAX_REFERENCES = dataclasses.replace(
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
-    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
+    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE, HUNYUAN_PICTURE, HUNYUAN_SKYREELS, HUNYUAN_REFINER),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
-    *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
+    *(LTXV, LTXV_PICTURE, LTXV_WEAK_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(LTX2, LTX2_GUIDE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
     *(LENS, dataclasses.replace(LENS, another=True, hidden=None, reference={})),

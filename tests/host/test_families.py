@@ -446,7 +446,7 @@ class TestVideos:
 
 
 class TestHunyuan:
-    case, frame, video, picture = (case for case in HERE if "Hunyuan" in case.family)
+    case, frame, video, picture, *_ = (case for case in HERE if "Hunyuan" in case.family)
     carried = {"perturbation": 0.0, "renew_every": 1, "negative_prompt": "sampler's"}  # noqa: RUF012
 
     def masked(self, seed, tokens=9):

@@ -1,6 +1,7 @@
 """Reach prediction, against the host's own classifier-free guidance and functions that act on what it predicts."""
 
 import gc
+import inspect
 import logging
 import math
 
@@ -29,7 +30,7 @@ from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.guidance import guide
 from nag_pag_flux.nagpag.patch import prediction
-from sampling import guided, latent, load_flux, prompt, sample
+from sampling import HOST_SAMPLES_CURVES, guided, latent, load_flux, prompt, sample
 from torch._dynamo.utils import counters
 
 LOGGER = "nag_pag_flux"
@@ -140,6 +141,7 @@ PARTS = {
     "bell": ({"schedule": "bell", "renew_every": 3}, lambda x: (1 - math.cos(2 * math.pi * x)) / 2),
     "curve": ({"curve": CURVE, "renew_every": 1}, lambda x: 0.2 + 0.8 * x),
 }
+PARTS = {name: part for name, part in PARTS.items() if HOST_SAMPLES_CURVES or "curve" not in part[0]}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -567,7 +569,9 @@ def test_the_negatives_conditions_are_cut_to_the_window(flux):
     extras = {"pooled_output": prompt(1)[0][1]["pooled_output"], "guidance": 3.5}
 
     def guider(model):
-        inputs = {**WINDOWS, "dim": 0, "causal_window_fix": False}
+        inputs = {**WINDOWS, "dim": 0}
+        if "causal_window_fix" in inspect.signature(ContextWindowsManualNode.execute).parameters:  # on, where it is
+            inputs["causal_window_fix"] = False
         windowed = ContextWindowsManualNode.execute(model, 2, 0, "standard_static", **inputs).args[0]
         return cfg_guider(windowed, [[rows[0], extras]], [[rows[1], extras]])
 
