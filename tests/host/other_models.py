@@ -57,9 +57,9 @@ def some(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def seconds(names, **more):
+def seconds(names):
     """The weights of Stable Audio's embedders of lengths."""
-    made = {key: some(*value.shape) for key, value in NumberConditioner(768, max_val=512, **more).state_dict().items()}
+    made = {key: some(*value.shape) for key, value in NumberConditioner(768, max_val=512).state_dict().items()}
     return {f"conditioner.conditioners.{name}.{key}": value for name in names for key, value in made.items()}
 
 
@@ -392,7 +392,7 @@ CASES = [
         {**AUDIO, "global_cond_dim": 768, "timestep_features_type": "learned", "io_channels": 256},
         ((256, 32),),
         context=768,
-        state=seconds(("seconds_total",), fourier_features_type="learned"),
+        state=seconds(("seconds_total",)),
     ),
     Other(
         "LotusD",

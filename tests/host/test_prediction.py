@@ -1,7 +1,6 @@
 """Reach prediction, against the host's own classifier-free guidance and functions that act on what it predicts."""
 
 import gc
-import inspect
 import logging
 import math
 
@@ -11,11 +10,10 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, negative, predicted, progress
+from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, in_windows, negative, predicted, progress
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
@@ -370,7 +368,7 @@ def test_in_context_windows_both_sides_move_in_each_of_them(flux):
     """All windows of the prompt come first, and then all of the negative prompt."""
 
     def simple(model):
-        windowed = ContextWindowsManualNode.execute(model, 6, 2, "standard_static", **WINDOWS).args[0]
+        windowed = in_windows(model, 6, 2)
         return cfg_guider(SkipLayerGuidanceDiTSimple.execute(windowed, 0.0, 1.0, "1", "").args[0], cfg=3.0)
 
     check(flux, Pushed(negative(), 1.5, 10.0, 1.0), {**PLAIN, "scale": 1.5}, simple, size=(1, 2, 10), steps=3)
@@ -544,16 +542,13 @@ def test_a_negative_prompt_may_leave_out_what_is_not_guided(flux):
     assert torch.equal(found, expected) and not torch.equal(found, draw(cfg_guider(flux), steps=4))
 
 
-WINDOWS = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 3, "freenoise": False}
-
-
 @pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
 def test_context_windows(flux, schedule, cfg, caplog):
     """Windows over the width; without a limit pushes fuse as they are."""
 
     def guider(model):
-        windowed = ContextWindowsManualNode.execute(model, 6, 2, schedule, **WINDOWS).args[0]
+        windowed = in_windows(model, 6, 2, schedule)
         return cfg_guider(windowed, cfg=cfg, negative=prompt(2))
 
     every = 3 if cfg == 1 and schedule == "standard_static" else 1
@@ -569,10 +564,7 @@ def test_the_negatives_conditions_are_cut_to_the_window(flux):
     extras = {"pooled_output": prompt(1)[0][1]["pooled_output"], "guidance": 3.5}
 
     def guider(model):
-        inputs = {**WINDOWS, "dim": 0}
-        if "causal_window_fix" in inspect.signature(ContextWindowsManualNode.execute).parameters:  # on, where it is
-            inputs["causal_window_fix"] = False
-        windowed = ContextWindowsManualNode.execute(model, 2, 0, "standard_static", **inputs).args[0]
+        windowed = in_windows(model, 2, 0, dim=0)
         return cfg_guider(windowed, [[rows[0], extras]], [[rows[1], extras]])
 
     check(flux, Pushed(negative(), every=2), {"renew_every": 2}, guider, size=(4, 3, 4))
@@ -999,9 +991,7 @@ def test_what_is_held_in_a_sampling_does_not_grow(flux, monkeypatch):
     monkeypatch.setattr(prediction, "_keep", watched)
     for every, least, held in ((1, 2, 4), (2, 5, 8)):
         most.clear()
-        model = ContextWindowsManualNode.execute(
-            guided(flux, **{**LIMITED, "renew_every": every}), 6, 2, "standard_uniform", **WINDOWS
-        ).args[0]
+        model = in_windows(guided(flux, **{**LIMITED, "renew_every": every}), 6, 2, "standard_uniform")
         draw(cfg_guider(model), size=(1, 2, 12), steps=6)
         assert least <= max(most) <= held
 
