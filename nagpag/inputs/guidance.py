@@ -10,8 +10,8 @@ MODEL = Socket(
     kind="MODEL",
     does="Any model: reach prediction with a negative prompt works with all. More works with these: FLUX, Qwen-Image, "
     "Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, "
-    "Anima, Krea 2, OmniGen 2, Lens. It goes out patched, for the stock samplers; the one that came in stays as it "
-    "was.",
+    "Anima, Krea 2, OmniGen 2, Lens, MiniMax H3. It goes out patched, for the stock samplers; the one that came in "
+    "stays as it was.",
 )
 
 # --- what ---
