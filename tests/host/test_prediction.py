@@ -566,9 +566,7 @@ def test_windows_that_move_with_the_step_are_said_to_save_nothing(flux, schedule
 
     def drawn(every):
         model = guided(flux, **{**LIMITED, "renew_every": every})
-        return draw(
-            cfg_guider(ContextWindowsManualNode.execute(model, 6, 2, schedule, **WINDOWS).args[0], cfg=cfg), **by
-        )
+        return draw(cfg_guider(in_windows(model, 6, 2, schedule), cfg=cfg), **by)
 
     by = {"size": (1, 2, 10), "steps": 4}
     same, said = torch.equal(drawn(3), drawn(1)), warnings(caplog)
