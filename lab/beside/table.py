@@ -58,7 +58,7 @@ def _orders(found: dict[str, str]) -> str:
 
 def _renewed(row: Row) -> str:
     """By way with a branch; where the orders differ both, with a comma."""
-    found = [row.renewed.get(name, []) for name, way in WAYS.items() if way.due]
+    found = [row.renewed.get(name, []) for name, way in WAYS.items() if any(way.due)]
     return " / ".join(", ".join(map(str, counts[:1] if len(set(counts)) == 1 else counts)) for counts in found)
 
 

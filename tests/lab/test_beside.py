@@ -144,7 +144,7 @@ def test_a_good_neighbour_keeps_every_promise(base):
     assert row.both == {way: {"ours last": "yes", "ours first": "yes"} for way in WAYS}
     assert (row.runs, row.exact, row.after, row.said, row.inspect, row.left) == ("yes",) * 5 + ("",)
     assert row.acts and row.kept
-    assert row.renewed == {way: [WAYS[way].due] * 2 for way in WAYS}
+    assert row.renewed == {"prediction": [2, 2], "prediction, cfg 2": [5, 5], "longer": [2, 2], "attention": [0, 0]}
 
 
 def test_where_ours_cannot_act_the_row_says_so_and_that_it_was_said(base):
