@@ -632,7 +632,7 @@ NONE = {"none": basic_guider, "zeros": lambda model: cfg_guider(model, negative=
 
 def test_guide_unconditional_acts_beside_a_negative_of_zeros_and_nothing_denies_it(flux, caplog):
     """Where no negative prompt is carried, whatever negative_prompt says."""
-    inputs = {"blocks": "0-1", "perturbation": 1.0, "negative_prompt": "sampler's"}
+    inputs = {**OFF, "blocks": "0-1", "perturbation": 1.0, "negative_prompt": "sampler's"}
     one, other = (
         draw(cfg_guider(guided(flux, **inputs, guide_unconditional=on), cfg=3.0, negative=ZEROS))
         for on in (False, True)
