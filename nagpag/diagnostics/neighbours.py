@@ -15,17 +15,17 @@ from ..patch.report import plan_summary
 from .recording import KEY as RECORD_KEY
 
 OURS = "nag_pag_"
+IN_BLOCKS = "with a reach inside the model guidance is missing at those steps"
 # What is known to get in the way, by what is found in the name of a module, a class or a wrapper's key.
 KNOWN = {
-    "teacache": "TeaCache skips blocks where it reuses a step: guidance is missing at those steps",
-    "magcache": "MagCache skips blocks where it reuses a step: guidance is missing at those steps",
-    "fbcache": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "first_block": "a first-block cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "wavespeed": "WaveSpeed's cache skips blocks where it reuses a step: guidance is missing at those steps",
-    "easycache": "EasyCache skips the model where it reuses a step: with a reach inside the model guidance is "
-    "missing at those steps",
+    "teacache": f"TeaCache skips blocks where it reuses a step: {IN_BLOCKS}",
+    "magcache": f"MagCache skips blocks where it reuses a step: {IN_BLOCKS}",
+    "fbcache": f"a first-block cache skips blocks where it reuses a step: {IN_BLOCKS}",
+    "first_block": f"a first-block cache skips blocks where it reuses a step: {IN_BLOCKS}",
+    "wavespeed": f"WaveSpeed's cache skips blocks where it reuses a step: {IN_BLOCKS}",
+    "easycache": f"EasyCache skips the model where it reuses a step: {IN_BLOCKS}",
     "lazycache": "LazyCache skips the model where it reuses a step: guidance is missing at those steps",
-    "cachedit": "Cache-DiT skips blocks where it reuses a step: guidance is missing at those steps",
+    "cachedit": f"Cache-DiT skips blocks where it reuses a step: {IN_BLOCKS}",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: only reach prediction gets in, with a "
     "negative prompt",
     "pulid": "PuLID replaces FLUX's forward by its own: chosen blocks may never be reached",
@@ -40,8 +40,8 @@ AROUND_CFG = {
 # By these names a function has the host evaluate the model.
 EVALUATIONS = {"calc_cond_batch", "calc_cond_uncond_batch", "apply_model"}
 AGAIN = (
-    "has the model evaluated once more in a step: a longer reach keeps a difference for each evaluation that it can "
-    "tell apart, and computes the branch of the others at every step"
+    "has the model evaluated once more in a step: a longer reach inside the model keeps a difference for each "
+    "evaluation that it can tell apart, and computes the branch of the others at every step"
 )
 
 
