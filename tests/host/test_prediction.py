@@ -643,6 +643,17 @@ ZEROS = [[torch.zeros(1, 9, 64), {"pooled_output": torch.zeros(1, 32), "guidance
 NONE = {"none": basic_guider, "zeros": lambda model: cfg_guider(model, negative=ZEROS)}
 
 
+def test_guide_unconditional_acts_beside_a_negative_of_zeros_and_nothing_denies_it(flux, caplog):
+    """Where no negative prompt is carried, whatever negative_prompt says."""
+    inputs = {**OFF, "blocks": "0-1", "perturbation": 1.0, "negative_prompt": "sampler's"}
+    one, other = (
+        draw(cfg_guider(guided(flux, **inputs, guide_unconditional=on), cfg=3.0, negative=ZEROS))
+        for on in (False, True)
+    )
+    assert not torch.equal(one, other)
+    assert "guide_unconditional" not in caplog.text and "unconditional rows too" in caplog.text
+
+
 @pytest.mark.parametrize("name", NONE)
 def test_without_a_negative_prompt_it_guides_as_off(flux, name, caplog):
     inputs = {**LIMITED, "blocks": "0-1", "perturbation": 1.0}
