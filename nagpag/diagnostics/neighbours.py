@@ -20,7 +20,7 @@ IN_BLOCKS = "with a reach inside the model guidance is missing at those steps"
 # What is known to get in the way, by what is found in the name of a module, a class or a wrapper's key.
 KNOWN = {
     **{
-        word: f"{name} skips blocks where it reuses a step: {IN_BLOCKS}, and with reach prediction at cfg 1 at all steps"
+        word: f"{name} skips blocks where it reuses a step: {IN_BLOCKS}, with reach prediction at cfg 1 at all steps"
         for word, name in CACHES.items()
     },
     "easycache": f"EasyCache skips the model where it reuses a step: {IN_BLOCKS}",
