@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from .blocks import check_spec
 from .inputs.calibration import ALPHAS, CANDIDATES
+from .inputs.guidance import BLOCKS
 from .inputs.kinds import shortened
+from .settings import Settings
 
 STARTS = (0, 2, 3, 4, 6)  # eighths of the double blocks at which the candidates begin if none are named
 MOST_CANDIDATES = 1000  # each draws a whole series of pictures
@@ -23,18 +25,23 @@ class Candidate:
         return f"{self.blocks}, alpha {self.alpha:g}"
 
 
-def read_candidates(candidates: str, alphas: str, double_blocks: int | None = None) -> list[Candidate]:
-    """Every block spec with every alpha. candidates: specs, one a line or with semicolons; none: `default_specs`.
+def read_candidates(
+    candidates: str, alphas: str, common: Settings, double_blocks: int | None = None
+) -> list[Candidate]:
+    """Every block spec with every alpha. candidates: as `read_specs` takes them; none: what there is to choose from.
 
-    Raises ValueError that quotes what is no spec or no alpha, or says that it is too much. double_blocks: of the model,
-    None before it is known.
+    Raises ValueError that quotes what is no spec or no alpha, or says that it is too much, or that specs do nothing.
+    common: what all candidates are tried with. double_blocks: of the model, None before it is known.
     """
-    if problems := [problem for problem in (CANDIDATES.problem(candidates), ALPHAS.problem(alphas)) if problem]:
-        raise ValueError(f"NAG-PAG Calibrate: {'; '.join(problems)}")
-    specs = [spec.strip() for spec in candidates.replace(";", "\n").splitlines() if spec.strip()]
-    for spec in specs:
-        check_spec(spec)
-    specs, strengths = specs or default_specs(double_blocks or 8), _alphas(alphas)
+    specs, strengths = read_specs(candidates), _alphas(alphas)
+    if len(specs) > 1 and not _blocks_matter(common):
+        raise ValueError(
+            f"NAG-PAG Calibrate: {len(specs)} candidates, {shortened(specs[0])} and {shortened(specs[1])} among them, "
+            f"would draw the same: with a negative prompt and reach {common.reach!r} blocks do nothing. Leave "
+            "candidates empty, which tries alphas alone, or switch negative_prompt off; with reach 'double blocks' "
+            "single blocks count"
+        )
+    specs = specs or ([BLOCKS.default] if common.carries_negative else default_specs(double_blocks or 8))
     if (number := len(specs) * len(strengths)) > MOST_CANDIDATES:
         raise ValueError(
             f"NAG-PAG Calibrate: {len(specs)} candidates with {len(strengths)} alphas are {number} to try; "
@@ -43,11 +50,28 @@ def read_candidates(candidates: str, alphas: str, double_blocks: int | None = No
     return [Candidate(spec, alpha) for spec in specs for alpha in strengths]
 
 
+def read_specs(candidates: str) -> list[str]:
+    """Block specs, one a line or with semicolons. Raises ValueError that quotes what is none."""
+    if problem := CANDIDATES.problem(candidates):
+        raise ValueError(f"NAG-PAG Calibrate: {problem}")
+    specs = [spec.strip() for spec in candidates.replace(";", "\n").splitlines() if spec.strip()]
+    for spec in specs:
+        check_spec(spec)
+    return specs
+
+
+def _blocks_matter(common: Settings) -> bool:
+    """A negative prompt is carried through all blocks; of a spec only its last single block may say how far."""
+    return not common.carries_negative or common.reach == "double blocks"
+
+
 def _alphas(text: str) -> list[float]:
+    if problem := ALPHAS.problem(text):
+        raise ValueError(f"NAG-PAG Calibrate: {problem}")
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
         raise ValueError(
-            "NAG-PAG Calibrate: alphas is empty; write numbers from 0 to 1 with commas, such as 0.05, 0.15, 0.3"
+            f"NAG-PAG Calibrate: alphas is empty; write numbers from 0 to 1 with commas, such as {ALPHAS.default}"
         )
     return [_alpha(word) for word in words]
 

@@ -75,9 +75,13 @@ _COSMOS = ("blocks.#", "blocks.#.self_attn", "transformer_blocks.#", "transforme
 COSMOS = Naming("this model", (Kind("", _COSMOS),))
 _KREA_2 = ("blocks.#", "blocks.#.attn", "transformer_blocks.#", "transformer_blocks.#.attn")
 KREA_2 = Naming("Krea 2", (Kind("", _KREA_2),))
+MINIMAX_H3 = Naming("MiniMax H3", (Kind("", ("blocks.#", "blocks.#.attn")),))
 ANY = Naming("this model", (Kind("", ()),))
 
-NAMINGS = (FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, LTX2, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS)
+NAMINGS = (
+    *(FLUX, QWEN_IMAGE, LUMINA, WAN, SD3, LTXV, LTX2, AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS),
+    MINIMAX_H3,
+)
 # Whether a name is one of the second kind's; every family agrees about that.
 SECOND: dict[str, bool] = {
     name: bool(second) for naming in NAMINGS for second, kind in enumerate(naming.kinds) for name in kind.names

@@ -20,12 +20,12 @@ class NAGPAGCalibrate(io.ComfyNode):
     def validate_inputs(cls, candidates: str | None = None) -> bool | str:
         """Say before any model is loaded what is no spec, or not installed. None: it comes over a link.
 
-        The host shows one message on every input that is named here, so alphas are read when the node runs.
+        The host shows one message on every input that is named here, so the others are read when the node runs.
         """
-        from ..nagpag.candidates import read_candidates
+        from ..nagpag.candidates import read_specs
 
         try:
-            read_candidates(candidates or "", CALIBRATE.defaults["alphas"])
+            read_specs(candidates or "")
         except ValueError as error:
             return str(error)
         return what_plotting_lacks(CALIBRATE) or True
@@ -47,14 +47,16 @@ class NAGPAGCalibrate(io.ComfyNode):
         from ..nagpag.calibration import search, told
         from ..nagpag.calibration.series import Series
         from ..nagpag.diagnostics.plot import draw_measured
+        from ..nagpag.settings import Settings
 
         given = {**CALIBRATE.defaults, **inputs}
         # An empty latent may be of another model's size: as in KSampler it is fitted to this one's.
         scale = latent_image.get("downscale_ratio_spacial")
         latent = comfy.sample.fix_empty_latent_channels(model, latent_image["samples"], scale)
         series = Series(positive, empty, latent, *(given[name] for name in ("pictures", "steps", "seed", "sigma")))
-        guided = search.guided_by(model, given["candidates"], given["alphas"], given["reach"])
-        asked, found = search.Search(model, guided, given["reach"], series), search.FOUND
+        common = Settings(reach=given["reach"], negative_prompt=given["negative_prompt"])
+        guided = search.guided_by(model, given["candidates"], given["alphas"], common)
+        asked, found = search.Search(model, guided, common, series), search.FOUND
         bar = comfy.utils.ProgressBar(search.steps_missing(asked, found) + 2 * len(told.columns(asked)))
         tried = search.compare(asked, found, lambda: bar.update(1))
         chosen, first = search.best(tried), tried[0].candidate
@@ -63,7 +65,7 @@ class NAGPAGCalibrate(io.ComfyNode):
         plot = torch.from_numpy(measured).unsqueeze(0)
         previews = [*ui.PreviewImage(sheet, cls=cls).values, *ui.PreviewImage(plot, cls=cls).values]
         alpha = chosen.alpha if chosen else 0.0
-        return io.NodeOutput(first.blocks, alpha, plot, told.as_json(tried), sheet, ui={"images": previews})
+        return io.NodeOutput(first.blocks, alpha, plot, told.as_json(asked, tried), sheet, ui={"images": previews})
 
 
 def _sheet(asked: Any, found: Any, tried: list, vae: Any, bar: Any) -> Any:

@@ -1,6 +1,6 @@
 // Workflows that were saved before NAG-PAG Guidance had a sister open as they were: the sister, which has all inputs,
 // takes the node's place. The host's node replacement acts only on nodes that are gone; graphs sent through the API are
-// replaced in nodes/saved.py.
+// replaced in nodes/saved.py. Calibrate, saved before it knew of a negative prompt, goes on searching without one.
 import { app } from "../../scripts/app.js";
 
 const SIMPLE = "NAGPAGGuidance";
@@ -13,6 +13,9 @@ const SAVED = [
 ];
 const FEWEST = 6; // the node of now has five
 const SIMPLE_HAS = ["scale", "blocks", "start_percent", "end_percent", "negative_prompt"];
+const CALIBRATE = "NAGPAGCalibrate";
+// Its widgets as it then had them; negative_prompt stands behind reach now.
+const CALIBRATE_HAD = ["candidates", "alphas", "reach", "pictures", "steps", "seed", "sigma"];
 const titles = {};
 const defaults = {}; // of the simple node
 let widgets = {}; // of the sister, in its order: name → default
@@ -39,7 +42,15 @@ function replaceInApiGraph(graph) {
     if (node?.class_type === SIMPLE && more.some((name) => name in (node.inputs ?? {}))) {
       node.class_type = ADVANCED;
       node.inputs.negative_prompt ??= "off";
-    }
+    } else if (node?.class_type === CALIBRATE && CALIBRATE_HAD.every((name) => name in (node.inputs ?? {})))
+      node.inputs.negative_prompt ??= "off";
+}
+
+function calibrateWithout(info) {
+  const values = info?.widgets_values;
+  if (!Array.isArray(values) || values.length !== CALIBRATE_HAD.length) return info;
+  const at = CALIBRATE_HAD.indexOf("reach") + 1;
+  return { ...info, widgets_values: [...values.slice(0, at), "off", ...values.slice(at)] };
 }
 
 // A node that is pasted, or comes with a node template, can't change its kind any more: it takes what it has inputs for.
@@ -72,6 +83,12 @@ app.registerExtension({
         onConfigure?.apply(this, arguments);
         const values = info?.widgets_values;
         if (Array.isArray(values) && values.length >= FEWEST) keepWhatFits(this, values);
+      };
+    }
+    if (nodeData.name === CALIBRATE) {
+      const configure = nodeType.prototype.configure;
+      nodeType.prototype.configure = function (info, ...rest) {
+        return configure.call(this, calibrateWithout(info), ...rest);
       };
     }
     if (nodeData.name !== ADVANCED) return;

@@ -16,16 +16,10 @@ from ...nodes.guidance import NAGPAGGuidanceAdvanced
 from ..toy.small_models import make_flux
 from .filling import CONTEXT_DIM, LATENT, VEC_DIM, prompt
 from .packs import Node
+from .ways import STEPS, WAYS
 
-STEPS = 5
 # All double blocks of FLUX.1, as packs count on them, and some of its single ones, in width 128.
 DOUBLES, SINGLES = 19, 10
-# Strong, so that acting is seen; the longer reach is renewed at every fourth step.
-STRONG = {"scale": 3.0, "alpha": 0.5, "tau": 2.5, "perturbation": 1.0, "negative_prompt": "off", "start_percent": 0.0}
-REACHES = {
-    "attention": {**STRONG, "reach": "attention"},
-    "longer": {**STRONG, "reach": "double blocks", "renew_every": 4},
-}
 
 
 def make_small(folder: Path) -> Path:
@@ -51,21 +45,21 @@ def fresh(loaded: Any) -> Any:
     return type(loaded)(copy.deepcopy(loaded.model, {id(config): config}), loaded.load_device, loaded.offload_device)
 
 
-def sample(model: Any) -> Tensor:
-    """Euler's method with cfg 2, so that what acts on guidance acts; positive and negative share a batch."""
+def sample(model: Any, cfg: float) -> Tensor:
+    """Euler's method; with cfg 2 what acts on cfg acts, and positive and negative share a batch."""
     import comfy.sample
 
     start = torch.zeros(LATENT)
     noise = comfy.sample.prepare_noise(start, 7)
     with torch.inference_mode():  # as the host runs a graph
         return comfy.sample.sample(
-            model, noise, STEPS, 2.0, "euler", "simple", prompt(1), prompt(99), start, disable_pbar=True, seed=7
+            model, noise, STEPS, cfg, "euler", "simple", prompt(1), prompt(99), start, disable_pbar=True, seed=7
         )
 
 
-def ours(model: Any, reach: str, **inputs: Any) -> Any:
+def ours(model: Any, way: str, **inputs: Any) -> Any:
     """NAG-PAG Guidance (Advanced) on a model."""
-    return NAGPAGGuidanceAdvanced.execute(model=model, **{**REACHES[reach], **inputs}).args[0]
+    return NAGPAGGuidanceAdvanced.execute(model=model, **{**WAYS[way].inputs, **inputs}).args[0]
 
 
 def inspected(model: Any) -> str:

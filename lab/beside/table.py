@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ..make.markdown import table
 from .row import YES, Row
+from .ways import WAYS
 
 HEAD = (
     "pack",
     "node",
     "runs",
-    "both act, attention",
-    "both act, longer reach",
+    *(f"both act, {name}" for name in WAYS),
     "renewed",
     "scale 0 is theirs",
     "theirs after",
@@ -41,8 +41,8 @@ def summary(rows: dict[str, list[Row] | str]) -> str:
 
 def _cells(pack: str, row: Row) -> list[str]:
     runs = YES if row.acts else "yes, does nothing as it is set"
-    found = [row.attention, row.longer]
-    cells = [runs + _left(row), *map(_orders, found), row.renewed, row.exact, row.after, row.said, row.inspect]
+    found = [_orders(row.both.get(name, {})) for name in WAYS]
+    cells = [runs + _left(row), *found, _renewed(row), row.exact, row.after, row.said, row.inspect]
     return [pack, row.node.replace("|", "/"), *map(_cell, cells)]
 
 
@@ -54,6 +54,12 @@ def _orders(found: dict[str, str]) -> str:
     if len(set(found.values())) == 1:
         return next(iter(found.values()))
     return "; ".join(f"{order}: {words}" for order, words in found.items())
+
+
+def _renewed(row: Row) -> str:
+    """By way with a branch; where the orders differ both, with a comma."""
+    found = [row.renewed.get(name, []) for name, way in WAYS.items() if any(way.due)]
+    return " / ".join(", ".join(map(str, counts[:1] if len(set(counts)) == 1 else counts)) for counts in found)
 
 
 def _cell(words: str) -> str:

@@ -28,7 +28,7 @@ from ..in_host import enter_host
 from . import page
 from .live_bytes import LiveBytes
 from .random_flux import FULL, Sizes, now, random_flux, step_seconds
-from .results import DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times, negative_row
+from .results import CFG, DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times, negative_row
 
 CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, latent=32)
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
@@ -61,7 +61,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
         ),
         Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),
         _skip_layers(model, sizes),
-        Entry("CFG 2", model, whole=1, cfg=2.0),
+        Entry(CFG, model, whole=1, cfg=2.0),
     ]
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from ...nagpag.schedule import renewal
@@ -34,16 +33,23 @@ CFG = "CFG 2"
 
 @dataclass(frozen=True)
 class Timed:
-    """A family's small model. latent: (channels, …, height, width); context: features of a text; extra: of a prompt."""
+    """A family's small model. latent: (channels, …, height, width); context: features of a text; extra: of a prompt.
+
+    sound: the latent of that, where the model can't do without.
+    """
 
     small: str
     latent: tuple[int, ...]
     context: int
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sound: tuple[int, ...] = ()
 
-    def start(self) -> Tensor:
-        """The empty latent of one picture or video."""
-        return torch.zeros(1, *self.latent)
+    def start(self) -> Any:
+        """The empty latent of one picture or video, with its sound."""
+        from comfy.nested_tensor import NestedTensor
+
+        made = [torch.zeros(1, *shape) for shape in (self.latent, self.sound) if shape]
+        return NestedTensor(made) if self.sound else made[0]
 
     def prompts(self) -> tuple[list, list]:
         """A prompt and a negative one."""
@@ -72,6 +78,7 @@ TIMED = (
     Timed("Krea 2", (16, 1, 64, 64), 48),
     Timed("OmniGen 2", (16, 64, 64), 48, MASKED),
     Timed("Lens", (128, 32, 32), 48),
+    Timed("MiniMax H3", (24, 4, 32, 32), 48, sound=(32, 2, 16)),
 )
 
 

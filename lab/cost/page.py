@@ -11,7 +11,7 @@ from ...nagpag.inputs.guidance import START_PERCENT
 from .. import host
 from ..make.markdown import table
 from .goals import goals
-from .results import SAMPLED, Entry, Results
+from .results import CFG, DEFAULTS, SAMPLED, Entry, Results
 
 PAGE = host.REPO / "docs" / "cost.md"
 GPU_PAGE = host.REPO / "docs" / "cost_gpu.md"
@@ -27,6 +27,7 @@ def page(results: Results) -> str:
     gpu = results.device.type == "cuda"
     parts = [
         "# What a step costs on a GPU" if gpu else "# What a step costs",
+        _conclusion(results),
         _how(results),
         cost_table(results),
         COST_NOTES,
@@ -39,6 +40,17 @@ def page(results: Results) -> str:
     if not gpu:
         parts += ["## On a GPU", f"See [{GPU_PAGE.name}]({GPU_PAGE.name})." if GPU_PAGE.exists() else NOT_ON_A_GPU]
     return "\n\n".join(parts) + "\n"
+
+
+def _conclusion(results: Results) -> str:
+    """What most come for, first."""
+    entries = {entry.name: entry for entry in results.entries}
+
+    def told(name: str) -> str:
+        times = results.times
+        return f"{times.at(entries[name], 0.5):.2f}× ({entries[name].counted(times.shares):.2f}× by count)"
+
+    return f"**A step of {SAMPLED} takes {told(DEFAULTS)} with the node's defaults, and {told(CFG)} with CFG 2.**"
 
 
 def _how(results: Results) -> str:

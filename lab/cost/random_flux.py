@@ -95,7 +95,7 @@ def sampled_seconds(
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", steps)
     what = (comfy.sample.prepare_noise(latent, 0), cfg, sampler, sigmas, *prompts, latent)
     samples = comfy.sample.sample_custom(model, *what, disable_pbar=True, seed=0)
-    if not torch.isfinite(samples).all():
+    if not all(torch.isfinite(sample).all() for sample in samples.unbind()):
         raise FloatingPointError("the random model's sampling is not finite: its time would tell nothing")
     return seconds
 

@@ -16,7 +16,7 @@ from .random_flux import Sizes
 # Steps are timed in short samplings, and weighed as one of so many steps has them.
 SAMPLED = 20
 # Rows that goals are about.
-DEFAULTS, SCALE_0 = "the node's defaults", "scale 0"
+DEFAULTS, SCALE_0, CFG = "the node's defaults", "scale 0", "CFG 2"
 IDENTITY, SOFTENED = "attention, identity", "attention, softened"
 
 

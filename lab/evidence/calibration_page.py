@@ -77,7 +77,7 @@ def own_candidates(found: list[Found]) -> str:
     gains = [row[c].value for row, c in zip(rows, taken, strict=True)]
     best = [max(gain.value for gain in row.values()) for row in rows]
     return (
-        f"Of Calibrate's own candidates, which carry no negative prompt, recovery takes one that gains "
+        f"Of Calibrate's own candidates recovery takes one that gains "
         f"{statistics.mean(gains):+.3f} on the average of the models; the best of them by the judges gains "
         f"{statistics.mean(best):+.3f}."
     )
@@ -124,7 +124,7 @@ Pictures are drawn with and without guidance, noised again to sigma {sigma}, and
 once with their own prompt and once with the empty one (nagpag/calibration/recovery.py). By how much worse the empty
 prompt fits, as a share of the loss with the own prompt, says how surely the model finds the prompt again in the
 picture; what counts is the change by guidance. {pictures} pictures of the choosing set for each setting, those that
-the judges saw: the candidates of *NAG-PAG Calibrate* itself, and the rounds *strength*, *reach* and *late*
+the judges saw: the candidates of *NAG-PAG Calibrate* itself, CFG 2 and 3, and the rounds *strength*, *reach* and *late*
 (docs/evidence.md). **Gain** is the change in the share of objects right, the mean of two judges."""
 
 NOTES = """\

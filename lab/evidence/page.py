@@ -71,9 +71,7 @@ def _pictures(found: list[Results]) -> str:
 
 
 def _method(found: list[Results], untrained: list[Subject]) -> str:
-    missing = ", ".join(dict.fromkeys(contender.name for results in found for contender in results.missing))
-    not_yet = f"\n\nNot measured yet: {missing}." if missing else ""
-    not_yet += f"\n\nNot trained yet: {'; '.join(map(str, untrained))}." if untrained else ""
+    not_yet = f"\n\nNot trained yet: {'; '.join(map(str, untrained))}." if untrained else ""
     doubles, singles = DEPTHS
     return f"""## How it was measured
 Made by `make evidence` on models that `make lab` trains: small FLUX models in FLUX.1's proportions \
@@ -109,7 +107,7 @@ Change in the share of {results.domain.name} right on {_names(results.subjects)}
 them; the Fréchet distance of the CNN's features to real renders (change; lower is better).
 
 {table(head, [*map(_cells, results.rows()), real])}
-{_on_fewer(results)}
+{_missing(results)}{_on_fewer(results)}
 Each model, mean of both judges:
 
 {_by_subject(results)}
@@ -117,6 +115,11 @@ Each model, mean of both judges:
 {_obedience(results)}
 
 {_few_steps(results)}"""
+
+
+def _missing(results: Results) -> str:
+    names = "; ".join(contender.name for contender in results.missing)
+    return f"\nNot measured yet: {names}.\n" if names else ""
 
 
 def _on_fewer(results: Results) -> str:

@@ -24,7 +24,7 @@ from .. import host
 from ..in_host import enter_host
 from ..toy import digests, shapes
 from . import gains, rounds, runs
-from .contenders import Contender, plain
+from .contenders import Contender, cfg, plain
 from .runs import CHOOSING, PART_SIZE, Part
 from .subjects import Subject
 
@@ -34,8 +34,9 @@ GENTLE = -0.05  # the judges' gain above which a setting is no plain harm
 
 
 def settings() -> list[Contender]:
-    """What is looked at: the node's own candidates, and what was tried in other rounds, of which some harm."""
-    tried = (*rounds.calibrate_round(), *rounds.strength_round(), *rounds.reach_round(), *rounds.late_round())
+    """What is looked at: the node's own candidates, cfg, and what was tried in other rounds, of which some harm."""
+    own = (*rounds.calibrate_round(), cfg(2.0), cfg(3.0))
+    tried = (*own, *rounds.strength_round(), *rounds.reach_round(), *rounds.late_round())
     return list({contender.key: contender for contender in tried}.values())
 
 

@@ -31,7 +31,7 @@ from .results import Group
 from .runs import MOST, OPEN_REPORTING, REPORTED, REPORTING
 from .subjects import Subject
 
-COUNT, PEERS = 256, 128  # pictures by each model of NAG-PAG and of CFG 2; of the other peers
+FULL, COUNT, PEERS = 1_024, 256, 128  # pictures by each model: of who decides, of NAG-PAG's other forms, of peers
 GROUPS = (
     Group("Models that draw coloured shapes", (Subject("3"), Subject("4"))),
     Group("Guidance-distilled models that draw coloured shapes", (Subject("3s"), Subject("4s"))),
@@ -54,17 +54,20 @@ AS_PUBLISHED: dict[str, Any] = {
 }
 
 
+def deciding() -> list[Contender]:
+    """What the node does where nothing is set, and what it is measured against."""
+    return [nagpag("NAG-PAG, the node's defaults", REPORTED), cfg(2.0)]
+
+
 def own() -> list[Contender]:
-    """NAG-PAG in its forms, and CFG 2."""
+    """NAG-PAG in its other forms."""
     return [
-        nagpag("NAG-PAG, the node's defaults", REPORTED),
         nagpag("NAG-PAG, the defaults without a negative prompt", REPORTED, negative_prompt="off"),
         nagpag("NAG-PAG, reach output, alpha 0.2", REPORTED, **BESIDE),
         nagpag("NAG-PAG, reach output, alpha 0.33", REPORTED, **STRONGER),
         nagpag("NAG-PAG, the same from the first step, renewed every 4th", REPORTED, **FROM_THE_FIRST),
         nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **{**STRONGER, **EARLY}),
         nagpag("NAG-PAG, as published", REPORTED, **AS_PUBLISHED),
-        cfg(2.0),
     ]
 
 
@@ -91,8 +94,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="evidence", description=main.__doc__)
     parts = range(runs.PART_SIZE, MOST + 1, runs.PART_SIZE)
     of_count = (
-        f"pictures of each by each model not chosen on (default {COUNT}; of peers at most {PEERS}); "
-        "with fewer the page is printed, not written"
+        f"at most so many pictures of each by each model not chosen on (default {FULL} of the node's defaults and "
+        f"CFG 2, {COUNT} of other forms, {PEERS} of peers); with fewer the page is printed, not written"
     )
     parser.add_argument("count", type=int, nargs="?", choices=parts, metavar="|".join(map(str, parts)), help=of_count)
     parser.add_argument("--made", action="store_true", help="make nothing: write the page of what is there")
@@ -101,28 +104,30 @@ def main(arguments: list[str]) -> int:
     groups = [group for group in GROUPS if group.trained]
     if not groups:
         parser.error("none of the models is trained yet: make lab trains them")
-    counts = tuple(sorted({min(count, asked.count or COUNT) for count in (COUNT, PEERS)}, reverse=True))
+    most = asked.count or FULL
+    counts = tuple(count for count in reversed(parts) if count <= most)
     try:
         if not asked.made:
             if asked.count is None:
                 choosing.main(["--ray", asked.ray])
-            _make(groups, counts, asked.ray)
+            _make(groups, most, asked.ray)
     except cluster.NotMade as error:
         raise SystemExit(f"evidence: {error}") from None
-    found = [results.gather(group, [*own(), *peers()], counts) for group in groups]
+    wanted = [*deciding(), *own(), *peers()]
+    found = [results.gather(group, wanted, counts) for group in groups]
     text = page.page(found, [subject for group in GROUPS for subject in group.held_out if not subject.trained])
     print(text)
-    if counts[0] >= COUNT:
+    if most >= FULL:
         page.OUTPUT.write_text(text)
         plots.draw(found)
     return 0
 
 
-def _make(groups: list[Group], counts: tuple[int, ...], ray: str) -> None:
+def _make(groups: list[Group], most: int, ray: str) -> None:
     for group in groups:
         models = group.trained
-        for wanted, count in (([plain(), *own()], counts[0]), (peers(), counts[-1])):
-            runs.make_pictures(runs.parts(models, wanted, REPORTING, count), ray)
+        for wanted, count in (([plain(), *deciding()], FULL), (own(), COUNT), (peers(), PEERS)):
+            runs.make_pictures(runs.parts(models, wanted, REPORTING, min(count, most)), ray)
         asked = [plain(), *obedience.contenders()]
-        runs.make_pictures(runs.parts(models, asked, OPEN_REPORTING, min(counts[0], obedience.COUNT)), ray)
+        runs.make_pictures(runs.parts(models, asked, OPEN_REPORTING, min(obedience.COUNT, most)), ray)
         runs.make_pictures(few_steps.parts(models), ray)

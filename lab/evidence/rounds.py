@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ...nagpag.candidates import default_specs
 from ...nagpag.inputs.calibration import ALPHAS as CALIBRATE_ALPHAS
 from ..toy.flux import HEAD_DIM
 from ..toy.proportioned import SIZES
@@ -199,15 +198,9 @@ def zeroed_round() -> list[Contender]:
 
 
 def calibrate_round() -> list[Contender]:
-    """What NAG-PAG Calibrate tries where nobody names candidates, as it tries it: without a negative prompt."""
-    alphas = map(float, CALIBRATE_ALPHAS.default.split(","))
+    """What NAG-PAG Calibrate tries where nobody names candidates, as it tries it: with the empty prompt as negative."""
     return [
-        nagpag(
-            f"Calibrate: blocks {spec}, alpha {alpha:g}",
-            **{**BESIDE, "blocks": spec, "alpha": alpha, "negative_prompt": "off"},
-        )
-        for alpha in alphas
-        for spec in default_specs(DOUBLES)
+        nagpag(f"Calibrate: alpha {alpha:g}", alpha=alpha) for alpha in map(float, CALIBRATE_ALPHAS.default.split(","))
     ]
 
 

@@ -111,7 +111,7 @@ def _compare(server: Server) -> Image.Image:
 def _calibrate(server: Server) -> Image.Image:
     """The sheet that the calibrate graph draws on the small trained FLUX: four prompts, off above, guided below."""
     graph = graphs.for_trained_model(
-        graphs.load_graph(graphs.CALIBRATE), "", candidates="auto", alphas="0.3", pictures=len(PROMPTS), batch_size=1
+        graphs.load_graph(graphs.CALIBRATE), "", candidates="auto", alphas="0.5", pictures=len(PROMPTS), batch_size=1
     )
     texts = [node for node in graph.values() if node["class_type"] == "CLIPTextEncode"]
     for node, prompt in zip((one for one in texts if one["_meta"]["title"] != "Empty prompt"), PROMPTS, strict=True):

@@ -9,7 +9,7 @@ from ...nagpag.inputs import requests
 from ...nagpag.inputs.calibration import CALIBRATE
 from ...nagpag.inputs.comparison import COMPARE
 from ...nagpag.inputs.diagnostics import INSPECT, PLOT, RECORD
-from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, NEGATIVE_PROMPT, OFF, START_PERCENT
+from ...nagpag.inputs.guidance import ADVANCED, CURVE, GUIDANCE, START_PERCENT
 from ...nagpag.service import models
 from .. import graphs, host
 from . import notes, other_families
@@ -199,12 +199,11 @@ def _calibrating() -> list[Node]:
     small = {"width": 512, "height": 512, "batch_size": 4}
     wired = {"model": (1, 0), "positive": (6, 0), "empty": (7, 0), "latent_image": (27, 0), "vae": (3, 0)}
     found = ("STRING", "FLOAT", "IMAGE", "STRING", "IMAGE")
-    off = {**ADVANCED.defaults, NEGATIVE_PROMPT.name: OFF}
     linked = {"model": (1, 0), "blocks": (30, 0), "alpha": (30, 1)}
     return [
         Node(27, "EmptySD3LatentImage", (870, 940), (310, 106), ("LATENT",), {}, small, title="Size of the trials"),
         Node(30, CALIBRATE.id, (1260, 80), (400, 460), found, wired, CALIBRATE.defaults),
-        Node(8, ADVANCED.id, (1740, 80), (330, 570), ("MODEL",), linked, off),
+        Node(8, ADVANCED.id, (1740, 80), (330, 570), ("MODEL",), linked, ADVANCED.defaults),
     ]
 
 

@@ -91,6 +91,7 @@ _HUNYUAN_GIVEN = {
     "vec_in_dim": None,
     "meanflow_sum": False,
 }
+_HUNYUAN_1_READ, _HUNYUAN_1_GIVEN = {**_HUNYUAN_READ, "byt5": False}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
 _COSMOS_KIND = "comfy.ldm.cosmos.predict2.MiniTrainDIT"
 _COSMOS_READ = {"in_channels": 16, "model_channels": 64}
 _COSMOS_GIVEN = {
@@ -196,8 +197,13 @@ SMALL = {
         {**_SD3_GIVEN, "register_length": 3, "context_size": 48},
     ),
     "Lumina 2": Small("comfy.ldm.lumina.model.NextDiT", _LUMINA_READ, {**_LUMINA_GIVEN, "n_kv_heads": 1}),
-    "HunyuanVideo": Small(
-        _HUNYUAN_KIND, {**_HUNYUAN_READ, "byt5": False, "guidance_embed": True}, {**_HUNYUAN_GIVEN, "vec_in_dim": 32}
+    "HunyuanVideo": Small(_HUNYUAN_KIND, {**_HUNYUAN_1_READ, "guidance_embed": True}, _HUNYUAN_1_GIVEN),
+    "HunyuanVideo image to video": Small(_HUNYUAN_KIND, {**_HUNYUAN_1_READ, "in_channels": 33}, _HUNYUAN_1_GIVEN),
+    "HunyuanVideo SkyReels": Small(_HUNYUAN_KIND, {**_HUNYUAN_1_READ, "in_channels": 32}, _HUNYUAN_1_GIVEN),
+    "Hunyuan Image 2.1 refiner": Small(
+        _HUNYUAN_KIND,
+        {**_HUNYUAN_1_READ, "in_channels": 128, "out_channels": 64, "patch_size": [1, 1, 1], "meanflow": True},
+        {**_HUNYUAN_GIVEN, "meanflow_sum": True},
     ),
     "HunyuanVideo 1.5": Small(
         _HUNYUAN_KIND,
@@ -239,6 +245,22 @@ SMALL = {
         says="block_index",
         left_out="llm_adapter.",
         known_by="llm_adapter.blocks.0.cross_attn.q_proj.weight",
+    ),
+    "MiniMax H3": Small(
+        "comfy.ldm.minimax.model.MiniMaxH3Model",
+        {
+            "hidden_size": 64,
+            "num_layers": 4,
+            "token_refiner_num_layers": 1,
+            "num_attention_heads": 2,
+            "attention_head_dim": 32,
+            "ffn_hidden_size": 128,
+            "text_dim": 48,
+            "timestep_input_dim": 32,
+            "time_embed_hidden_size": 64,
+            "time_embed_dim": 32,
+            "rope_inv_freq_len": 4,
+        },
     ),
     "Krea 2": Small(
         "comfy.ldm.krea2.model.SingleStreamDiT",

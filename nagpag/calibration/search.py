@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..candidates import Candidate, read_candidates
-from ..inputs.guidance import OFF
 from ..kept import Kept, Source
 from ..measure import Measured
 from ..patch import apply_guidance, find_flux
@@ -32,29 +31,35 @@ class Tried:
     change: Measured
 
 
-def guided_by(model: Any, candidates: str, alphas: str, reach: str) -> dict[Candidate, Any]:
-    """The model under every candidate; no negative prompt, and what is not named is at the node's defaults.
+def guided_by(model: Any, candidates: str, alphas: str, common: Settings) -> dict[Candidate, Any]:
+    """The model under every candidate, each with all else that is common to them.
 
     model: a ComfyUI MODEL without NAG-PAG guidance. Raises ValueError for one that can't be guided or is guided already
     and for candidates that don't fit it.
     """
-    found = read_candidates(candidates, alphas, len(find_flux(model).double_blocks))
+    found = read_candidates(candidates, alphas, common, len(find_flux(model).double_blocks))
     refuse_guided(model, "NAG-PAG Calibrate")
-    return {one: apply_guidance(model, _settings(one, reach)) for one in found}
-
-
-def _settings(one: Candidate, reach: str) -> Settings:
-    return Settings(blocks=one.blocks, alpha=one.alpha, reach=reach, negative_prompt=OFF)
+    return {one: apply_guidance(model, replace(common, blocks=one.blocks, alpha=one.alpha)) for one in found}
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is tried on which pictures. guided: the MODEL `plain` under every candidate, all with this reach."""
+    """What is tried on which pictures. guided: the MODEL `plain` under every candidate, with what is common to all.
+
+    Raises ValueError where the empty prompt is to be the negative one and can't.
+    """
 
     plain: Any
     guided: dict[Candidate, Any]
-    reach: str
+    common: Settings
     series: Series
+
+    def __post_init__(self) -> None:
+        if self.common.carries_negative and not self.series.empty[0][0].any():
+            raise ValueError(
+                "NAG-PAG Calibrate: empty is all zeros (ConditioningZeroOut), which guidance takes for no negative "
+                "prompt; connect CLIP Text Encode without text, or switch negative_prompt off"
+            )
 
     @property
     def source(self) -> Source:
@@ -63,7 +68,7 @@ class Search:
 
     def how(self, candidate: Candidate | None, batch: Batch) -> Hashable:
         """By what a batch under a candidate, None for off, is found again."""
-        return candidate, candidate and self.reach, self.series.how(batch)
+        return candidate, candidate and self.common, self.series.how(batch)
 
     def model(self, candidate: Candidate | None) -> Any:
         """What draws under a candidate, None for off."""

@@ -89,7 +89,10 @@ class Series:
 
 
 def draw(model: Any, series: Series, batch: Batch, step: Callable[[], None]) -> Tensor:
-    """The latents of a batch as a MODEL draws them, (pictures, channels, height, width). step: called at each step."""
+    """The latents of a batch as a MODEL draws them, (pictures, channels, height, width). step: called at each step.
+
+    The empty prompt is the negative one, as in most graphs; at cfg 1 nobody but guidance asks for it.
+    """
     prompt = [series.prompts[batch.prompt]]
     return comfy.sample.sample(
         model,
@@ -99,7 +102,7 @@ def draw(model: Any, series: Series, batch: Batch, step: Callable[[], None]) -> 
         "euler",
         "simple",
         prompt,
-        prompt,
+        _without_text(prompt, series.empty),
         batch.latent,
         callback=lambda *_: step(),
         disable_pbar=True,

@@ -9,22 +9,28 @@ import math
 from .search import SHOWN, Candidate, Search, Tried, best
 
 
-def as_json(tried: list[Tried]) -> str:
-    """What was chosen, None where nothing helps, and all that was tried, best first."""
+def as_json(search: Search, tried: list[Tried]) -> str:
+    """What was chosen, None where nothing helps, how all were guided, and all that was tried, best first."""
 
     def row(one: Tried) -> dict[str, str | float | None]:
         numbers = {"change": one.change.value, "error": one.change.error}
         return {**vars(one.candidate), **{name: None if math.isnan(n) else n for name, n in numbers.items()}}
 
-    chosen = best(tried)
-    return json.dumps(
-        {"chosen": None if chosen is None else vars(chosen), "tried": [row(one) for one in tried]}, indent=2
-    )
+    chosen, common = best(tried), search.common
+    told = {
+        "chosen": None if chosen is None else vars(chosen),
+        "reach": common.reach,
+        "negative_prompt": common.negative_prompt,
+        "tried": [row(one) for one in tried],
+    }
+    return json.dumps(told, indent=2)
 
 
 def title(search: Search) -> str:
     """What all pictures have in common."""
-    return f"NAG-PAG Calibrate: euler, simple, {search.series.steps} steps, cfg 1, reach {search.reach}"
+    common, steps = search.common, search.series.steps
+    guided = f"reach {common.reach}, negative_prompt {common.negative_prompt}"
+    return f"NAG-PAG Calibrate: euler, simple, {steps} steps, cfg 1, {guided}"
 
 
 def columns(search: Search) -> list[str]:

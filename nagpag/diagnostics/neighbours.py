@@ -16,15 +16,14 @@ from ..patch.report import plan_summary
 from .recording import KEY as RECORD_KEY
 
 OURS = "nag_pag_"
+IN_BLOCKS = "with a reach inside the model guidance is missing at those steps"
 # What is known to get in the way, by what is found in the name of a module, a class or a wrapper's key.
 KNOWN = {
     **{
-        word: f"{name} skips blocks where it reuses a step: guidance is missing at those steps, and with reach "
-        "prediction at cfg 1 at all steps"
+        word: f"{name} skips blocks where it reuses a step: {IN_BLOCKS}, with reach prediction at cfg 1 at all steps"
         for word, name in CACHES.items()
     },
-    "easycache": "EasyCache skips the model where it reuses a step: with a reach inside the model guidance is "
-    "missing at those steps",
+    "easycache": f"EasyCache skips the model where it reuses a step: {IN_BLOCKS}",
     "lazycache": "LazyCache skips the model where it reuses a step: guidance is missing at those steps",
     "nunchaku": "Nunchaku runs a forward of its own, without ComfyUI's blocks: only reach prediction gets in, with a "
     "negative prompt",
@@ -40,8 +39,8 @@ AROUND_CFG = {
 # By these names a function has the host evaluate the model.
 EVALUATIONS = {"calc_cond_batch", "calc_cond_uncond_batch", "apply_model"}
 AGAIN = (
-    "has the model evaluated once more in a step: a longer reach keeps a difference for each evaluation that it can "
-    "tell apart, and computes the branch of the others at every step"
+    "has the model evaluated once more in a step: a longer reach inside the model keeps a difference for each "
+    "evaluation that it can tell apart, and computes the branch of the others at every step"
 )
 
 

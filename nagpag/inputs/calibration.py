@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .guidance import MOST_SPEC, REACH
+from .guidance import MOST_SPEC, NEGATIVE_PROMPT, REACH
 from .kinds import SEEDS, Node, Number, Socket, Text
 
 CANDIDATES = Text(
@@ -13,11 +13,12 @@ CANDIDATES = Text(
     most=MOST_SPEC,
     lines=True,
     does="Block specs to try, one a line or with semicolons, such as auto; 9-18; 12[0-7]. Empty: the double "
-    "blocks from the first, from a quarter, three eighths (auto), half and three quarters of the way to the last.",
+    "blocks from the first, from a quarter, three eighths (auto), half and three quarters of the way to the last. "
+    "With a negative prompt blocks do nothing: leave it empty.",
 )
 ALPHAS = Text(
     name="alphas",
-    default="0.05, 0.15, 0.3",
+    default="0.2, 0.35, 0.5, 0.75, 1",
     most=1000,
     does="Strengths to try with each, from 0 to 1 with commas. Fewer: faster.",
 )
@@ -61,10 +62,10 @@ SIGMA = Number(
 CALIBRATE = Node(
     id="NAGPAGCalibrate",
     title="NAG-PAG Calibrate",
-    description="Looks for the blocks and the alpha that suit a model: draws your prompts under each candidate, "
-    "noises the pictures again and asks the plain model how surely it finds the prompts in them, beside the empty "
-    "prompt. Draws at cfg 1. What is drawn is kept: interrupted or asked for more, the next run goes on from there. "
-    "Takes a sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
+    description="Looks for the alpha that suits a model, and without a negative prompt for the blocks: draws your "
+    "prompts under each candidate, noises the pictures again and asks the plain model how surely it finds the prompts "
+    "in them, beside the empty prompt. Draws at cfg 1. What is drawn is kept: interrupted or asked for more, the next "
+    "run goes on from there. Takes a sampling for each candidate and batch. Needs matplotlib in ComfyUI's Python.",
     aliases=("NAG", "PAG", "calibrate guidance", "find blocks", "tune guidance", "block search"),
     inputs=(
         Socket(name="model", kind="MODEL", does="A FLUX model without NAG-PAG guidance."),
@@ -78,7 +79,7 @@ CALIBRATE = Node(
             name="empty",
             kind="CONDITIONING",
             does="The empty prompt: CLIP Text Encode without text. Its text alone counts; guidance and reference "
-            "pictures are those of the prompts.",
+            "pictures are those of the prompts. It is the negative prompt, too, unless that is off.",
         ),
         Socket(
             name="latent_image",
@@ -90,8 +91,16 @@ CALIBRATE = Node(
         dataclasses.replace(
             REACH,
             needs=(),
-            does="Of all candidates; set the same in NAG-PAG Guidance (Advanced), switch its negative_prompt off, and "
-            "leave its other inputs at their defaults, as they are here.",
+            does="Where all candidates push the picture. Turn this or negative_prompt only together with the same "
+            "input of NAG-PAG Guidance (Advanced); all else there stays at its default. attention needs "
+            "negative_prompt off.",
+        ),
+        dataclasses.replace(
+            NEGATIVE_PROMPT,
+            needs=(),
+            does="What all candidates push the picture away from. sampler's: from the empty prompt, the negative "
+            "prompt of most graphs; then alpha alone is looked for. off: from the prompt with a disturbed attention; "
+            "then blocks and alpha are.",
         ),
         *(PICTURES, STEPS, SEED, SIGMA),
     ),

@@ -10,8 +10,8 @@ MODEL = Socket(
     kind="MODEL",
     does="Any model: reach prediction with a negative prompt works with all. More works with these: FLUX, Qwen-Image, "
     "Z-Image, Lumina 2, Wan, HunyuanVideo, Hunyuan Image, SD 3, LTXV, LTX-2, AuraFlow, Kandinsky 5, Cosmos Predict 2, "
-    "Anima, Krea 2, OmniGen 2, Lens. It goes out patched, for the stock samplers; the one that came in stays as it "
-    "was.",
+    "Anima, Krea 2, OmniGen 2, Lens, MiniMax H3. It goes out patched, for the stock samplers; the one that came in "
+    "stays as it was.",
 )
 
 # --- what ---
@@ -184,10 +184,10 @@ RENEW_EVERY = Number(
 
 GUIDE_UNCONDITIONAL = Flag(
     name="guide_unconditional",
-    default=False,
-    needs=(Need("negative_prompt", (OFF,)),),
+    default=False,  # what it needs is told by the sampling alone: no negative prompt, or one of zeros
     does="With cfg above 1: guide the negative prompt's own prediction as well. On: guidance moves both predictions, "
-    "and cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does.",
+    "and cfg enlarges only what it does differently in the two; off: cfg enlarges all that it does. "
+    "Where the branch carries a negative prompt it does nothing.",
 )
 
 # --- the nodes ---
@@ -196,7 +196,8 @@ GUIDED = Socket(name="MODEL", kind="MODEL", does="The guided model, for any samp
 _DESCRIPTION = (
     "Guides FLUX and other diffusion models, at cfg 1: pushes the picture away from what it would be under the "
     "negative prompt, or with a disturbed attention where there is none, within a limit. Costs about a tenth of a "
-    "step. The limit is that of NAG (arXiv 2505.21179), the disturbed attention that of PAG (arXiv 2403.17377)."
+    "step at 20 steps. The limit is that of NAG (arXiv 2505.21179), the disturbed attention that of PAG (arXiv "
+    "2403.17377)."
 )
 # The host finds a node by what looks like one of these; web/search.js says where it then stands among others.
 _ALIASES = (

@@ -15,6 +15,7 @@ from .flux import FLUX, project_normed
 from .hunyuan import HUNYUAN
 from .lens import LENS
 from .ltxv import LTX2, LTXV
+from .minimax import MINIMAX_H3
 from .omnigen import OMNIGEN2
 from .plan import PLANS
 from .sd3 import SD3
@@ -162,7 +163,7 @@ ANY = Family(
 
 FAMILIES = (
     *(FLUX, QWEN_IMAGE, LUMINA, WAN, HUNYUAN, SD3, LTXV, LTX2),
-    *(AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS),
+    *(AURAFLOW, KANDINSKY, COSMOS, KREA_2, OMNIGEN2, LENS, MINIMAX_H3),
 )
 
 

@@ -28,7 +28,7 @@ class Family:
     slots: tuple[str, ...]
     heads: Callable[[Any], int]  # how many a block has
     patch: Callable[[Any], tuple[int, int, int]]  # the size of a token in the latent, (frames, height, width)
-    no_branch: str = ""  # why none can run beside its blocks, although they have slots
+    no_branch: str = ""  # why none can run beside its blocks, where that is not for want of slots
     shape: Callable[[Tensor, dict], Sequence[int]] = lambda x, given: x.shape  # of the latent that blocks work on
     runs: Callable[[dict], bool] = lambda options: True  # whether they do, by the host's options of a forward
 
@@ -81,7 +81,7 @@ class Family:
     @property
     def why_no_branch(self) -> str:
         """Why no branch can run beside its blocks, empty where one can."""
-        return self.no_branch if self.slots else "ComfyUI lets nothing stand in a block's place there"
+        return self.no_branch or ("" if self.slots else "ComfyUI lets nothing stand in a block's place there")
 
 
 class Found(NamedTuple):
@@ -120,3 +120,9 @@ def frames_given(mask: Tensor) -> int:
     """How many of the first frames a noise mask, (rows, channels, frames, height, width), gives whole."""
     made = mask.amax(dim=(0, 1, 3, 4)).tolist()
     return next((frame for frame, most in enumerate(made) if most > 0), 0)
+
+
+def video_shape(x: Tensor, given: dict) -> Sequence[int]:
+    """Of the video's latent: the host packs it together with the sound."""
+    shapes: list[Sequence[int]] = given.get("latent_shapes") or []
+    return shapes[0] if len(shapes) > 1 else x.shape

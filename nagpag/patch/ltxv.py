@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from .. import naming
-from .family import Family, frames_given
+from .family import Family, frames_given, video_shape
 
 
 def _keyframes(given: dict) -> int:
@@ -55,12 +54,6 @@ LTXV = Family(
 )
 
 
-def _video_shape(x: Tensor, given: dict) -> Sequence[int]:
-    """The video's: the host packs it together with the sound."""
-    shapes: list[Sequence[int]] = given.get("latent_shapes") or []
-    return shapes[0] if len(shapes) > 1 else x.shape
-
-
 # The first attention of a block is the video's of itself, but where only sound is made.
 LTX2 = replace(
     LTXV,
@@ -69,6 +62,6 @@ LTX2 = replace(
     classes=("comfy.ldm.lightricks.av_model.LTXAVModel",),
     naming=naming.LTX2,
     no_branch="its blocks work on video and sound at once",
-    shape=_video_shape,
+    shape=video_shape,
     runs=lambda options: options.get("run_vx", True),
 )

@@ -19,7 +19,7 @@ from .fallback import Refusal, attempt
 from .family import Family
 from .forward import NEGATIVE_MARK, Chunk, Forward, options_of, rows_of
 from .plan import Plan
-from .report import Prompt, say_if_same, say_no_negative, say_not_disturbed
+from .report import Prompt, say_if_same, say_needless, say_no_negative
 from .run import NegativeText, Run
 
 # What makes a condition hold for a part of the picture or of the sampling only, and what it is where it does not.
@@ -112,7 +112,7 @@ def _say_what_is_odd(plan: Plan, texts: list[Prompt], prompts: list[dict]) -> bo
     else:
         if not plan.at_prediction:  # where more than the text may differ: areas, references, ControlNets
             say_if_same(texts, _texts(prompts))
-        say_not_disturbed(plan.settings)
+        say_needless(plan.settings)
     return zeroed
 
 

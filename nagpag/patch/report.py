@@ -30,7 +30,7 @@ def summary(settings: Settings, carried: bool = False) -> str:
         words.append(f"from {part[0]:.0%} to {part[1]:.0%} of the sampling")
     if settings.varies:
         words.append("along a curve" if settings.curve else settings.schedule)
-    if settings.guide_unconditional:
+    if settings.guide_unconditional and not carried:
         words.append("unconditional rows too")
     return ", ".join(words)
 
@@ -107,14 +107,16 @@ def say_uncompiled(run: Run) -> None:
         )
 
 
-def say_not_disturbed(settings: Settings) -> None:
-    """Say what was set to disturb a branch, and does not disturb one that carries a negative prompt."""
+def say_needless(settings: Settings) -> None:
+    """Say what was set and does nothing where the branch carries a negative prompt."""
     # What says where the merge is does something all the same.
     placed = settings.reach_blocks > 0 or settings.reach in ("attention", "double blocks")
     items = [item for item in DISTURBING if item is not BLOCKS or not placed]
     values = [(item, getattr(settings, item.name)) for item in items]
     if chosen := [_said(item.name, value) for item, value in values if value != item.default]:
         log.info("NAG-PAG: the branch carries a negative prompt and is not disturbed: no %s.", ", ".join(chosen))
+    if settings.guide_unconditional:
+        log.info("NAG-PAG: guide_unconditional does nothing, as the branch carries a negative prompt.")
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

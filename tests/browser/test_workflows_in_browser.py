@@ -14,6 +14,7 @@ import requests
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.make import blueprint, locales
 from nag_pag_flux.lab.server import run_graph
+from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
 from nag_pag_flux.nagpag.inputs.guidance import (
     ADVANCED,
     GUIDANCE,
@@ -83,12 +84,23 @@ def frontend(browser, server):
     page.close()
 
 
-@pytest.fixture
-def page_of_its_own(browser, server):
-    """For who needs new nodes, or changes how the frontend draws: it keeps a node's values for the next of its id."""
-    page = loaded(browser, server)
+@pytest.fixture(scope="module")
+def other_page(browser, server):
+    """For who changes how the frontend draws, or needs new nodes: those take numbers of their own with NUMBERED."""
+    page = loaded(browser, server, "en")
     yield page
     page.close()
+
+
+@pytest.fixture(scope="module")
+def spanish(browser, server):
+    page = loaded(browser, server, "es")
+    yield page
+    page.close()
+
+
+# The frontend keeps a node's values for the next of its number, whatever graph that is in.
+NUMBERED = "window.app.graph.clear(); window.app.graph.last_node_id = "
 
 
 @pytest.fixture
@@ -233,25 +245,13 @@ def test_the_page_offers_no_language_that_the_pack_lacks(page, server):
     assert [language for language in offered if GUIDANCE.id not in ours.get(language, {}).get("nodeDefs", {})] == []
 
 
-def set_language(page, language):
-    page.evaluate("async one => await window.app.extensionManager.setting.set('Comfy.Locale', one)", language)
-
-
-def test_compare_and_the_presets_speak_the_pages_language(page_of_its_own):
-    """A page that is loaded anew goes on to open what was open, later: no test but this one is to meet that."""
-    page = page_of_its_own
-    texts = {name: json.loads((host.REPO / f"locales/ko/{name}.json").read_text()) for name in ("nodeDefs", "main")}
-    set_language(page, "ko")
-    try:
-        page.reload()
-        page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
-        found = page.evaluate("""() => {
-            const [compare, ours] = ['NAGPAGCompare', 'NAGPAGGuidanceAdvanced'].map(type => LiteGraph.createNode(type));
-            const preset = ours.widgets.find(one => one.name === 'preset');
-            return [compare.title, preset.label, preset.tooltip, preset.options.values.at(-1)];
-        }""")
-    finally:
-        set_language(page, "en")
+def test_compare_and_the_presets_speak_the_pages_language(spanish):
+    texts = {name: json.loads((host.REPO / f"locales/es/{name}.json").read_text()) for name in ("nodeDefs", "main")}
+    found = spanish.evaluate("""() => {
+        const [compare, ours] = ['NAGPAGCompare', 'NAGPAGGuidanceAdvanced'].map(type => LiteGraph.createNode(type));
+        const preset = ours.widgets.find(one => one.name === 'preset');
+        return [compare.title, preset.label, preset.tooltip, preset.options.values.at(-1)];
+    }""")
     words = texts["main"]["nagPag"]["preset"]
     assert found == [texts["nodeDefs"]["NAGPAGCompare"]["display_name"], words["name"], words["tooltip"], words["own"]]
 
@@ -318,12 +318,12 @@ def sent_reach(page):
     return node["inputs"]["reach"]
 
 
-def test_a_choice_shows_what_its_words_mean_and_sends_the_word(browser, server):
-    """In Spanish, in both canvases."""
+def test_a_choice_shows_what_its_words_mean_and_sends_the_word(spanish):
+    """In both canvases."""
+    page = spanish
     words = json.loads((host.REPO / "locales/es/main.json").read_text())["nagPag"]
     label = {name: {word: f"{word} ({said})" for word, said in all_.items()} for name, all_ in words["choices"].items()}
     first = [label[item.name][item.default] for item in (REACH, NEGATIVE_PROMPT, NEGATIVE, SCHEDULE, PRESET)]
-    page = loaded(browser, server, "es")
     try:
         page.locator("#splash-loader").wait_for(state="hidden")  # it would take the clicks
         place_wide(page)
@@ -349,7 +349,6 @@ def test_a_choice_shows_what_its_words_mean_and_sends_the_word(browser, server):
         assert not errors_of_ours(page)
     finally:
         page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
-        page.close()
 
 
 # --- workflows saved before the node had a sister ---
@@ -362,6 +361,8 @@ def test_the_page_knows_the_node_as_it_was():
     script = (host.REPO / "web" / "saved_workflows.js").read_text()
     names = re.findall(r'"(\w+)"', re.search(r"const SAVED = \[(.*?)\]", script, re.DOTALL)[1])
     assert names == [item.name for item in SAVED_WIDGETS] and len(VALUES) == len(names)
+    calibrate = re.findall(r'"(\w+)"', re.search(r"const CALIBRATE_HAD = \[(.*?)\]", script, re.DOTALL)[1])
+    assert calibrate == [name for name in CALIBRATE.defaults if name != NEGATIVE_PROMPT.name]
     simple = re.findall(r'"(\w+)"', re.search(r"const SIMPLE_HAS = \[(.*?)\]", script, re.DOTALL)[1])
     assert simple == list(GUIDANCE.defaults)
 
@@ -459,6 +460,24 @@ def test_an_api_graph_of_before_opens_with_it_too(page):
     assert found["2"]["inputs"] == {**BEFORE, **values, "model": ["1", 0]}
 
 
+def test_calibrate_of_before_it_knew_of_a_negative_prompt_opens_without_one(page):
+    """As a workflow or an API graph; one of now keeps what it says."""
+    graph = json.loads(graphs.template(graphs.CALIBRATE).read_text())
+    (node,) = (node for node in graph["nodes"] if node["type"] == CALIBRATE.id)
+    now = dict(zip(CALIBRATE.defaults, node["widgets_values"], strict=True))
+    before = {**now, "alphas": "0.05", "pictures": 7, "seed": 3}
+    del before["negative_prompt"]
+    for saved, expected in ((now, now), (before, {**before, "negative_prompt": "off"})):
+        node["widgets_values"] = list(saved.values())
+        found = opened(page, graph)[str(node["id"])]["inputs"]
+        assert {name: found[name] for name in expected} == expected
+        api = {"1": {"class_type": CALIBRATE.id, "inputs": saved}}
+        page.evaluate("graph => window.app.loadApiJson(graph, 'saved')", api)
+        page.wait_for_function("window.app.graph._nodes.length === 1")
+        assert page.evaluate("async () => (await window.app.graphToPrompt()).output")["1"]["inputs"] == expected
+    assert not errors_of_ours(page)
+
+
 def test_one_that_is_pasted_takes_what_it_has_inputs_for_and_says_what_it_has_not(page):
     """The host makes a pasted node by its type before anybody may change that."""
     found = page.evaluate(
@@ -490,13 +509,13 @@ def test_a_workflow_of_now_stays_as_it_is(page):
         }
 
 
-def test_it_says_so_in_nodes_2_too(page_of_its_own):
+def test_it_says_so_in_nodes_2_too(other_page):
     """Nodes 2.0 draws widgets by other means; what was chosen there is heard, too."""
-    page = page_of_its_own
+    page = other_page
     page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     try:
+        page.evaluate(f"() => {{ {NUMBERED} 100; }}")
         page.evaluate("""() => {
-            window.app.graph.clear();
             const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
             node.pos = [300, 200];
             window.app.graph.add(node);
@@ -549,7 +568,7 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         return found;
     }""")
     assert labels == [
-        ["temperature", "guide_unconditional"],
+        ["temperature"],
         ["temperature", "renew_every"],
         ["renew_every"],
         ["reach"],
@@ -557,18 +576,18 @@ def test_an_input_that_does_nothing_says_so_when_that_is_chosen(page):
         ["renew_every"],
         ["negative", "renew_every"],
         ["renew_every"],
-        ["renew_every", "guide_unconditional"],
+        ["renew_every"],
     ]
     screenshot(page, "idle_inputs")
     assert not errors_of_ours(page)
 
 
-def test_a_preset_sets_what_it_says_and_is_told_by_the_inputs(page_of_its_own):
+def test_a_preset_sets_what_it_says_and_is_told_by_the_inputs(other_page):
     """Chosen, it sets all inputs; turned by hand, they are the user's own; saved and queued are the inputs alone."""
-    page = page_of_its_own
+    page = other_page
+    page.evaluate(f"() => {{ {NUMBERED} 200; }}")
     found = page.evaluate(
         """names => {
-        window.app.graph.clear();
         const node = LiteGraph.createNode('NAGPAGGuidanceAdvanced');
         window.app.graph.add(node);
         const widget = name => node.widgets.find(one => one.name === name);
@@ -796,17 +815,30 @@ def help_of(page, node, language):
     page.screenshot(path=ARTEFACTS / f"help_{node.id}_{language}.png", clip=panel)
 
 
-@pytest.mark.parametrize("language", ["en", "ru"])
-def test_everything_opens_in_both_canvases(browser, server, language):
+def test_everything_opens_in_both_canvases(other_page):
+    """In English; each workflow in the classic canvas is seen above, in Nodes 2.0 below."""
+    everything(other_page, "en")
+
+
+def test_everything_opens_in_both_canvases_in_another_language(browser, server):
+    """In Russian, whose words are the longest; and each workflow in Nodes 2.0."""
+    page = loaded(browser, server, "ru")
+    try:
+        everything(page, "ru", workflows=graphs.TEMPLATES)
+    finally:
+        page.close()
+
+
+def everything(page, language, workflows=()):
+    """Nodes and blueprint in both canvases, and the help; these workflows in Nodes 2.0."""
     texts = json.loads((host.REPO / f"locales/{language}/nodeDefs.json").read_text())
-    page = loaded(browser, server, language)
     try:
         for canvas, nodes_2 in (("classic", False), ("nodes_2", True)):
             page.evaluate("on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", nodes_2)
             assert place_all(page) == [texts[node.id]["display_name"] for node in locales.NODES]
             screenshot(page, f"nodes_{canvas}_{language}")
             assert not nodes_2 or max(blanks(page)) <= BLANK
-            for name in graphs.TEMPLATES if nodes_2 or language != "en" else ():  # that one is seen above
+            for name in workflows if nodes_2 else ():
                 open_workflow(page, name)
                 screenshot(page, f"{name}_{canvas}_{language}")
             page.evaluate("() => window.app.graph.clear()")
@@ -818,4 +850,3 @@ def test_everything_opens_in_both_canvases(browser, server, language):
         assert not errors_of_ours(page)
     finally:
         page.evaluate("() => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
-        page.close()

@@ -4,14 +4,26 @@ A guider's prediction is what it is without us, plus the push, once: the formula
 on predictions that the host works out by themselves.
 """
 
+import inspect
+
 import comfy.sample
 import comfy.samplers
 import numpy
 import torch
+from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_custom_sampler import Guider_Basic
 from oracle import feature_columns, guided_tokens
 from sampling import prompt
 from two_streams import perturbed_map
+
+
+def in_windows(model, length, overlap, schedule="standard_static", dim=3):
+    """The host's own context windows, over the width unless something else is said."""
+    asked = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": dim, "freenoise": False}
+    if dim == 0 and "causal_window_fix" in inspect.signature(ContextWindowsManualNode.execute).parameters:
+        # With it the first picture of a batch stands in each window.
+        asked["causal_window_fix"] = False
+    return ContextWindowsManualNode.execute(model, length, overlap, schedule, **asked).args[0]
 
 
 def cfg_guider(model, positive=None, negative=None, cfg=1.0, **more):
@@ -28,6 +40,7 @@ def basic_guider(model, positive=None):
     return guider
 
 
+@torch.no_grad()  # as the host's nodes are run: weights of older ones want gradients
 def draw(guider, sampler="euler", steps=4, size=(1, 5, 7), sigmas=None, latent=None, denoise=1.0, seed=7, **extra):
     """A sampling as SamplerCustomAdvanced does it, from an empty latent or the one given."""
     batch, height, width = size

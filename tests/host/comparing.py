@@ -18,8 +18,8 @@ def assert_same_effect(ours, expected, plain, tolerance=1e-4):
 
 
 def check_branch(model, branch, inputs, tolerance=1e-5, **sampling):
-    """Sample plain, by the node and by the two-stream oracle."""
-    sampling = {"positive": POSITIVE, **sampling}
+    """Sample plain, by the node and by the two-stream oracle: two steps, of which one follows another."""
+    sampling = {"positive": POSITIVE, "steps": 2, **sampling}
     plain = sample(model, **sampling)
     ours = sample(
         guided(model, renew_every=1, **inputs) if "renew_every" not in inputs else guided(model, **inputs), **sampling

@@ -48,12 +48,13 @@ class InAttention:
 
     def __call__(self, q, k, v, heads, mask=None, **kwargs):
         case, options = self.case, kwargs.get("transformer_options", {})
-        block, self.asked = options.get("block_index"), self.asked + 1
+        block = options.get("block_index")
         block = ("single", block) if case.singles and options.get("block_type") == "single" else block
-        if case.attentions:
-            block = case.attentions[(self.asked - 1) % len(case.attentions)]
-        z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         axis = 2 if case.split else 1
+        if case.attentions:
+            block = case.attentions[self.asked % len(case.attentions)]
+            self.asked += not case.sound or q.shape[axis] > case.sound + case.tokens  # what refines a text comes first
+        z = self.plain(q, k, v, heads, mask=mask, **kwargs)
         # Of itself: the attention to a text has other keys, and a text's own, under an index of before, fewer tokens.
         whole = k.shape[axis] == q.shape[axis] >= case.tokens
         if block not in self.blocks or not whole:
@@ -63,7 +64,7 @@ class InAttention:
         # Heads that share keys and values stand side by side.
         k, v = (t[:, torch.arange(heads) * t.shape[1] // heads] for t in (k, v))
         start = q.shape[2] - self.behind - case.keyframes - -(-case.tokens // case.pad) * case.pad
-        text = slice(0, start - self.ahead - case.given)
+        text = slice(0, start - self.ahead - case.given - case.sound)
         if case.picture_first:
             start, text = 0, slice(case.tokens, None)
         picture = slice(start, start + case.tokens)
@@ -187,6 +188,7 @@ class SecondForward:
         own["c_crossattn"] = own["c_crossattn"].clone()  # what works on the text before the blocks may do so in place
         if self.negative is not None:
             ((context, extras),) = self.negative
+            extras = {**(self.case.reference or {}), **extras}
             conds = self.model.extra_conds(cross_attn=context, noise=x, device=x.device, **extras)
             theirs = {name: conds[name].cond for name in OF_TEXT if name in conds}
             own = {name: value for name, value in own.items() if name not in OF_TEXT}

@@ -28,7 +28,8 @@ class Case:
     is but another model of its family. kind: what stands before "block". singles: how many single blocks there are,
     in second, after which reach "output" merges. of_text: what else each prompt has, by name: a shape of its own
     numbers, or a value; hidden: how many of its last tokens its mask hides, None without one. audio: the latent of the
-    sound that is made with a video. rows: the most rows of a forward that every host runs with what the user gives.
+    sound that is made with a video; sound: its tokens in the sequence, between text and picture. rows: the most rows of
+    a forward that every host runs with what the user gives; pictures: the most of a batch that any runs.
     """
 
     small: str
@@ -61,6 +62,8 @@ class Case:
     of_text: dict = field(default_factory=dict)
     hidden: int | None = None
     rows: int = 4
+    sound: int = 0
+    pictures: int = 4
 
     @property
     def last(self):
@@ -220,6 +223,28 @@ HUNYUAN_15 = dataclasses.replace(
 HUNYUAN_IMAGE = dataclasses.replace(
     HUNYUAN_15, small="Hunyuan Image 2.1", latent=(64, 5, 7), grid=(5, 7), reference=None, singles=2
 )
+# The user's picture stands beside the noise.
+HUNYUAN_PICTURE = dataclasses.replace(
+    HUNYUAN,
+    small="HunyuanVideo image to video",
+    another=True,
+    reference={"concat_latent_image": some(1, 16, 3, 6, 10, seed=21), "concat_mask": torch.zeros(1, 1, 3, 6, 10)},
+    ahead=0,
+    rows=4,
+)
+HUNYUAN_SKYREELS = dataclasses.replace(
+    HUNYUAN_PICTURE,
+    small="HunyuanVideo SkyReels",
+    reference={"concat_latent_image": some(1, 16, 3, 6, 10, seed=21)},
+)
+HUNYUAN_REFINER = dataclasses.replace(
+    HUNYUAN_PICTURE,
+    small="Hunyuan Image 2.1 refiner",
+    latent=(64, 1, 5, 7),
+    grid=(1, 5, 7),
+    reference={"concat_latent_image": some(1, 32, 1, 5, 7, seed=21)},
+    of_text={"pooled_output": None},
+)
 SD3 = Case(
     small="SD 3.5 Medium",
     family="SD 3",
@@ -257,6 +282,9 @@ LTXV = Case(
     attentions=(0, None, 1, None, 2, None, 3, None),
 )
 LTXV_PICTURE = dataclasses.replace(LTXV, another=True, grid=(2, 5, 7), reference={}, given=35, mask=noise_mask(0, 1, 1))
+
+# A first frame that is weakened is made like the others.
+LTXV_WEAK_PICTURE = dataclasses.replace(LTXV, another=True, reference={}, mask=noise_mask(0.3, 1, 1))
 
 
 def keyframe(strength):
@@ -434,16 +462,70 @@ KREA_2 = Case(
     reaches=("attention", "prediction"),
 )
 
+# The sound stands between text and video, and the host counts no blocks. A video of odd sides is filled up.
+MINIMAX = Case(
+    small="MiniMax H3",
+    family="MiniMax H3",
+    module="comfy.ldm.minimax.model",
+    attention="optimized_attention",
+    split=True,
+    stack="blocks",
+    img=None,
+    latent=(24, 2, 9, 13),
+    grid=(2, 5, 7),
+    context=48,
+    names=("blocks.2", "blocks.2.attn"),
+    missing="block 60 does not exist: MiniMax H3 has blocks 0 to 3",
+    audio=(32, 2, 8),
+    sound=16,
+    pictures=1,
+    reaches=("attention", "prediction"),
+    attentions=(0, 1, 2, 3),
+)
+MINIMAX_KEYFRAMES = dataclasses.replace(
+    MINIMAX,
+    another=True,
+    reference={
+        "minimax_keyframes": [
+            {"resolved_frame_index": 0, "latent": some(1, 24, 1, 10, 14, seed=26)},
+            {"resolved_frame_index": 4, "latent": some(1, 24, 1, 10, 14, seed=27)},
+        ],
+        "minimax_frame_count": 5,
+    },
+    ahead=70,
+)
+# A picture, and a video with sound.
+MINIMAX_REFERENCES = dataclasses.replace(
+    MINIMAX,
+    another=True,
+    reference={
+        "minimax_refs": [
+            {"kind": "image", "latent": some(1, 24, 1, 6, 8, seed=28), "latent_h": 6, "latent_w": 8},
+            {
+                "kind": "video_audio",
+                "latent": some(1, 24, 2, 4, 6, seed=29),
+                "audio_latent": some(1, 32, 2, 3, seed=30),
+                "latent_t": 2,
+                "latent_h": 4,
+                "latent_w": 6,
+                "ref_audio_t": 3,
+            },
+        ]
+    },
+    ahead=12 + 12 + 6,
+)
+
 CASES = [
     *(QWEN, QWEN_2511, LAYERED, Z_IMAGE, dataclasses.replace(LUMINA, another=True)),
     *(WAN, WAN_PICTURE, WAN_REFERENCE, WAN_FRAME_BEHIND, WAN_5B),
-    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE),
+    *(HUNYUAN, HUNYUAN_FRAME, HUNYUAN_15, HUNYUAN_IMAGE, HUNYUAN_PICTURE, HUNYUAN_SKYREELS, HUNYUAN_REFINER),
     *(SD3, SD3_LARGE, SD3_REGISTERS),
-    *(LTXV, LTXV_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
+    *(LTXV, LTXV_PICTURE, LTXV_WEAK_PICTURE, LTXV_KEYFRAME, LTXV_GUIDE, LTXV_SPARSE),
     *(LTX2, LTX2_GUIDE),
     *(AURAFLOW, OMNIGEN, OMNIGEN_REFERENCE),
     *(LENS, dataclasses.replace(LENS, another=True, hidden=None, reference={})),
     *(KANDINSKY, KANDINSKY_FRAME, COSMOS, COSMOS_FRAME, COSMOS_BETWEEN, ANIMA, KREA_2),
+    *(MINIMAX, MINIMAX_KEYFRAMES, MINIMAX_REFERENCES),
 ]
 HERE = [case for case in CASES if small_families.host_has(case.small)]
 for _case in CASES:
@@ -461,9 +543,9 @@ def prompt(case, seed, tokens=9, **extra):
 
 def sample(case, model, positive, negative, batch=1, cfg=1.0, steps=2):
     """KSampler's own path from an empty latent; of video and sound, one behind the other."""
-    start = torch.zeros(batch, *case.latent)
+    start = torch.zeros(min(batch, case.pictures), *case.latent)
     if case.audio:
-        start = NestedTensor([start, torch.zeros(batch, *case.audio)])
+        start = NestedTensor([start, torch.zeros(len(start), *case.audio)])
     noise, mask = comfy.sample.prepare_noise(start, 7), case.mask
     if mask is not None:
         mask = mask.expand(1, 1, *case.latent[1:])

@@ -1,5 +1,6 @@
 """Sampling with the host's own loader, node and samplers, the way a graph does it."""
 
+import importlib.util
 import math
 
 import comfy.model_management
@@ -8,6 +9,7 @@ import comfy.sd
 import torch
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 
+HOST_SAMPLES_CURVES = importlib.util.find_spec("comfy_api.latest._input.curve_types") is not None
 CONTEXT_DIM, VEC_DIM = 64, 32
 STRONG = {
     "scale": 3.0,

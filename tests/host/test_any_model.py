@@ -2,6 +2,8 @@
 
 import comfy.sample
 import comfy.samplers
+import comfy.supported_models
+import other_models
 import pytest
 import torch
 from comfy.ldm.flux.model import Flux
@@ -9,7 +11,10 @@ from nag_pag_flux.nagpag.calibration.search import guided_by
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
+from nag_pag_flux.nagpag.settings import Settings
+from other_models import ELSEWHERE, HERE
 from sampling import guided
 from sampling import prompt as flux_prompt
 from sampling import sample as sample_flux
@@ -50,6 +55,27 @@ def test_a_unet_at_every_step_without_a_limit_has_cfg(unet, caplog, batch, cfg):
     same_effect(ours, expected, plain)
     said = "guided by a negative prompt: 2 steps, branch merged at the prediction and computed at 2 of them"
     assert said in said_by_us(caplog)[-1]
+
+
+@pytest.fixture(scope="module", params=HERE, ids=str)
+def other(request):
+    return request.param, other_models.load(request.param)
+
+
+@pytest.mark.parametrize("batch, cfg", [(1, 1.0), (2, 3.0)])
+def test_what_else_comfyui_samples_has_cfg(other, batch, cfg):
+    """Whatever it predicts, of whatever latent: pictures, videos, sound, shapes, or two things at once."""
+    case, model = other
+    assert find_model(model).why == f"its class is {type(model.model.diffusion_model).__name__}"
+    prompts = other_models.prompt(case, 1), other_models.prompt(case, 2)
+    ours = other_models.sample(case, guided(model, **CFG), *prompts, batch, cfg)
+    plain, expected = (other_models.sample(case, model, *prompts, batch, c) for c in (cfg, cfg + 1.5))
+    same_effect(ours, expected, plain, 1e-3)
+
+
+def test_no_model_of_comfyui_is_forgotten():
+    known = {case.kind for case in other_models.CASES} | set(ELSEWHERE.split())
+    assert {kind.__name__ for kind in comfy.supported_models.models} <= known
 
 
 def test_the_nodes_own_negative_prompt_does_as_well(sd15):
@@ -105,7 +131,7 @@ def test_what_needs_blocks_is_refused_with_what_does_not(sd15, said, inputs):
 
 def test_calibrate_is_for_flux(sd15):
     with pytest.raises(ValueError, match="works with FLUX.1 .*; this model is none of these: its class is UNetModel"):
-        guided_by(sd15, "auto", "0.2", "output")
+        guided_by(sd15, "auto", "0.2", Settings(reach="output"))
 
 
 def without_negative(model):

@@ -26,8 +26,8 @@ def flux2():
 
 @pytest.fixture(scope="module")
 def cached(flux2):
-    """What the cache draws by itself, by cfg."""
-    return {cfg: sample(with_cache(flux2), cfg=cfg) for cfg in (1.0, 3.0)}
+    """What the cache draws by itself in three steps, by cfg."""
+    return {cfg: sample(with_cache(flux2), cfg=cfg, steps=3) for cfg in (1.0, 3.0)}
 
 
 def with_cache(model):
@@ -39,7 +39,8 @@ def orders(model, **inputs):
     return guided(with_cache(model), **inputs), with_cache(guided(model, **inputs))
 
 
-def sample(model, negative=None, cfg=1.0, steps=3):
+def sample(model, negative=None, cfg=1.0, steps=2):
+    """The first step fills the cache, the second reads it."""
     start = torch.zeros(1, 128, 4, 6)
     noise = comfy.sample.prepare_noise(start, 7)
     conds = prompt(1, **REFERENCE), negative or prompt(2, **REFERENCE)
@@ -61,10 +62,10 @@ class WithItsOwnCache(OwnForward):
         return super().negative_hidden(beside, x, t, c, rows)
 
 
-def expected(model, negative, merge, every, branch=None):
+def expected(model, negative, merge, every, branch=None, steps=2):
     oracle = WithItsOwnCache(model, negative, merge, TOKENS, tuple(BLEND.values()), branch, every)
     oracle.of = model
-    return sample(oracle.patched(with_cache(model)), negative)
+    return sample(oracle.patched(with_cache(model)), negative, steps=steps)
 
 
 def assert_is(found, wanted, plain):
@@ -75,11 +76,13 @@ def assert_is(found, wanted, plain):
 @pytest.mark.parametrize("reach, merge", REACHES)
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_references_of_a_negative_prompt_are_its_own(flux2, reach, merge, every, caplog):
-    negative = prompt(3, **REFERENCE)
+    """With renewals as many steps more, so that the branch reads what it kept two steps ago."""
+    negative, steps = prompt(3, **REFERENCE), every + 1
     inputs = {**BLEND, "perturbation": 0.0, "reach": reach, "renew_every": every, "negative_prompt": "sampler's"}
-    wanted, plain = expected(flux2, negative, merge, every), sample(with_cache(flux2), negative)
+    wanted = expected(flux2, negative, merge, every, steps=steps)
+    plain = sample(with_cache(flux2), negative, steps=steps)
     for model in orders(flux2, **inputs):
-        assert_is(sample(model, negative), wanted, plain)
+        assert_is(sample(model, negative, steps=steps), wanted, plain)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -92,12 +95,12 @@ def test_the_references_of_a_disturbed_branch_are_its_own(flux2, reach, merge):
 
 
 @pytest.mark.parametrize("reach", ["attention", "double blocks", "output"])
-@pytest.mark.parametrize("part", [{}, {"start_percent": 0.3}])
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize("cfg, part", [(3.0, {}), (1.0, {"start_percent": 0.3})])
 def test_the_cache_alone_is_left_where_nothing_is_disturbed(flux2, cached, reach, part, cfg):
+    """Guided from the first step on, and from one at which the cache is full already."""
     plain = cached[cfg]
     for model in orders(flux2, blocks="1", reach=reach, renew_every=2, **VANISHING, **part):
-        assert (sample(model, cfg=cfg) - plain).abs().max() <= 1e-4 * plain.abs().max()
+        assert (sample(model, cfg=cfg, steps=3) - plain).abs().max() <= 1e-4 * plain.abs().max()
 
 
 # --- what is copied, and what is not ---

@@ -20,21 +20,25 @@ from nag_pag_flux.nagpag.calibration.series import Series
 from nag_pag_flux.nagpag.candidates import Candidate
 from nag_pag_flux.nagpag.comparison.sheet import GAP
 from nag_pag_flux.nagpag.inputs.calibration import CALIBRATE
+from nag_pag_flux.nagpag.inputs.guidance import ADVANCED
 from nag_pag_flux.nagpag.kept import Kept
 from nag_pag_flux.nagpag.measure import Measured
 from nag_pag_flux.nagpag.settings import Settings
 from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
-from sampling import guided, latent, prompt, recorded
+from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
+from sampling import guided, latent, prompt, recorded, sample
 
 GIVEN = {
     "candidates": "1-3; 2",
     "alphas": "0.2, 0.8",
     "reach": "attention",
+    "negative_prompt": "off",
     "pictures": 4,
     "steps": 2,
     "seed": 3,
     "sigma": 0.6,
 }
+WITH_NEGATIVE = {"candidates": "", "reach": "prediction", "negative_prompt": "sampler's"}
 
 
 @torch.inference_mode()  # as the host runs nodes
@@ -47,7 +51,7 @@ def run(model, positive, vae=None, batch=2, **inputs):
 
 def search_of(model, guided, asked):
     """A search, and that nothing was found before it."""
-    return Search(model, guided, "output", asked), Found(Kept(), Kept())
+    return Search(model, guided, Settings(), asked), Found(Kept(), Kept())
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +70,35 @@ def test_every_candidate_is_tried_and_the_best_comes_out(found):
     helps = best["change"] > 0
     assert (spec, alpha) == (best["blocks"], best["alpha"] if helps else 0)
     assert (told["chosen"] is not None) == helps
+    assert (told["reach"], told["negative_prompt"]) == ("attention", "off")
     assert image.shape[0] == 1 and image.shape[3] == 3 and float(image.min()) >= 0 and float(image.max()) == 1
+
+
+def losses_by_hand(flux, drawn, texts, empty):
+    """What the plain model makes of pictures, noised again: batches of each text, of seed 3 and those that follow."""
+    own, without = [], []
+    for batch, (pictures, text) in enumerate(zip(drawn, texts, strict=True)):
+        again = comfy.sample.prepare_noise(torch.zeros(2, 16, 8, 12), 3 + batch + series.NOISING)
+        for losses, asked in ((own, text), (without, empty)):
+            losses.append(loss(*predict(flux, asked, pictures, again, torch.tensor([0.6])))[0])
+    return Losses(torch.cat(own), torch.cat(without))
+
+
+def by_ksampler(model, texts, negative, steps):
+    """A batch of each text as the host's own node draws it."""
+    from nodes import KSampler
+
+    latents = {"samples": torch.zeros(2, 16, 8, 12)}
+    asked = ((3 + i, steps, 1.0, "euler", "simple", text, negative, latents) for i, text in enumerate(texts))
+    return [KSampler().sample(model, *one)[0]["samples"] for one in asked]
 
 
 def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
     """Each batch a prompt by turns; what is drawn under guidance is noised and denoised by the plain model."""
+    texts = [prompt(1), prompt(2, tokens=5)]
 
     def losses(model):
-        own, empty = [], []
-        for batch, text in enumerate((prompt(1), prompt(2, tokens=5))):
-            nothing = torch.zeros(2, 16, 8, 12)
-            noise, again = (comfy.sample.prepare_noise(nothing, 3 + batch + more) for more in (0, series.NOISING))
-            pictures = comfy.sample.sample(
-                model, noise, 2, 1.0, "euler", "simple", text, text, nothing, disable_pbar=True, seed=3 + batch
-            )
-            for losses, asked in ((own, text), (empty, prompt(99))):
-                losses.append(loss(*predict(flux, asked, pictures, again, torch.tensor([0.6])))[0])
-        return Losses(torch.cat(own), torch.cat(empty))
+        return losses_by_hand(flux, by_ksampler(model, texts, prompt(3), 2), texts, prompt(99))
 
     rows = json.loads(found[3])["tried"]
     defaults = Settings()
@@ -95,6 +111,29 @@ def test_the_numbers_are_those_of_a_calibration_by_hand(flux, found):
         by_hand = change(losses(guided(flux, **inputs)), losses(flux))
         assert (row["change"], row["error"]) == pytest.approx((by_hand.value, by_hand.error), abs=1e-6)
     assert len({row["change"] for row in rows}) == 4
+
+
+def test_against_the_empty_prompt_it_draws_what_ksampler_draws_with_the_default_node(flux, vae, monkeypatch):
+    """To the bit, so that what it finds is found for that; of the empty prompt the text alone counts, as is said."""
+    texts, empty, drawn, draw = [prompt(1), prompt(2, tokens=5)], prompt(99, tokens=7), [], search.draw
+    monkeypatch.setattr(search, "draw", lambda *asked: drawn.append(draw(*asked)) or drawn[-1])
+    given = {**WITH_NEGATIVE, "empty": prompt(99, tokens=7, guidance=9.0), "alphas": "0.35, 1", "steps": 4}
+    numbers = json.loads(run(flux, [*texts[0], *texts[1]], vae, **given)[3])
+    expected, found = [], {}
+    with torch.inference_mode():
+        for alpha in (0.0, 0.35, 1.0):
+            model = NAGPAGGuidanceAdvanced.execute(model=flux, **{**ADVANCED.defaults, "alpha": alpha}).args[0]
+            pictures = by_ksampler(model, texts, empty, 4)
+            found[alpha] = losses_by_hand(flux, pictures, texts, empty)
+            expected += pictures
+    assert [torch.equal(*both) for both in zip(drawn, expected, strict=True)] == [True] * 6
+    assert not any(torch.equal(expected[i], expected[j]) for i in range(6) for j in range(i))
+    by_hand = {alpha: change(found[alpha], found[0.0]) for alpha in (0.35, 1.0)}
+    rows = {row["alpha"]: (row["change"], row["error"]) for row in numbers["tried"]}
+    assert list(rows) == sorted(by_hand, key=lambda alpha: -by_hand[alpha].value)
+    assert all(rows[alpha] == pytest.approx((one.value, one.error), abs=1e-9) for alpha, one in by_hand.items())
+    assert {row["blocks"] for row in numbers["tried"]} == {"auto"}
+    assert (numbers["reach"], numbers["negative_prompt"]) == ("prediction", "sampler's")
 
 
 def test_pictures_of_the_best_and_of_off_are_on_the_sheet(flux, vae, found):
@@ -150,6 +189,7 @@ def test_only_what_is_missing_is_drawn(flux, vae, monkeypatch):
         ({"candidates": "2; 3", "alphas": "0.8, 0.5"}, 6),
         ({"candidates": "2", "alphas": "0.8", "seed": 4}, 4),  # the next seed's noise, but of the other prompt
         ({"candidates": "2", "alphas": "0.8", "reach": "output"}, 2),
+        ({"candidates": "2", "alphas": "0.8", "reach": "output", "negative_prompt": "sampler's"}, 2),
         ({"candidates": "2", "alphas": "0.8", "batch": 1}, 8),
         *(({"candidates": "2", "alphas": "0.8", **other}, 4) for other in others_than(given)),
     ]
@@ -183,15 +223,15 @@ def test_it_tells_harm_from_help_on_the_trained_model():
     model = Subject("shipped").load()
     prompts = [sampling.conditioning([question.prompt])[0] for question in runs.CHOOSING.rows(0)[0][:: runs.NOISES][:4]]
     latents = torch.zeros(4, *sampling.LATENT)
-    asked = Series(prompts, sampling.conditioning([""]), latents, 16, 6, 0, 0.7)
-    blocks = search.guided_by(model, "auto", "0.15, 1", "double blocks")
+    asked = Series(prompts, sampling.conditioning([""]), latents, 16, 4, 0, 0.7)
+    blocks = search.guided_by(model, "auto", "0.15, 1", Settings(reach="double blocks", negative_prompt="off"))
     steps = []
     whole = search_of(model, blocks, asked)
     missing = search.steps_missing(*whole)
     gentle, strong = search.compare(*whole, lambda: steps.append(1))
     assert (gentle.candidate, strong.candidate) == (Candidate("auto", 0.15), Candidate("auto", 1.0))
     assert strong.change.harms and not gentle.change.harms
-    assert len(steps) == missing == 3 * 4 * 6
+    assert len(steps) == missing == 3 * 4 * 4
     assert search.best([gentle, strong]) == (gentle.candidate if gentle.change.value > 0 else None)
 
 
@@ -199,7 +239,13 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
     assert candidates.default_specs(19) == ["0-18", "4-18", "7-18", "9-18", "14-18"]
     assert candidates.default_specs(8) == ["0-7", "2-7", "3-7", "4-7", "6-7"]
     assert candidates.default_specs(1) == ["0-0"]
-    assert len(candidates.read_candidates(" \n", "0.1,0.2", 19)) == 10
+    off = Settings(negative_prompt="off")
+    assert len(candidates.read_candidates(" \n", "0.1,0.2", off, 19)) == 10
+    alone = [Candidate("auto", float(alpha)) for alpha in ("0.2", "0.35", "0.5", "0.75", "1")]
+    for reach in ("prediction", "output", "double blocks"):  # with the sampler's negative prompt
+        assert candidates.read_candidates("", CALIBRATE.defaults["alphas"], Settings(reach=reach), 19) == alone
+    single = candidates.read_candidates("s1; s2", "1", Settings(reach="double blocks"), 19)
+    assert single == [Candidate("s1", 1.0), Candidate("s2", 1.0)], "they say where the branch is merged"
 
 
 @pytest.mark.parametrize(
@@ -213,15 +259,19 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
         ({"alphas": "0"}, "'0' in alphas"),
         ({"alphas": "nan"}, "'nan' in alphas"),
         ({"alphas": " , "}, "alphas is empty"),
+        ({"negative_prompt": "sampler's"}, "'attention'; with it work reach 'double blocks', 'output', 'prediction'"),
+        ({**WITH_NEGATIVE, "candidates": "1-3; 2"}, "2 candidates, '1-3' and '2' among them, would draw the same"),
+        ({**WITH_NEGATIVE, "reach": "output", "candidates": "2\n3"}, "or switch negative_prompt off"),
+        ({**WITH_NEGATIVE, "empty": [[torch.zeros(1, 9, 64), {}]]}, "empty is all zeros (ConditioningZeroOut)"),
     ],
 )
 def test_a_bad_input_is_refused_before_any_work(flux, monkeypatch, inputs, quoted):
-    """Candidates before any model is loaded, alphas before the first picture."""
+    """Block specs before any model is loaded, the rest before the first picture."""
     monkeypatch.setattr(comfy.sample, "sample", lambda *args, **keywords: pytest.fail("sampled"))
     with pytest.raises(ValueError, match=re.escape(quoted)) as caught:
         run(flux, prompt(1), **inputs)
     assert len(str(caught.value)) < 1000
-    if "alphas" not in inputs:
+    if inputs.keys() == {"candidates"}:
         assert NAGPAGCalibrate.validate_inputs(**inputs) == str(caught.value)
 
 
@@ -248,6 +298,18 @@ def test_the_help_page_has_every_input_and_its_default():
     for name, value in defaults.items():
         words = "empty" if value == "" else "" if value is None else str(value)
         assert said[name].split("; ")[0] == words, name
+
+
+def test_the_help_page_says_how_long_the_default_search_takes(flux, caplog):
+    text = (host.REPO / "web" / "docs" / "NAGPAGCalibrate.md").read_text()
+    pictures, steps, alphas = (CALIBRATE.defaults[name] for name in ("pictures", "steps", "alphas"))
+    guided = len(candidates.read_candidates("", alphas, Settings(), 19))
+    sample(NAGPAGGuidanceAdvanced.execute(model=flux, **ADVANCED.defaults).args[0], prompt(1), steps=steps)
+    branch = int(re.search(r"computed at (\d+) of them", caplog.text)[1])
+    drawn = (guided + 1) * pictures * steps
+    whole = drawn + (guided + 1) * pictures * 2 + guided * pictures * branch
+    assert f"{guided + 1} × {pictures} × {steps} = {drawn:,} with" in text and branch == 2
+    assert f"{whole:,} in all, which at 0.2 s a step is {whole * 0.2 / 60:.0f} minutes" in text
 
 
 @pytest.mark.parametrize(
@@ -293,6 +355,7 @@ def test_a_latent_of_another_models_size_is_fitted(flux, vae):
     assert sizes == [(2, 16, 8, 12)]
 
 
+WHOLE = Search(None, {}, Settings(), Series(prompt(1), prompt(99), latent(2), 2, 2, 0, 0.7))
 TRIED = [search.Tried(Candidate("2", 0.1), Measured(0.1, 0.1))]
 
 
@@ -304,7 +367,9 @@ def test_what_is_no_number_comes_last(flux, monkeypatch):
     tried = search.compare(*search_of(flux, dict.fromkeys(map(str, range(3))), asked), lambda: None)
     assert [one.candidate for one in tried] == ["2", "0", "1"]
     alone = [search.Tried(Candidate("2", 0.1), Measured(math.nan, math.nan))]
-    assert json.loads(told.as_json(alone))["tried"] == [{"blocks": "2", "alpha": 0.1, "change": None, "error": None}]
+    assert json.loads(told.as_json(WHOLE, alone))["tried"] == [
+        {"blocks": "2", "alpha": 0.1, "change": None, "error": None}
+    ]
 
 
 def test_it_stops_when_it_is_asked_to(flux):
@@ -318,6 +383,6 @@ def test_it_stops_when_it_is_asked_to(flux):
 
 def test_where_nothing_helps_guidance_is_left_off():
     tried = [search.Tried(Candidate("3-7", 0.15), Measured(-0.001, 0.02))]
-    assert search.best(tried) is None and json.loads(told.as_json(tried))["chosen"] is None
+    assert search.best(tried) is None and json.loads(told.as_json(WHOLE, tried))["chosen"] is None
     tried = [search.Tried(Candidate("3-7", 0.15), Measured(0.01, 0.02)), *tried]
-    assert json.loads(told.as_json(tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}
+    assert json.loads(told.as_json(WHOLE, tried))["chosen"] == {"blocks": "3-7", "alpha": 0.15}

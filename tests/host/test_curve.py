@@ -1,6 +1,5 @@
 """The `curve` socket: the host's own curves, sampled as the host samples them, on a host that has them or has not."""
 
-import importlib.util
 import math
 
 import pytest
@@ -9,10 +8,9 @@ from comparing import BLOCKS, assert_same_effect
 from nag_pag_flux.nagpag.patch.curve import read_curve
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 from oracle import guided_host
-from sampling import guided, picture_tokens, prompt, sample
+from sampling import HOST_SAMPLES_CURVES, guided, picture_tokens, prompt, sample
 
 POSITIVE = prompt(1)
-HOST_SAMPLES_CURVES = importlib.util.find_spec("comfy_api.latest._input.curve_types") is not None
 POINTS = [[0.0, 1.0], [0.35, 0.8], [0.5, 0.1], [1.0, 0.0]]
 
 

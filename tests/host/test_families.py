@@ -126,10 +126,12 @@ def test_blocks_count_as_reached_where_nothing_was_to_be_guided(case, load, capl
     caplog.set_level("INFO", logger="nag_pag_flux")
     prompts = prompt(case, 1), prompt(case, 2)
     sample(case, guided(load(case), blocks="1-3", start_percent=0.98, end_percent=0.99), *prompts)
-    model = load(case).clone()
-    model.set_model_unet_function_wrapper(in_parts)
-    sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
-    assert "no step of this sampling lay between" in caplog.text and "4 of 4 forwards not guided" in caplog.text
+    assert "no step of this sampling lay between" in caplog.text
+    if case.pictures > 1:
+        model = load(case).clone()
+        model.set_model_unet_function_wrapper(in_parts)
+        sample(case, guided(model, blocks="1-3"), *prompts, 1, 3.0)
+        assert "4 of 4 forwards not guided" in caplog.text
     assert "never reached" not in caplog.text
 
 
@@ -268,7 +270,7 @@ def test_no_warning_speaks_of_flux(case, load, caplog, monkeypatch):
     sample(case, ours, prompt(case, 1), prompt(case, 2))
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"{case.kind}block 2, {case.kind}block 3 never reached" in said and "FLUX" not in said
-    assert ("an attention override" in said) == (case not in WITH_BRANCHES and not case.audio)
+    assert ("an attention override" in said) == (case not in WITH_BRANCHES and case.small != "LTX-2")
 
 
 class TestMasksOfQwenImage:
@@ -364,18 +366,18 @@ def test_the_readme_has_every_family_in_the_row_of_what_reaches_it():
         assert all(name in MODEL.does for name in family.name.split(" and "))
 
 
-@pytest.mark.parametrize("case", [case for case in HERE if case.small == "Lens" and not case.another], ids=str)
-def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(case, load, monkeypatch):
+def test_each_layer_of_the_text_of_lens_has_a_norm_of_its_own(load, monkeypatch):
     """Which all ones in a small model would not tell apart."""
-    model, negative = load(case), prompt(case, 3, 5)
-    for place, norm in enumerate(model.model.diffusion_model.txt_norm):
-        monkeypatch.setitem(norm._parameters, "weight", torch.nn.Parameter(norm.weight * (1 + place)))
-    ours = guided(model, perturbation=0.0, reach="output", renew_every=1, negative_prompt="sampler's")
-    oracle = SecondForward(case, model, case.last, negative=negative)
-    ours, expected, plain = (
-        sample(case, one, prompt(case, 1), negative) for one in (ours, oracle.patched(model), model)
-    )
-    same_effect(ours, expected, plain)
+    for case in (case for case in HERE if case.small == "Lens" and not case.another):
+        model, negative = load(case), prompt(case, 3, 5)
+        for place, norm in enumerate(model.model.diffusion_model.txt_norm):
+            monkeypatch.setitem(norm._parameters, "weight", torch.nn.Parameter(norm.weight * (1 + place)))
+        ours = guided(model, perturbation=0.0, reach="output", renew_every=1, negative_prompt="sampler's")
+        oracle = SecondForward(case, model, case.last, negative=negative)
+        ours, expected, plain = (
+            sample(case, one, prompt(case, 1), negative) for one in (ours, oracle.patched(model), model)
+        )
+        same_effect(ours, expected, plain)
 
 
 AREAS = {"Qwen-Image": (8, 8, 0, 0), "Lens": (4, 4, 0, 0)}
@@ -444,7 +446,7 @@ class TestVideos:
 
 
 class TestHunyuan:
-    case, frame, video, picture = (case for case in HERE if "Hunyuan" in case.family)
+    case, frame, video, picture, *_ = (case for case in HERE if "Hunyuan" in case.family)
     carried = {"perturbation": 0.0, "renew_every": 1, "negative_prompt": "sampler's"}  # noqa: RUF012
 
     def masked(self, seed, tokens=9):

@@ -126,7 +126,9 @@ def test_what_has_the_model_evaluated_again_is_said_with_what_it_costs(flux, nod
     theirs = core(node, double_layers="1", single_layers="0")(flux) if "slg" in node else core(node)(flux)
     text = inspect_model(theirs, "auto")
     assert "after cfg: comfy_extras." in text
-    assert "post_cfg_function has the model evaluated once more in a step: a longer reach keeps a difference" in text
+    assert (
+        "post_cfg_function has the model evaluated once more in a step: a longer reach inside the model keeps" in text
+    )
 
 
 def test_whatever_is_on_a_model_is_listed_by_the_name_that_people_know(flux):

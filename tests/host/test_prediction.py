@@ -10,11 +10,10 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, negative, predicted, progress
+from by_prediction import Pushed, basic_guider, cfg_guider, disturbed, draw, in_windows, negative, predicted, progress
 from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_perpneg import Guider_PerpNeg
@@ -29,7 +28,7 @@ from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.guidance import guide
 from nag_pag_flux.nagpag.patch import prediction
-from sampling import guided, latent, load_flux, prompt, sample
+from sampling import HOST_SAMPLES_CURVES, guided, latent, load_flux, prompt, sample
 from torch._dynamo.utils import counters
 
 LOGGER = "nag_pag_flux"
@@ -140,6 +139,7 @@ PARTS = {
     "bell": ({"schedule": "bell", "renew_every": 3}, lambda x: (1 - math.cos(2 * math.pi * x)) / 2),
     "curve": ({"curve": CURVE, "renew_every": 1}, lambda x: 0.2 + 0.8 * x),
 }
+PARTS = {name: part for name, part in PARTS.items() if HOST_SAMPLES_CURVES or "curve" not in part[0]}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -368,7 +368,7 @@ def test_in_context_windows_both_sides_move_in_each_of_them(flux):
     """All windows of the prompt come first, and then all of the negative prompt."""
 
     def simple(model):
-        windowed = ContextWindowsManualNode.execute(model, 6, 2, "standard_static", **WINDOWS).args[0]
+        windowed = in_windows(model, 6, 2)
         return cfg_guider(SkipLayerGuidanceDiTSimple.execute(windowed, 0.0, 1.0, "1", "").args[0], cfg=3.0)
 
     check(flux, Pushed(negative(), 1.5, 10.0, 1.0), {**PLAIN, "scale": 1.5}, simple, size=(1, 2, 10), steps=3)
@@ -543,16 +543,13 @@ def test_a_negative_prompt_may_leave_out_what_is_not_guided(flux):
     assert torch.equal(found, expected) and not torch.equal(found, draw(cfg_guider(flux), steps=4))
 
 
-WINDOWS = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 3, "freenoise": False}
-
-
 @pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform"])
 @pytest.mark.parametrize("cfg", [1.0, 2.0])
 def test_context_windows(flux, schedule, cfg, caplog):
     """Windows over the width; without a limit pushes fuse as they are."""
 
     def guider(model):
-        windowed = ContextWindowsManualNode.execute(model, 6, 2, schedule, **WINDOWS).args[0]
+        windowed = in_windows(model, 6, 2, schedule)
         return cfg_guider(windowed, cfg=cfg, negative=prompt(2))
 
     every = 3 if cfg == 1 and schedule == "standard_static" else 1
@@ -569,9 +566,7 @@ def test_windows_that_move_with_the_step_are_said_to_save_nothing(flux, schedule
 
     def drawn(every):
         model = guided(flux, **{**LIMITED, "renew_every": every})
-        return draw(
-            cfg_guider(ContextWindowsManualNode.execute(model, 6, 2, schedule, **WINDOWS).args[0], cfg=cfg), **by
-        )
+        return draw(cfg_guider(in_windows(model, 6, 2, schedule), cfg=cfg), **by)
 
     by = {"size": (1, 2, 10), "steps": 4}
     same, said = torch.equal(drawn(3), drawn(1)), warnings(caplog)
@@ -586,8 +581,7 @@ def test_the_negatives_conditions_are_cut_to_the_window(flux):
     extras = {"pooled_output": prompt(1)[0][1]["pooled_output"], "guidance": 3.5}
 
     def guider(model):
-        inputs = {**WINDOWS, "dim": 0, "causal_window_fix": False}
-        windowed = ContextWindowsManualNode.execute(model, 2, 0, "standard_static", **inputs).args[0]
+        windowed = in_windows(model, 2, 0, dim=0)
         return cfg_guider(windowed, [[rows[0], extras]], [[rows[1], extras]])
 
     check(flux, Pushed(negative(), every=2), {"renew_every": 2}, guider, size=(4, 3, 4))
@@ -647,6 +641,17 @@ def test_a_side_of_cfg_that_nobody_wants_is_not_guided(flux):
 
 ZEROS = [[torch.zeros(1, 9, 64), {"pooled_output": torch.zeros(1, 32), "guidance": 3.5}]]
 NONE = {"none": basic_guider, "zeros": lambda model: cfg_guider(model, negative=ZEROS)}
+
+
+def test_guide_unconditional_acts_beside_a_negative_of_zeros_and_nothing_denies_it(flux, caplog):
+    """Where no negative prompt is carried, whatever negative_prompt says."""
+    inputs = {**OFF, "blocks": "0-1", "perturbation": 1.0, "negative_prompt": "sampler's"}
+    one, other = (
+        draw(cfg_guider(guided(flux, **inputs, guide_unconditional=on), cfg=3.0, negative=ZEROS))
+        for on in (False, True)
+    )
+    assert not torch.equal(one, other)
+    assert "guide_unconditional" not in caplog.text and "unconditional rows too" in caplog.text
 
 
 @pytest.mark.parametrize("name", NONE)
@@ -1084,9 +1089,7 @@ def test_what_is_held_in_a_sampling_does_not_grow(flux, monkeypatch):
     monkeypatch.setattr(prediction, "_keep", watched)
     for every, least, held in ((1, 2, 4), (2, 5, 8)):
         most.clear()
-        model = ContextWindowsManualNode.execute(
-            guided(flux, **{**LIMITED, "renew_every": every}), 6, 2, "standard_uniform", **WINDOWS
-        ).args[0]
+        model = in_windows(guided(flux, **{**LIMITED, "renew_every": every}), 6, 2, "standard_uniform")
         draw(cfg_guider(model), size=(1, 2, 12), steps=6)
         assert least <= max(most) <= held
 

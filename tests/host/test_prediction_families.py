@@ -3,9 +3,11 @@ attention, disturbed in a second evaluation."""
 
 import dataclasses
 
+import comfy.context_windows
 import comfy.samplers
 import pytest
 import torch
+from by_prediction import in_windows
 from families_oracle import disturbed_attention
 from nag_pag_flux.lab.toy import small_families
 from other_families import HERE, noise_mask, prompt, sample
@@ -59,6 +61,31 @@ def test_beside_cfg_and_in_a_batch_the_strengths_add_up(case, load, dtype, toler
     ours = guided(model, **AT_PREDICTION, negative_prompt="sampler's", scale=1.5)
     plain, expected = (sample(case, model, *prompts, 2, cfg) for cfg in (3.0, 4.5))
     same_effect(sample(case, ours, *prompts, 2, 3.0), expected, plain, tolerance)
+
+
+WINDOWED = [case for case in HERE if case.small in ("LTXV", "Wan 2.1") and not case.another]
+if hasattr(comfy.context_windows, "WindowingState"):
+    WINDOWED += [case for case in HERE if case.small == "LTX-2" and not case.another]
+else:
+    print("\ntests/host/test_prediction_families.py: no windows of picture and sound, which this ComfyUI does not have")
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+@pytest.mark.parametrize("case", WINDOWED, ids=str)
+def test_in_context_windows_over_the_frames(case, load, cfg, caplog):
+    """Where ComfyUI cuts picture and sound into them: at cfg 1 that can't be done by us, and is said."""
+    case = dataclasses.replace(case, latent=(case.latent[0], 6, *case.latent[2:]))
+    model, prompts = load(case), (prompt(case, 1), prompt(case, 2))
+    ours = guided(model, **AT_PREDICTION, negative_prompt="sampler's", scale=1.5)
+    plain, expected, found = (
+        sample(case, in_windows(one, 3, 1, dim=2), *prompts, 1, strength)
+        for one, strength in ((model, cfg), (model, cfg + 1.5), (ours, cfg))
+    )
+    if case.audio and cfg == 1:
+        assert torch.equal(found, plain)
+        assert "picture and sound in one latent can't be cut to context windows here, unless cfg is abo" in caplog.text
+    else:
+        same_effect(found, expected, plain, 1e-4)
 
 
 class SecondEvaluation:

@@ -4,7 +4,6 @@ That node drops torch's guards on the options that patches travel in.
 """
 
 import logging
-import shutil
 
 import comfy.ldm.flux.math
 import pytest
@@ -14,6 +13,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_torch_compile import TorchCompileModel, set_torch_compile_wrapper, skip_torch_compile_dict
 from sampling import guided, prompt
+from torch._dynamo.utils import counters
 
 LOGGER = "nag_pag_flux"
 NEGATIVES = {"equal": prompt(2), "longer": prompt(2, tokens=14)}
@@ -34,6 +34,7 @@ def _fresh_compiler(monkeypatch, caplog):
     # What the host takes on a GPU. Its attention for the CPU asks for free memory, which breaks the graph by itself.
     monkeypatch.setattr(comfy.ldm.flux.math, "optimized_attention", attention_pytorch)
     torch._dynamo.reset()
+    counters.clear()
     caplog.set_level(logging.INFO, logger=LOGGER)
 
 
@@ -88,9 +89,10 @@ def test_the_stand_in_is_what_the_node_does(flux):
     assert {**by_node, "backend": None} == {**by_hand, "backend": None}
 
 
-@pytest.mark.parametrize("ours_first", [True, False])
-@pytest.mark.parametrize("cfg", [1.0, 2.0])
-@pytest.mark.parametrize("negative", NEGATIVES)
+@pytest.mark.parametrize(
+    "negative, cfg, ours_first",
+    [("equal", 1.0, True), ("longer", 1.0, False), ("equal", 2.0, False), ("longer", 2.0, True)],
+)
 def test_each_forward_runs_what_is_compiled(flux, negative, cfg, ours_first, caplog):
     """Also where the plain model was compiled and drawn with before."""
 
@@ -157,12 +159,10 @@ def test_two_of_ours_both_leave_it(flux, caplog):
     assert 0 < compiled.forwards - compiled.ran < compiled.ran and left_out(caplog) == 1
 
 
-# Where there is a compiler: it takes half a minute.
-@pytest.mark.parametrize("backend", ["inductor"] if shutil.which("g++") else ["eager"])
-def test_with_the_nodes_own_backend(flux, backend, caplog):
-    options = {"guard_filter_fn": skip_torch_compile_dict}
+def test_with_a_backend_that_rewrites_the_graph(flux, caplog):
+    """As inductor has it before it writes code, which takes minutes on a busy machine."""
     model = ours_on(flux)
-    set_torch_compile_wrapper(model, backend=backend, options=options)
-    found = draw(cfg_guider(model))
-    close(found, draw(cfg_guider(ours_on(flux))), draw(cfg_guider(flux)))
-    assert not left_out(caplog)
+    options = {"guard_filter_fn": skip_torch_compile_dict}
+    set_torch_compile_wrapper(model, backend="aot_eager", options=options, keys=["diffusion_model.single_blocks.0"])
+    close(draw(cfg_guider(model)), draw(cfg_guider(ours_on(flux))), draw(cfg_guider(flux)))
+    assert counters["stats"]["unique_graphs"] > 0 and not left_out(caplog)

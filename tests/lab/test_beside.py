@@ -12,6 +12,7 @@ from comfy_api.latest import io  # noqa: E402
 from nag_pag_flux.lab.beside import command, filling, packs, small, trial  # noqa: E402
 from nag_pag_flux.lab.beside.row import NEXT_IN_ANOTHER, Row  # noqa: E402
 from nag_pag_flux.lab.beside.table import markdown  # noqa: E402
+from nag_pag_flux.lab.beside.ways import WAYS  # noqa: E402
 
 INPUTS = {
     "required": {
@@ -140,23 +141,25 @@ def grown(args, extra):
 
 def test_a_good_neighbour_keeps_every_promise(base):
     row = trial.try_node(node_of(lambda model: block_patch(model, grown, 0)), base)
-    words = {"attention": row.attention, "longer": row.longer}
-    assert words == {reach: {"ours last": "yes", "ours first": "yes"} for reach in words}
+    assert row.both == {way: {"ours last": "yes", "ours first": "yes"} for way in WAYS}
     assert (row.runs, row.exact, row.after, row.said, row.inspect, row.left) == ("yes",) * 5 + ("",)
-    assert row.acts and row.kept and row.renewed == "2, 2"
+    assert row.acts and row.kept
+    assert row.renewed == {"prediction": [2, 2], "prediction, cfg 2": [5, 5], "longer": [2, 2], "attention": [0, 0]}
 
 
 def test_where_ours_cannot_act_the_row_says_so_and_that_it_was_said(base):
     """Put behind ours it takes the slot of a block without calling what stood there."""
     row = trial.try_node(node_of(lambda model: block_patch(block_patch(model, grown, 1), grown, 2)), base)
-    assert row.attention == {"ours last": "yes", "ours first": "ours does not act"}
+    for way in WAYS:
+        late = "yes" if "prediction" in way else "ours does not act"
+        assert row.both[way] == {"ours last": "yes", "ours first": late}
     assert row.said == "yes" and row.kept
 
 
 def test_a_silence_is_seen(base, monkeypatch):
     monkeypatch.setattr(small.Said, "emit", lambda self, record: None)
     row = trial.try_node(node_of(lambda model: block_patch(block_patch(model, grown, 1), grown, 2)), base)
-    assert row.said == "NO: silent in attention, ours first; longer, ours first" and not row.kept
+    assert row.said == "NO: silent in longer, ours first; attention, ours first" and not row.kept
 
 
 def test_a_failure_that_is_there_only_with_ours_breaks_a_promise(base):
@@ -166,7 +169,7 @@ def test_a_failure_that_is_there_only_with_ours_breaks_a_promise(base):
         return block_patch(model, grown, 0)
 
     row = trial.try_node(node_of(fails_beside_ours), base)
-    assert row.longer == {"ours last": "yes", "ours first": "fails: KeyError: 'transformer_options in …'"}
+    assert row.both["longer"] == {"ours last": "yes", "ours first": "fails: KeyError: 'transformer_options in …'"}
     assert row.exact == "yes" and not row.kept  # at scale 0 ours puts nothing there
 
 
@@ -209,11 +212,14 @@ def test_a_pack_that_ends_its_process_is_a_row_and_the_rest_goes_on(monkeypatch,
 
 def test_the_table_has_what_ran_and_lists_what_did_not():
     yes = {"ours last": "yes", "ours first": "yes"}
-    fine = Row("Fine", "yes", True, yes, yes, "2, 2", "yes", "yes", "yes", "yes")
-    odd = Row("Odd|Node", "yes", True, yes, {**yes, "ours last": "fails: KeyError"}, "2", "NO", "yes", "yes", "yes")
+    all_yes, renewed = dict.fromkeys(WAYS, yes), {way: [2, 2] for way in WAYS}
+    fails = {**all_yes, "longer": {**yes, "ours last": "fails: KeyError"}}
+    fine = Row("Fine", "yes", True, all_yes, renewed, "yes", "yes", "yes", "yes")
+    odd = Row("Odd|Node", "yes", True, fails, {**renewed, "longer": [2, 5]}, "NO", "yes", "yes", "yes")
     text = markdown({"one": [fine, odd, Row("Never", runs="not tried: x wants a VAE")], "two": "not imported: no cv2"})
-    assert "| one | Fine | yes | yes | yes | 2, 2 | yes | yes | yes | yes |" in text
-    assert "| one | Odd/Node | yes | yes | ours last: fails: KeyError; ours first: yes | 2 | NO |" in text
+    assert "| one | Fine | yes | yes | yes | yes | yes | 2 / 2 / 2 | yes | yes | yes | yes |" in text
+    longer = "ours last: fails: KeyError; ours first: yes"
+    assert f"| one | Odd/Node | yes | yes | yes | {longer} | yes | 2 / 2 / 2, 5 | NO |" in text
     assert "3 nodes of 2 packs; 2 run here; every promise is kept beside 1 of them." in text
     assert text.endswith("- two: not imported: no cv2\n- one, Never: not tried: x wants a VAE")
 

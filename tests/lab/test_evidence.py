@@ -21,6 +21,7 @@ from nag_pag_flux.lab.evidence import (
 )
 from nag_pag_flux.lab.evidence.runs import CHOOSING, REPORTING
 from nag_pag_flux.lab.evidence.subjects import Subject
+from nag_pag_flux.nagpag.inputs.calibration import ALPHAS
 
 SHIPPED = Subject("shipped")
 
@@ -178,10 +179,10 @@ def test_few_steps_have_a_row_for_each_contender_that_was_made(quick, monkeypatc
 
 
 def test_calibrates_round_asks_what_calibrate_asks():
-    """Without a negative prompt: one would make the blocks do nothing."""
-    tried = rounds.calibrate_round()
-    assert len({contender.settings["blocks"] for contender in tried}) > 1
-    assert {contender.settings["negative_prompt"] for contender in tried} == {"off"}
+    """Alphas alone: with a negative prompt blocks do nothing at the prediction."""
+    tried = [contender.settings for contender in rounds.calibrate_round()]
+    assert [settings["alpha"] for settings in tried] == [float(word) for word in ALPHAS.default.split(",")]
+    assert {(settings["reach"], settings["negative_prompt"]) for settings in tried} == {("prediction", "sampler's")}
 
 
 def test_a_round_without_pictures_is_a_table_of_dashes(quick):

@@ -22,6 +22,7 @@ def calibrated(**inputs):
         "candidates": "auto; 6-7",
         "alphas": "0.15, 1",
         "reach": "double blocks",
+        "negative_prompt": "off",
         "pictures": 4,
         "steps": 3,
         "seed": 1,
@@ -58,6 +59,7 @@ def test_what_is_found_guides(server):
     assert len(told["tried"]) == 4 and len(shown[CALIBRATE.id]["images"]) == 2, "the sheet and the plot"
     best = told["tried"][0]
     values = {"blocks": best["blocks"], "alpha": best["alpha"] if best["change"] > 0 else 0.0}
+    assert (told["reach"], told["negative_prompt"]) == ("double blocks", "off")
     plain_graph = {key: node for key, node in graph.items() if int(key) < 20}
     by_hand = pixels(server, graphs.with_guidance(plain_graph, **values))
     assert (pixels(server, calibrated(sigma=0.7)) == by_hand).all()
@@ -66,14 +68,35 @@ def test_what_is_found_guides(server):
 def test_the_shipped_graph_runs_and_what_it_found_draws_its_picture(server):
     """As it is but for sizes: four prompts, and blocks and alpha over links."""
     graph = graphs.for_small_models(
-        graphs.load_graph(graphs.CALIBRATE), 64, 64, steps=1, pictures=4, candidates="8; 12", alphas="0.5", batch_size=1
+        graphs.load_graph(graphs.CALIBRATE), 64, 64, steps=1, pictures=4, alphas="0.5, 1", batch_size=1
     )
     (node,) = (node for node in graph.values() if node["class_type"] == ADVANCED.id)
-    assert [node["inputs"][name] for name in ("blocks", "alpha")] == [["30", 0], ["30", 1]]
+    found = {"model": ["1", 0], "blocks": ["30", 0], "alpha": ["30", 1]}
+    assert node["inputs"] == {**ADVANCED.defaults, **found}, "all else at its default"
     totals = []
     (picture,) = run_graph(server, graph, lambda done, total: totals.append(total))
     assert Image.open(io.BytesIO(picture)).size == (64, 64)
-    assert 3 * 4 + 8 in totals, "off and two candidates, four prompts each, and eight pictures decoded"
+    assert 3 * 4 + 8 in totals, "off and two alphas, four prompts each, and eight pictures decoded"
+
+
+FEW = {"pictures": 4, "steps": 1, "alphas": "0.5"}
+BEFORE = {name: value for name, value in {**CALIBRATE.defaults, **FEW}.items() if name != "negative_prompt"}
+
+
+@pytest.mark.parametrize(
+    "widgets, used",
+    [
+        ({**BEFORE, "candidates": "auto"}, "off"),
+        ({**BEFORE, "negative_prompt": "sampler's"}, "sampler's"),
+        (FEW, "sampler's"),
+    ],
+)
+def test_a_graph_saved_before_it_knew_of_a_negative_prompt_runs_without_one(server, widgets, used):
+    """The host writes all inputs into a graph that it saves; one that names fewer takes the defaults of now."""
+    graph = calibrated()
+    links = {name: value for name, value in graph["30"]["inputs"].items() if isinstance(value, list)}
+    graph["30"]["inputs"] = {**links, **widgets}
+    assert json.loads(outputs(server, graph)["PreviewAny"]["text"][0])["negative_prompt"] == used
 
 
 def test_a_bad_candidate_is_refused_before_anything_runs(server):

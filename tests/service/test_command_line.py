@@ -184,6 +184,21 @@ def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
     assert status == "cancelled" and not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("module", ["argparse", "nagpag.service.client.cli", "nagpag.service.client.options"])
+def test_ctrl_c_before_it_has_begun_is_one_line(module):
+    """While Python imports it, which takes a second on a cold disk."""
+    code = (
+        "import runpy, sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}: raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "runpy.run_module('nagpag', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=host.REPO, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "nagpag: stopped\n")
+
+
 # --- what needs no server ---
 
 

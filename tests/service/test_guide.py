@@ -387,6 +387,24 @@ def test_a_text_behind_nodes_that_pass_both_prompts_on_and_over_a_link(kinds):
     assert loaders.texts(graph, kinds, ("negative",)) == [("7", "text")]
 
 
+def test_while_it_waits_no_other_graph_is_fetched(ask, monkeypatch):
+    """A queue of hundreds of graphs, five times a second."""
+    asked, send = [], Client._json
+
+    def heard(self, method, path, body=None):
+        asked.append((path, found := send(self, method, path, body)))
+        return found
+
+    monkeypatch.setattr(Client, "_json", heard)
+    told, _ = ask(without(small(graphs.PICTURES[0])), "--num-inference-steps", "40")
+    paths = [path for path, _ in asked]
+    (mine,) = (found["prompt_id"] for path, found in asked if path == "/prompt")
+    looks = [found["jobs"] for path, found in asked if path.startswith("/api/jobs")]
+    assert told == 0 and mine in [job["id"] for job in looks[0]] and "KSampler" not in str(looks)
+    while_waiting = {path.partition("?")[0] for path in paths[paths.index("/prompt") + 1 :]}
+    assert while_waiting == {"/api/jobs", f"/history/{mine}"}
+
+
 def test_ctrl_c_cancels_it(server, ask, monkeypatch):
     graph = without(small(graphs.PICTURES[0]))
 

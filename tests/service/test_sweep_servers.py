@@ -215,7 +215,8 @@ def by_the_node(server, texts, seed):
     """What Calibrate finds in a graph that is built here by hand."""
     graph = graphs.for_small_models(graphs.load_graph("flux_dev_text_to_image"), 64, 64)
     graph["4"]["inputs"]["batch_size"] = 1
-    own = {"candidates": "auto", "alphas": "0.3", "reach": "prediction", "pictures": 2, "steps": 1, "sigma": 0.7}
+    own = {"candidates": "auto", "alphas": "0.3", "reach": "prediction", "negative_prompt": "sampler's"}
+    own |= {"pictures": 2, "steps": 1, "sigma": 0.7}
     links = {"model": ["1", 0], "positive": ["22", 0], "empty": ["24", 0], "latent_image": ["4", 0], "vae": ["3", 0]}
     more = {
         **{str(20 + i): ("CLIPTextEncode", {"text": text, "clip": ["2", 0]}) for i, text in enumerate(texts)},

@@ -94,9 +94,10 @@ def test_other_presets_name_all_that_makes_them():
     assert len(named) == 2 and all(one == {item.name for item in parts} for one in named)
 
 
-def test_calibrates_reach_is_the_nodes_own():
-    (reach,) = (item for item in calibration.CALIBRATE.inputs if item.name == "reach")
-    assert (reach.options, reach.default) == (guidance.REACH.options, guidance.REACH.default)
+@pytest.mark.parametrize("own", [guidance.REACH, guidance.NEGATIVE_PROMPT], ids=lambda item: item.name)
+def test_what_calibrate_finds_is_for_the_nodes_defaults(own):
+    item = calibration.CALIBRATE.input(own.name)
+    assert isinstance(item, Choice) and (item.options, item.default) == (own.options, own.default)
 
 
 # --- kinds ---

@@ -74,7 +74,8 @@ def test_what_is_missing_is_told_and_nothing_is_chosen_where_nothing_helps(tmp_p
     plan, folder = search(1, 1, 32).plan({}), Folder(tmp_path)
     told = calibration.write(plan, folder, {plan.jobs[1].name: "out of memory"})
     assert told == json.loads((tmp_path / "calibration.json").read_text()) == {
-        "chosen": None, "tried": [], "pictures": 0, "missing_pictures": 32, "reasons": {"part 2": "out of memory"}
+        "chosen": None, "reach": "prediction", "negative_prompt": "sampler's", "tried": [],
+        "pictures": 0, "missing_pictures": 32, "reasons": {"part 2": "out of memory"},
     }  # fmt: skip
     assert "nothing was measured (0 pictures, 32 missing)" in calibration.words(told)
     folder.write(plan.jobs[0], Drawn([], {"numbers": {"tried": [tried(-0.1, 0.1)]}}, "here"))
@@ -96,6 +97,8 @@ def test_what_is_missing_is_told_and_nothing_is_chosen_where_nothing_helps(tmp_p
             ["pictures 4 is less than prompts × num_images, 6"],
         ),
         ("prompts = ['a']\n[search]\ncandidates = 'auto; zzz'", ['"zzz" is not a block']),
+        ("prompts = ['a']\n[search]\ncandidates = '2; 3'", ["'2' and '3' among them, would draw the same"]),
+        ("prompts = ['a']\n[search]\nreach = 'attention'", ["reach is 'attention'", "switch negative_prompt off"]),
         ("prompts = ['a']\n[search]\nalphas = '0.15; 0.3'", ["'0.15; 0.3' in alphas is not a number"]),
         ("prompts = ['a']\n[settings]\nstrength = 1", ["settings.strength is unknown"]),
         ("prompts = ['a']\n[cluster]\nworkers = 0", ["cluster.workers 0", "cluster.comfyui is missing"]),

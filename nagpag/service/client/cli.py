@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         commands, "sweep", "draw prompts × seeds × settings on one ComfyUI or many", _sweep, *sweeps.OPTIONS_OF_COMMAND
     )
     add_path(sweep, sweeps.FILE)
-    about = "look for the blocks and the alpha that suit a model, on one ComfyUI or many"
+    about = "look for the alpha that suits a model, or blocks and alpha, on one ComfyUI or many"
     add_path(add_command(commands, "calibrate", about, _calibrate, *sweeps.OPTIONS_OF_COMMAND), sweeps.SEARCH_FILE)
     add_command(commands, "models", "what the server has, and what would be picked", _models, table.SERVER)
     inspect = add_command(commands, "inspect", "what a checkpoint is, from its header alone", _inspect)

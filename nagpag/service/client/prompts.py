@@ -40,9 +40,9 @@ def ended(client: Client, prompt_id: str) -> dict[str, Any]:
             if state["status"] != "done":
                 raise JobFailed(state["reason"], state)
             return state
-        queued = client._json("GET", "/queue")
-        there = [item[1] for items in queued.values() for item in items]
-        missed = 0 if prompt_id in there else missed + 1
+        # /queue would send every graph that waits.
+        queued = client._json("GET", "/api/jobs?status=pending,in_progress")["jobs"]
+        missed = 0 if prompt_id in [job["id"] for job in queued] else missed + 1
         time.sleep(LOOK_SECONDS)
     raise Gone(f"{client.server} no longer knows what it was drawing: it was started anew, or its history was cleared")
 

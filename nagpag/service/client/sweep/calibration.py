@@ -15,13 +15,16 @@ from ....candidates import read_candidates
 from ....inputs import requests as table
 from ....inputs import sweep as asked
 from ....inputs.calibration import ALPHAS, CALIBRATE, CANDIDATES, PICTURES, SEED
+from ....inputs.guidance import NEGATIVE_PROMPT, REACH
 from ....inputs.kinds import Input, Socket
+from ....settings import Settings
 from ...graphs import NUMBERS, Graph
 from .kept import Folder, write_whole
 from .plan import Job, Plan, Values, cluster_of, read_toml, wrong_cluster, wrong_tables, wrong_values
 from .ways import GRAPH, BadPlan, as_asked, unknown, wrong
 
 LEAST_PART = 16  # pictures; more where each prompt has to be in it
+COMMON = (REACH.name, NEGATIVE_PROMPT.name)  # what all candidates are tried with
 FIELDS: tuple[Input, ...] = (
     *(table.WIDTH, table.HEIGHT, table.NUM_IMAGES, table.DISTILLED_GUIDANCE),
     *(*table.FILES, table.WEIGHT_DTYPE, table.CLIP_TYPE),
@@ -145,7 +148,8 @@ def _wrong_together(asks: Search) -> Iterator[str]:
     if pictures < least:
         yield f"search.pictures {pictures} is less than prompts × num_images, {least}: some prompts would not be drawn"
     try:
-        read_candidates(asks.search[CANDIDATES.name], asks.search[ALPHAS.name])
+        common = Settings(**{name: asks.search[name] for name in COMMON})
+        read_candidates(asks.search[CANDIDATES.name], asks.search[ALPHAS.name], common)
     except ValueError as error:
         yield str(error)
 
@@ -189,7 +193,8 @@ def write(plan: Plan, folder: Folder, failed: dict[str, str]) -> dict[str, Any]:
     parts = [(pictures, kept["numbers"]["tried"]) for pictures, kept in there if kept]
     tried = pooled(parts)
     chosen = {name: tried[0][name] for name in ("blocks", "alpha")} if tried and (tried[0]["change"] or 0) > 0 else None
-    told = {"chosen": chosen, "tried": tried, "pictures": sum(pictures for pictures, _ in parts)}
+    common = {name: plan.jobs[0].body["calibrate"]["inputs"][name] for name in COMMON}
+    told = {"chosen": chosen, **common, "tried": tried, "pictures": sum(pictures for pictures, _ in parts)}
     told["missing_pictures"] = sum(pictures for pictures, kept in there if not kept)
     told["reasons"] = {job.prompt: failed[job.name] for job in plan.jobs if job.name in failed}
     text = io.StringIO()
