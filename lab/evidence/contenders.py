@@ -121,6 +121,8 @@ def branch_cost(settings: Settings, steps: int, depths: tuple[int, int] = DEPTHS
     """Passes a step that the negative branch adds at FLUX.1's proportions, by counting blocks."""
     chosen = tuple(with_strength(parse_blocks(settings.blocks, *depths), depths[0])) or (0,)
     merge = merge_position(chosen, *depths, settings.reach, settings.reach_blocks)
+    if merge is None and settings.carries_negative:  # a branch that meets each chosen block's attention
+        merge = chosen[-1]
     if merge is None or settings.off:
         return 0.0
     guided = steps_between(settings.start_percent, settings.end_percent, steps)

@@ -65,7 +65,7 @@ REACH = Choice(
     "the sampler is given it. The branch is then a whole evaluation of the model, which ComfyUI works out as it does "
     "for cfg, so that every model can have it; a token is one place of the latent. The others push inside the model, "
     "for less than a whole pass: after the last block of all (output), after the last of the double blocks, or in the "
-    "chosen blocks themselves (attention, free).",
+    "chosen blocks themselves (attention: free, or with a negative prompt that of NAG).",
 )
 REACH_BLOCKS = Number(
     name="reach_blocks",
@@ -86,7 +86,7 @@ NEGATIVE_PROMPT = Choice(
     options=(OFF, SAMPLERS),
     needs=(Need("negative_conditioning", (None,)),),
     does="Whose text the negative branch carries. sampler's: the negative prompt that is wired to the sampler (an "
-    "empty text will do), which is ignored at cfg 1 without this; it needs a reach beyond the attention. Above cfg 1 "
+    "empty text will do), which is ignored at cfg 1 without this. Above cfg 1 "
     "and with reach prediction it costs nothing more, as cfg has it computed anyway, and both predictions are pushed "
     "alike, so that cfg does not enlarge the push. off, or where the sampler has none: the prompt's own, and the "
     "attention of the chosen blocks is disturbed instead.",
@@ -172,11 +172,15 @@ RENEW_EVERY = Number(
     minimum=0,
     maximum=20,
     whole=True,
-    needs=(Need("reach", ("double blocks", "output", "prediction")), Need("reach_blocks", above=0)),
-    does="With a reach beyond the attention: compute the negative branch at every so many steps and reuse its "
-    "difference in between. 0: by itself, so that a difference stands for at most 30 % of the sampling (every 6th of "
-    "20 steps, every 2nd of 8); 1: every step; higher: faster, a little less exact. Each sampling counts its own "
-    "steps, so does each part of one that is split (SplitSigmas). With reach attention it does nothing. Nor above "
+    needs=(
+        Need("reach", ("double blocks", "output", "prediction")),
+        Need("reach_blocks", above=0),
+        Need("negative_prompt", (SAMPLERS,)),
+    ),
+    does="Compute the negative branch at every so many steps and reuse its difference in between. 0: by itself, so "
+    "that a difference stands for at most 30 % of the sampling (every 6th of 20 steps, every 2nd of 8); 1: every step; "
+    "higher: faster, a little less exact. Each sampling counts its own steps, so does each part of one that is split "
+    "(SplitSigmas). With reach attention and without a negative prompt it does nothing. Nor above "
     "cfg 1 with reach prediction and the sampler's negative prompt.",
 )
 

@@ -19,7 +19,7 @@ NEGATIVE_PROMPT = Text(
     default=None,
     most=MOST_TEXT,
     does="What the picture is pushed away from, at about a tenth of a step at 20 steps; an empty text is what the "
-    "model draws without a prompt. The negative branch carries it, and needs a reach beyond the attention. null: an "
+    "model draws without a prompt. The negative branch carries it. null: an "
     "empty one, but none where it is said how a branch is disturbed instead: by "
     "nag_pag_applied_layers, nag_pag_negative, nag_pag_temperature or nag_pag_perturbation.",
 )

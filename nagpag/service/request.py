@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import blocks
 from ..inputs import requests as table
-from ..inputs.guidance import MOST_SPEC, REACH, START_PERCENT
+from ..inputs.guidance import MOST_SPEC, START_PERCENT
 from ..inputs.kinds import Input
 
 # What changes the answer and not the picture.
@@ -44,9 +44,6 @@ ENDPOINTS = {
 MOST_BODY = {"text-to-image": 2**20, "image-to-image": 45 * 2**20}
 
 
-_LONGER = ", ".join(map(repr, REACH.options[1:]))  # than the attention
-
-
 def layers_as_spec(layers: Iterable[str]) -> str:
     """The list as the node's block spec, such as "8, double_blocks.12"."""
     return ", ".join(layers)
@@ -68,7 +65,7 @@ def problems_between(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     values: the fields that are valid by themselves; of the layers any value. What takes a field that is not there is
     left out.
     """
-    return [*_layer_problems(values.get(table.LAYERS.name)), *_reach_problems(values), *_window_problems(values)]
+    return [*_layer_problems(values.get(table.LAYERS.name)), *_window_problems(values)]
 
 
 def _layer_problems(layers: Any) -> list[tuple[str, str]]:
@@ -83,15 +80,6 @@ def _layer_problems(layers: Any) -> list[tuple[str, str]]:
     if not found and 0 < len(layers) == len(texts) and (rule := _spec_problem(layers_as_spec(layers))):
         found.append((table.LAYERS.name, rule))
     return found
-
-
-def _reach_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    reach, reach_blocks = (table.GUIDANCE_FIELDS[name].name for name in ("reach", "reach_blocks"))
-    to_attention = (values.get(reach), values.get(reach_blocks)) == (REACH.options[0], 0)
-    if to_attention and values.get(table.NEGATIVE_PROMPT.name) is not None:
-        negative, layers = table.NEGATIVE_PROMPT.name, table.LAYERS.name
-        return [(reach, f"with {negative} one of {_LONGER}; without one it needs {layers}")]
-    return []
 
 
 def _window_problems(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -287,13 +287,6 @@ def test_a_range_over_all_of_the_sampling_is_no_part(flux):
     assert torch.equal(sample(ours, POSITIVE, negative=whole), sample(ours, POSITIVE, negative=plain))
 
 
-def test_reach_attention_is_refused_with_those_that_work(flux):
-    with pytest.raises(ValueError, match="with it work reach 'double blocks', 'output', 'prediction' and reach_bl"):
-        guided(flux, reach="attention", negative_prompt="sampler's")
-    with pytest.raises(ValueError, match="reach is 'attention'"):
-        guided(flux, reach="attention", negative_conditioning=prompt(2))
-
-
 # --- weights, ControlNet, other patches, errors ---
 
 

@@ -99,7 +99,6 @@ def test_what_a_text_spans_has_off_in_it_once(text, columns, rows, cells):
         ("scale: 1\nscale: 3", "scale: named on several lines"),
         ("scale: 1, 3\ntau: 2, 3\nalpha: 0.1, 0.2", "scale, tau, alpha have several values each; at most 2"),
         ("scale: 1\nstart_percent: 0.6\nend_percent: 0.4", "start_percent 0.6 is after end_percent 0.4"),
-        ("negative_prompt: sampler's\nreach: attention", "a negative prompt needs a branch that runs on"),
         ("x" * (AXES.most + 1), f"is not a text of at most {AXES.most} characters"),
         (
             f"tau: {','.join(str(1 + i / 100) for i in range(65))}\nscale: 1,2",

@@ -108,17 +108,6 @@ def test_whoever_says_how_a_branch_is_disturbed_gets_one_that_is(said, negative)
     assert schema.validate("text-to-image", {"prompt": "a cat", **said}).negative_prompt == negative
 
 
-@pytest.mark.parametrize(
-    "reach, blocks, bad",
-    [("attention", 0, True), ("attention", 3, False), ("output", 0, False), ("prediction", 0, False)],
-)
-def test_a_negative_prompt_and_reach_attention_do_not_go_together(reach, blocks, bad):
-    asked = whole("text-to-image", negative_prompt="", nag_pag_reach=reach, nag_pag_reach_blocks=blocks)
-    found = table.problems_between(dict(asked))
-    assert [place for place, _ in found] == (["nag_pag_reach"] if bad else [])
-    assert table.problems_between(dict(asked) | {"negative_prompt": None}) == []
-
-
 def test_every_field_with_a_target_changes_its_input_and_no_link():
     plain = graph.build("image-to-image", whole("image-to-image"))
     for field in table.IMAGE_TO_IMAGE:

@@ -1,0 +1,153 @@
+"""A negative prompt at reach attention (NAG, arXiv 2505.21179), against ComfyUI's own NAGuidance.
+
+That one has the host run both prompts at each step. Ours runs the negative one beside the blocks, at some steps, and
+holds what the two attentions differ by in between.
+"""
+
+import gc
+import logging
+
+import pytest
+import torch
+from comfy_extras.nodes_nag import NAGuidance
+from comparing import POSITIVE
+from nag_pag_flux.nagpag.guidance import guide
+from sampling import guided, prompt, sample
+
+ALL = "0-3, s0-1"
+SETTINGS = {"scale": 4.0, "tau": 1.5, "alpha": 0.5, "blocks": ALL, "negative_prompt": "sampler's", "renew_every": 1}
+NEGATIVE = prompt(2)
+
+
+class Held:
+    """Both prompts in one batch, as NAGuidance has them, guided in these blocks by a difference of every so many steps.
+
+    It is read from the host's own attentions; written with none of our code but the published formula, which has
+    oracles of its own.
+    """
+
+    def __init__(self, every, first=0, last=99, blocks=None):
+        self.every, self.first, self.last, self.blocks, self.kept = every, first, last, blocks, {}
+
+    def on(self, model):
+        patched = model.clone()
+        patched.set_model_attn1_output_patch(self.patch)
+        patched.disable_model_cfg1_optimization()
+        return patched
+
+    def patch(self, out, extra):
+        place = extra["block_type"], extra["block_index"]
+        sigmas = extra["sample_sigmas"]
+        step = int((sigmas - extra["sigmas"][0]).abs().argmin())
+        if not self.first <= step <= self.last or (self.blocks and place not in self.blocks):
+            return out
+        rows = out.shape[0] // 2
+        prompts = {kind: slice(i * rows, (i + 1) * rows) for i, kind in enumerate(extra["cond_or_uncond"])}
+        picture = slice(*extra["img_slice"])
+        plus = out[prompts[0], picture]
+        if (step - self.first) % self.every == 0:
+            self.kept[place] = (out[prompts[1], picture] - plus).clone()
+        z, _ = guide(plus.unsqueeze(2), (plus + self.kept[place]).unsqueeze(2), 4.0, 1.5, 0.5)
+        for of in prompts.values():
+            out[of, picture] = z.squeeze(2)
+        return out
+
+
+def check(model, oracle, inputs, tolerance=1e-4, **sampling):
+    """The node draws what the oracle draws."""
+    sampling = {"negative": NEGATIVE, **sampling}
+    plain, ours = (sample(each, POSITIVE, **sampling) for each in (model, guided(model, **{**SETTINGS, **inputs})))
+    expected = sample(oracle, POSITIVE, **sampling)
+    effect = (expected - plain).abs().max()
+    assert effect > 1e-3
+    assert (ours - expected).abs().max() <= tolerance * effect + 1e-6
+
+
+@pytest.mark.parametrize("size", [(1, 8, 12), (2, 6, 10)])
+def test_at_every_step_it_is_nag(flux, size):
+    check(flux, NAGuidance.execute(flux, 5.0, 0.5, 1.5).args[0], {}, size=size)
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_between_renewals_the_blocks_differences_are_held(flux, every):
+    check(flux, Held(every).on(flux), {"renew_every": every}, steps=5)
+
+
+def test_the_part_of_the_sampling_and_blocks_that_are_asked_for(flux):
+    blocks = {("double", 1), ("single", 0), ("single", 1)}
+    oracle = Held(2, first=1, last=3, blocks=blocks).on(flux)
+    # On the simple schedule of 5 steps they begin at 0, 20, 40, 60 and 80 % of the sampling.
+    part = {"start_percent": 0.15, "end_percent": 0.65, "blocks": "1, s0, s1", "renew_every": 2}
+    check(flux, oracle, part, steps=5)
+
+
+def test_renewed_at_each_step_prompts_may_have_any_length(flux):
+    """The host can't run these in one batch: there its own node does nothing, and ours has no such bounds."""
+    longer = prompt(2, tokens=14)
+    plain, ours = sample(flux, POSITIVE, negative=longer), sample(guided(flux, **SETTINGS), POSITIVE, negative=longer)
+    theirs = sample(NAGuidance.execute(flux, 5.0, 0.5, 1.5).args[0], POSITIVE, negative=longer)
+    assert (theirs - plain).abs().max() < 1e-4 and (ours - plain).abs().max() > 1e-3
+
+
+def test_above_cfg_1_the_prompts_rows_alone_are_guided(flux):
+    with_cfg = sample(guided(flux, **SETTINGS), POSITIVE, negative=NEGATIVE, cfg=2.0)
+    assert (with_cfg - sample(flux, POSITIVE, negative=NEGATIVE, cfg=2.0)).abs().max() > 1e-3
+
+
+def test_scale_0_and_a_negative_that_is_the_prompt_change_nothing(flux):
+    plain = sample(flux, POSITIVE, negative=POSITIVE)
+    assert torch.equal(sample(guided(flux, **{**SETTINGS, "scale": 0.0}), POSITIVE, negative=POSITIVE), plain)
+    same = sample(guided(flux, **SETTINGS), POSITIVE, negative=POSITIVE)
+    assert (same - plain).abs().max() < 1e-5
+
+
+def test_without_a_negative_prompt_the_attention_is_disturbed(flux, caplog):
+    zeros = [[torch.zeros_like(context), extras] for context, extras in NEGATIVE]
+    inputs = {**SETTINGS, "blocks": "1-3"}
+    ours = sample(guided(flux, **inputs), POSITIVE, negative=zeros)
+    disturbed = sample(guided(flux, **{**inputs, "negative_prompt": "off"}), POSITIVE, negative=zeros)
+    assert torch.equal(ours, disturbed)
+    assert "guidance does without it" in caplog.text
+
+
+def test_it_says_what_it_did(flux, caplog):
+    with caplog.at_level(logging.INFO, logger="nag_pag_flux"):
+        sample(guided(flux, **{**SETTINGS, "renew_every": 2}), POSITIVE, negative=NEGATIVE, steps=4)
+    (line,) = [record.getMessage() for record in caplog.records if "guided by" in record.getMessage()]
+    assert "by a negative prompt and double blocks 0, 1, 2, 3 and single blocks 0, 1" in line
+    assert "merged in the attention of each and computed at 2 of them" in line
+
+
+AT_WORK: list[int] = []  # of the module, as what a patch keeps elsewhere the branch has a copy of
+
+
+def fails_for_the_branch(args, extra):
+    """A block patch whose call for the branch, which is within the picture's own, fails."""
+    if AT_WORK:
+        raise RuntimeError("broken on purpose")
+    AT_WORK.append(1)
+    try:
+        return extra["original_block"](args)
+    finally:
+        AT_WORK.pop()
+
+
+def test_what_fails_in_one_block_ends_the_branch_with_one_warning(flux, caplog):
+    """No half branch goes on: what it would meet in the next block is not its own."""
+
+    broken = flux.clone()
+    broken.set_model_patch_replace(fails_for_the_branch, "dit", "double_block", 0)
+    plain = sample(flux, POSITIVE, negative=NEGATIVE)
+    ours = sample(guided(broken, **SETTINGS), POSITIVE, negative=NEGATIVE)
+    assert torch.equal(ours, plain)
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert sum("broken on purpose" in one for one in said) == 1
+
+
+def test_what_is_held_goes_with_the_sampling(flux):
+    ours = guided(flux, **{**SETTINGS, "renew_every": 3})
+    sample(ours, POSITIVE, negative=NEGATIVE, steps=4)
+    gc.collect()
+    shape = (1, 24, 1 * ours.model.diffusion_model.num_heads, 128)
+    held = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and one.shape == shape]
+    assert not held
