@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..perturbation import negative_attention
 from ..settings import Settings
-from .fallback import attempt, attempt_in_block
+from .fallback import Unheard, attempt, attempt_in_block
 from .forward import NEGATIVE_MARK, Chunk, Forward, Stream, Visit, options_of, rows_of
 from .merge import guide_heads_in_place, heads_in, noting
 from .plan import Plan
@@ -76,7 +76,10 @@ def meeting_attention(
         _check_joined(kwargs)
         z = _our_own(z, options)
         for stream in streams:
-            through(stream, _joining(plan, forward, position, stream, z))
+            met: list[Stream] = []
+            through(stream, _joining(plan, forward, position, stream, z, met))
+            if not met:
+                raise Unheard()
         for chunk in forward.chunks:
             if chunk.differences:
                 z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
@@ -86,19 +89,22 @@ def meeting_attention(
     return attention
 
 
-def _joining(plan: Plan, forward: Forward, position: int, stream: Stream, z: Tensor) -> Callable[[dict], Callable]:
-    """Makes the attention of a stream, which guides the positive one's output z, in place, and gets it itself."""
+def _joining(
+    plan: Plan, forward: Forward, position: int, stream: Stream, z: Tensor, met: list[Stream]
+) -> Callable[[dict], Callable]:
+    """Makes the attention of a stream, which guides the positive one's output z, in place, and gets it itself.
+
+    met: takes down that it was called; a second call within the block is not the block's own.
+    """
 
     def of(options: dict) -> Callable:
         before = _attention_before(plan, forward, forward.visits[position], options)
-        joined = False
 
-        def attention(func, q, k, v, heads, *args, **kwargs):
-            nonlocal joined
+        def joining(func, q, k, v, heads, *args, **kwargs):
             own = before(func, q, k, v, heads, *args, **kwargs)
-            if joined:
+            if met:
                 return own
-            joined = True
+            met.append(stream)
             own = _our_own(own, options)
             for chunk in stream.chunks:
                 z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
@@ -111,7 +117,7 @@ def _joining(plan: Plan, forward: Forward, position: int, stream: Stream, z: Ten
                     minus.copy_(plus)
             return own
 
-        return attention
+        return joining
 
     return of
 

@@ -18,6 +18,7 @@ import torch
 from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
+from nag_pag_flux.nagpag.patch.plan import PLANS
 from other_families import HERE
 from sampling import guided, prompt, sample
 
@@ -55,6 +56,7 @@ CASES = {
         "renew_every": 2,
         "negative_prompt": "sampler's",
     },
+    "attention, negative prompt": {"blocks": "1[0]", "renew_every": 2, "negative_prompt": "sampler's"},
 }
 RECORDED = ("attention", "output", "prediction, negative prompt")
 # Families whose hooks are others: by the attention alone, and with a text that is in no sequence of the picture's.
@@ -168,6 +170,8 @@ def sweep(model, plain, run, caplog, seen):
     wrong = {}
     for place in places:
         caplog.clear()
+        for plan in model.model_options["transformer_options"][PLANS]:
+            plan.disturbing.clear()  # which is made once, by lines that are to be run each time
         with Tracer(place, ArithmeticError("made to fail")):
             try:
                 out = run(model)
