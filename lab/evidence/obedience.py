@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +11,21 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, runs, subjects
-from .contenders import BESIDE, EARLY, FROM_THE_FIRST, STRONGER, Contender, cfg, nag, nagpag, plain
+from .contenders import BESIDE, DOUBLES, EARLY, FROM_THE_FIRST, SINGLES, STRONGER, Contender, cfg, nag, nagpag, plain
 from .gains import JUDGES, ratio_gain
 from .open_prompts import Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
 from .subjects import Subject
 
 COUNT = 128  # pictures of each contender by each model
+# As NAGuidance is by default, whose scale is the paper's s + 1; in all blocks.
+MET: dict[str, Any] = {
+    "reach": "attention",
+    "blocks": f"0-{DOUBLES - 1}, s0-{SINGLES - 1}",
+    "scale": 4.0,
+    "tau": 1.5,
+    "alpha": 0.5,
+}
 STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
@@ -33,6 +42,9 @@ def contenders() -> list[Contender]:
         nagpag("NAG-PAG, reach output, alpha 0.33, from 45% on", REPORTED, **STRONGER),
         nagpag("NAG-PAG, the same from the first step on, every 4th", REPORTED, **FROM_THE_FIRST),
         nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **{**STRONGER, **EARLY}),
+        nagpag(
+            "NAG-PAG, reach attention, all blocks, 20% to 75%", REPORTED, **MET, start_percent=0.2, end_percent=0.75
+        ),
         nag(),
         cfg(2.0),
     ]
