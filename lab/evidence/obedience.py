@@ -26,6 +26,11 @@ MET: dict[str, Any] = {
     "tau": 1.5,
     "alpha": 0.5,
 }
+WHEN: dict[str, dict[str, Any]] = {
+    "20% to 75%": {"start_percent": 0.2, "end_percent": 0.75},
+    "from 5% on, every 10th": {"start_percent": 0.05, "renew_every": 10},
+    "from the first step on, every 7th": {"start_percent": 0.0, "renew_every": 7},
+}
 STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
@@ -42,8 +47,9 @@ def contenders() -> list[Contender]:
         nagpag("NAG-PAG, reach output, alpha 0.33, from 45% on", REPORTED, **STRONGER),
         nagpag("NAG-PAG, the same from the first step on, every 4th", REPORTED, **FROM_THE_FIRST),
         nagpag("NAG-PAG, the same, merged after the double blocks", REPORTED, **{**STRONGER, **EARLY}),
-        nagpag(
-            "NAG-PAG, reach attention, all blocks, 20% to 75%", REPORTED, **MET, start_percent=0.2, end_percent=0.75
+        *(
+            nagpag(f"NAG-PAG, reach attention, all blocks, {name}", REPORTED, **MET, **when)
+            for name, when in WHEN.items()
         ),
         nag(),
         cfg(2.0),

@@ -7,11 +7,14 @@ holds what the two attentions differ by in between.
 import gc
 import logging
 
+import other_families
 import pytest
 import torch
 from comfy_extras.nodes_nag import NAGuidance
 from comparing import POSITIVE
+from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.guidance import guide
+from other_families import HERE
 from sampling import guided, prompt, sample
 
 ALL = "0-3, s0-1"
@@ -151,3 +154,47 @@ def test_what_is_held_goes_with_the_sampling(flux):
     shape = (1, 24, 1 * ours.model.diffusion_model.num_heads, 128)
     held = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and one.shape == shape]
     assert not held
+
+
+# --- other families ---
+
+# Their text is not in the attention that is guided, or no branch can run beside their blocks.
+NO_MEETING = {
+    *("Wan", "LTXV", "LTX-2", "Z-Image and Lumina 2", "Kandinsky 5", "Cosmos Predict 2 and Anima"),
+    *("Krea 2", "OmniGen 2", "MiniMax H3"),
+}
+MEETING = [case for case in HERE if case.family not in NO_MEETING]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+
+    def loaded(case):
+        path = folder / f"{case.small}.safetensors"
+        small_families.make_small(case.small, path)
+        return small_families.load_small(case.small, path)
+
+    return loaded
+
+
+@pytest.mark.parametrize("case", MEETING, ids=str)
+def test_the_branch_passes_the_blocks_as_the_picture_does(load, case):
+    """With the prompt itself as negative, and in a batch of two: a place, mask or modulation that is not the prompt's
+    would show. With another one it shows, too."""
+    model, own, other = load(case), other_families.prompt(case, 1), other_families.prompt(case, 2)
+    every = {**SETTINGS, "blocks": "0-3" + (f", s0-{case.singles - 1}" if case.singles else "")}
+    rows = case.at_most(2, {})
+    plain = other_families.sample(case, model, own, own, steps=1, batch=rows)
+    same, apart = (
+        other_families.sample(case, guided(model, **every), own, negative, steps=1, batch=rows)
+        for negative in (own, other)
+    )
+    effect = (apart - plain).abs().max()
+    assert effect > 1e-3 and (same - plain).abs().max() < 1e-3 * effect + 1e-5
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if case.family in NO_MEETING and not case.another], ids=str)
+def test_where_it_can_not_be_it_is_refused_with_what_can(load, case):
+    with pytest.raises(ValueError, match="can't be pushed away from that of a negative prompt.*Take reach prediction"):
+        guided(load(case), **{**SETTINGS, "blocks": "1"})
