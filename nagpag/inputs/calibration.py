@@ -92,8 +92,7 @@ CALIBRATE = Node(
             REACH,
             needs=(),
             does="Where all candidates push the picture. Turn this or negative_prompt only together with the same "
-            "input of NAG-PAG Guidance (Advanced); all else there stays at its default. attention needs "
-            "negative_prompt off.",
+            "input of NAG-PAG Guidance (Advanced); all else there stays at its default.",
         ),
         dataclasses.replace(
             NEGATIVE_PROMPT,

@@ -259,7 +259,6 @@ def test_without_candidates_it_tries_where_the_blocks_begin():
         ({"alphas": "0"}, "'0' in alphas"),
         ({"alphas": "nan"}, "'nan' in alphas"),
         ({"alphas": " , "}, "alphas is empty"),
-        ({"negative_prompt": "sampler's"}, "'attention'; with it work reach 'double blocks', 'output', 'prediction'"),
         ({**WITH_NEGATIVE, "candidates": "1-3; 2"}, "2 candidates, '1-3' and '2' among them, would draw the same"),
         ({**WITH_NEGATIVE, "reach": "output", "candidates": "2\n3"}, "or switch negative_prompt off"),
         ({**WITH_NEGATIVE, "empty": [[torch.zeros(1, 9, 64), {}]]}, "empty is all zeros (ConditioningZeroOut)"),

@@ -98,7 +98,6 @@ def test_what_is_missing_is_told_and_nothing_is_chosen_where_nothing_helps(tmp_p
         ),
         ("prompts = ['a']\n[search]\ncandidates = 'auto; zzz'", ['"zzz" is not a block']),
         ("prompts = ['a']\n[search]\ncandidates = '2; 3'", ["'2' and '3' among them, would draw the same"]),
-        ("prompts = ['a']\n[search]\nreach = 'attention'", ["reach is 'attention'", "switch negative_prompt off"]),
         ("prompts = ['a']\n[search]\nalphas = '0.15; 0.3'", ["'0.15; 0.3' in alphas is not a number"]),
         ("prompts = ['a']\n[settings]\nstrength = 1", ["settings.strength is unknown"]),
         ("prompts = ['a']\n[cluster]\nworkers = 0", ["cluster.workers 0", "cluster.comfyui is missing"]),

@@ -109,11 +109,3 @@ def test_it_is_never_off_for_its_perturbation_alone():
     assert not Settings(perturbation=0, negative_prompt="sampler's").off
     assert not Settings(perturbation=0, negative_conditioning=[]).off
     assert Settings(scale=0, negative_prompt="sampler's").off and Settings(alpha=0, negative_conditioning=[]).off
-
-
-@pytest.mark.parametrize("asked", [{"negative_prompt": "sampler's"}, {"negative_conditioning": []}])
-def test_a_negative_prompt_needs_a_longer_reach(asked):
-    Settings(**asked)
-    Settings(**asked, reach="attention", reach_blocks=1)
-    with pytest.raises(ValueError, match="reach 'double blocks', 'output', 'prediction' and reach_blocks above 0;"):
-        Settings(**asked, reach="attention")

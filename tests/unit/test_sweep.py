@@ -181,7 +181,6 @@ BAD = [
     (f"{GRAPH}[settings.KSampler]\nmodel = 3", ["KSampler.model comes over a link", "steps"]),
     (f"{GRAPH}[settings.KSampler]\nsteps = 'many'", ["KSampler.steps 'many' is not like", "20"]),
     (f"{BEGIN}[axes]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
-    (f"{BEGIN}[settings]\npreset = 'as published'\nnegative_prompt = 'x'", ["nag_pag_reach 'attention'"]),
     (f"{GRAPH}[axes.8]\npreset = ['mild']", ["preset 'mild' is not one of 'default', 'gentle'"]),
     (f"{GRAPH}[axes.8]\nscale = [3, 11]", ["scale 11 is not a number from 0 to 10"]),
     (f"{GRAPH}[axes.8]\nblocks = ['auto', '8;12']", ['"8;12" is not a block']),
