@@ -129,7 +129,8 @@ def _works(found: Found) -> str:
     if found.family.why_no_branch:
         return f"{reaches}, negative_prompt at the prediction; {found.family.why_no_branch}"
     same = "" if found.depths[1] else " (of which double blocks is output)"
-    return f"{reaches}{same}, negative_prompt"
+    meets = "" if found.family.joint else "; at reach attention without one, as the text is not in the attention"
+    return f"{reaches}{same}, negative_prompt{meets}"
 
 
 def _strength(scale: float | None) -> str:
@@ -146,17 +147,22 @@ def _heads(heads: tuple[tuple[int, int], ...] | None) -> str:
 
 def _costs(found: Found, chosen: tuple[int, ...]) -> Iterator[str]:
     yield "attention: none"
-    every, (doubles, singles) = Settings().renewed_every(USUAL_STEPS), found.depths
-    for reach in () if found.family.why_no_branch else ("double blocks", "output"):
+    (doubles, singles), branch = found.depths, not found.family.why_no_branch
+    if branch and found.family.joint and chosen:
+        yield _cost("attention, with a negative prompt", chosen[-1] + 1, doubles + singles)
+    for reach in ("double blocks", "output") if branch else ():
         merge = merge_position(chosen or (0,), doubles, singles, reach, 0)
         assert merge is not None
         of_blocks = [(chosen[0], reach)] if chosen else []
         for start, what in (*of_blocks, (0, f"{reach}, with a negative prompt")):
-            count = merge - start + 1
-            share = count / (doubles + singles)
-            rest = f"{share:.0%}; renewed every {every}th step {share / every:.0%}"
-            yield f"{what}: {count} of {doubles + singles} ({rest})"
+            yield _cost(what, merge - start + 1, doubles + singles)
     yield f"prediction: {_of_prediction()}"
+
+
+def _cost(what: str, count: int, blocks: int) -> str:
+    """What runs through so many of the blocks costs."""
+    every, share = Settings().renewed_every(USUAL_STEPS), count / blocks
+    return f"{what}: {count} of {blocks} ({share:.0%}; renewed every {every}th step {share / every:.0%})"
 
 
 def _of_prediction() -> str:

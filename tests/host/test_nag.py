@@ -13,6 +13,7 @@ import torch
 from comfy_extras.nodes_nag import NAGuidance
 from comparing import POSITIVE
 from nag_pag_flux.lab.toy import small_families
+from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.guidance import guide
 from other_families import HERE
 from sampling import guided, prompt, sample
@@ -198,3 +199,14 @@ def test_the_branch_passes_the_blocks_as_the_picture_does(load, case):
 def test_where_it_can_not_be_it_is_refused_with_what_can(load, case):
     with pytest.raises(ValueError, match="can't be pushed away from that of a negative prompt.*Take reach prediction"):
         guided(load(case), **{**SETTINGS, "blocks": "1"})
+
+
+def test_inspect_says_what_it_costs_and_where_it_can_not_be(flux):
+    assert "attention, with a negative prompt: 5 of 6 (83%;" in inspect_model(flux, "1, s0")
+
+
+@pytest.mark.parametrize("case", [case for case in HERE if case.small in ("Wan 2.1", "Z-Image")], ids=str)
+def test_inspect_promises_nothing_that_is_refused(load, case):
+    text = inspect_model(load(case), "1")
+    assert "attention, with a negative prompt" not in text
+    assert "negative_prompt at the prediction" in text or "at reach attention without one" in text
