@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..schedule import SHAPES
-from .kinds import Choice, Flag, Input, Need, Node, Number, Socket, Text
+from .kinds import LINKED, Choice, Flag, Input, Need, Node, Number, Socket, Text
 
 MODEL = Socket(
     name="model",
@@ -176,6 +176,7 @@ RENEW_EVERY = Number(
         Need("reach", ("double blocks", "output", "prediction")),
         Need("reach_blocks", above=0),
         Need("negative_prompt", (SAMPLERS,)),
+        Need("negative_conditioning", (LINKED,)),
     ),
     does="Compute the negative branch at every so many steps and reuse its difference in between. 0: by itself, so "
     "that a difference stands for at most 30 % of the sampling (every 6th of 20 steps, every 2nd of 8); 1: every step; "

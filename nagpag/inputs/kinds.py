@@ -12,9 +12,15 @@ SEEDS = 2**64  # a seed is below it, as in the host's KSampler
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
 
+LINKED = "linked"  # as web/idle_inputs.js has it
+
+
 @dataclass(frozen=True)
 class Need:
-    """What another input has to be for this one to do anything: one of `options`, or a number above `above`."""
+    """What another input has to be for this one to do anything: one of `options`, or a number above `above`.
+
+    Of a socket LINKED among the options stands for whatever is connected.
+    """
 
     name: str
     options: tuple[Any, ...] = ()
@@ -22,6 +28,8 @@ class Need:
 
     def met(self, value: Any) -> bool:
         """Whether that input's value lets this one work."""
+        if LINKED in self.options:
+            return value is not None
         return value in self.options if self.above is None else value > self.above
 
 

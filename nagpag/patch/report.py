@@ -126,6 +126,8 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 
 
 def _said(name: str, value: object) -> str:
+    if value is None:
+        return f"no {name}"
     if not isinstance(value, str | int | float):
         return f"a {name}"
     return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"

@@ -29,8 +29,13 @@ def drawn(x):
         ({"reach": "attention"}, []),  # the default of renew_every was not chosen
         (
             {"reach": "attention", "renew_every": 5},
-            ["renew_every 5 does nothing with reach attention and reach_blocks 0"],
+            [
+                "renew_every 5 does nothing with reach attention and reach_blocks 0 and negative_prompt off and no "
+                "negative_conditioning"
+            ],
         ),
+        ({"reach": "attention", "renew_every": 5, "negative_prompt": "sampler's"}, []),
+        ({"reach": "attention", "renew_every": 5, "negative_conditioning": [["a text", {}]]}, []),
         (
             {"reach": "attention", "renew_every": 5, "reach_blocks": 2},
             ["reach attention does nothing with reach_blocks 2"],
