@@ -35,7 +35,10 @@ def drawn(x):
             ],
         ),
         ({"reach": "attention", "renew_every": 5, "negative_prompt": "sampler's"}, []),
-        ({"reach": "attention", "renew_every": 5, "negative_conditioning": [["a text", {}]]}, []),
+        (
+            {"reach": "attention", "renew_every": 5, "negative_conditioning": [["a text", {}]]},
+            ["negative_prompt off does nothing with a negative_conditioning"],
+        ),
         (
             {"reach": "attention", "renew_every": 5, "reach_blocks": 2},
             ["reach attention does nothing with reach_blocks 2"],
