@@ -38,10 +38,11 @@ def read_candidates(
         raise ValueError(
             f"NAG-PAG Calibrate: {len(specs)} candidates, {shortened(specs[0])} and {shortened(specs[1])} among them, "
             f"would draw the same: with a negative prompt and reach {common.reach!r} blocks do nothing. Leave "
-            "candidates empty, which tries alphas alone, or switch negative_prompt off; with reach 'double blocks' "
-            "single blocks count"
+            "candidates empty, which tries alphas alone, or switch negative_prompt off; with reach 'attention' blocks "
+            "count, with 'double blocks' single ones"
         )
-    specs = specs or ([BLOCKS.default] if common.carries_negative else default_specs(double_blocks or 8))
+    none_named = default_specs(double_blocks or 8) if _doubles_matter(common) else [BLOCKS.default]
+    specs = specs or none_named
     if (number := len(specs) * len(strengths)) > MOST_CANDIDATES:
         raise ValueError(
             f"NAG-PAG Calibrate: {len(specs)} candidates with {len(strengths)} alphas are {number} to try; "
@@ -62,7 +63,11 @@ def read_specs(candidates: str) -> list[str]:
 
 def _blocks_matter(common: Settings) -> bool:
     """A negative prompt is carried through all blocks; of a spec only its last single block may say how far."""
-    return not common.carries_negative or common.reach == "double blocks"
+    return _doubles_matter(common) or common.reach == "double blocks"
+
+
+def _doubles_matter(common: Settings) -> bool:
+    return not common.carries_negative or common.in_attention
 
 
 def _alphas(text: str) -> list[float]:

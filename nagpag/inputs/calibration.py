@@ -14,7 +14,7 @@ CANDIDATES = Text(
     lines=True,
     does="Block specs to try, one a line or with semicolons, such as auto; 9-18; 12[0-7]. Empty: the double "
     "blocks from the first, from a quarter, three eighths (auto), half and three quarters of the way to the last. "
-    "With a negative prompt blocks do nothing: leave it empty.",
+    "With a negative prompt blocks count at reach attention alone: leave it empty elsewhere.",
 )
 ALPHAS = Text(
     name="alphas",

@@ -51,10 +51,10 @@ BLOCKS = Text(
     name="blocks",
     default="auto",
     most=MOST_SPEC,
-    does="Which blocks are guided where the branch carries no negative prompt. Earlier blocks change the layout, later "
-    "ones the detail; more blocks make a stronger change. auto (the later ones, 7-18 on FLUX.1), all, or a list such "
-    "as 8, 12-14, s20 (a single block), 8:1.5 (its own scale), 12[0-7] (its heads 0 to 7) or "
-    "transformer_blocks.8.attn.",
+    does="Which blocks are guided where the branch carries no negative prompt, or with reach attention. Earlier blocks"
+    " change the layout, later ones the detail; more blocks make a stronger change. auto (the later ones, 7-18 on"
+    " FLUX.1), all, or a list such as 8, 12-14, s20 (a single block), 8:1.5 (its own scale), 12[0-7] (its heads 0"
+    " to 7) or transformer_blocks.8.attn.",
 )
 REACH = Choice(
     name="reach",

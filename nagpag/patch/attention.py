@@ -74,7 +74,7 @@ def meeting_attention(
             return z
         visit.heard = True
         _check_joined(kwargs)
-        z = _our_own(z, options)
+        z = z.clone()  # should the branch fail after it has guided, the plain one is there
         for stream in streams:
             met: list[Stream] = []
             through(stream, _joining(plan, forward, position, stream, z, met))
@@ -109,7 +109,7 @@ def _joining(
             for chunk in stream.chunks:
                 z_pos = z[chunk.rows, forward.picture].unflatten(-1, (heads, -1))
                 z_neg = own[stream.rows_in(chunk), forward.picture_of(stream)].unflatten(-1, (heads, -1))
-                if plan.renews:
+                if plan.renews and chunk.evaluation is not None:
                     chunk.renewed_in[position] = z_neg - z_pos
                 _guide_from(plan, forward, position, chunk, z_pos, z_neg)
                 ranges = plan.chosen[position].heads

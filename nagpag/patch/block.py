@@ -147,8 +147,9 @@ def _enter(
             _check_disturbed(forward, position)
             return args, extra
         attention = attention_here(plan, forward, position, options)
-    own_args = with_attention(own_args, attention)
-    return own_args, _told(own_args, extra)
+    # Under a name of its own: the branch is given the arguments without it.
+    guided_args = with_attention(own_args, attention)
+    return guided_args, _told(guided_args, extra)
 
 
 def _attends(plan: Plan, position: int) -> bool:

@@ -65,7 +65,7 @@ class Unheard(Exception):
 
 
 def _give_up(plan: Plan, forward: Forward, position: int, error: Exception) -> None:
-    for lost in _lost_with(plan, position):
+    for lost in _lost_with(plan, position, forward.meets):
         forward.visits[lost].failed = True
         forward.run.failed.add(lost)
     for chunk in forward.chunks:
@@ -76,14 +76,14 @@ def _give_up(plan: Plan, forward: Forward, position: int, error: Exception) -> N
 
 def give_up_without_forward(plan: Plan, position: int, error: Exception) -> None:
     """The same where the forward, and with it the run, has not been found."""
-    for lost in _lost_with(plan, position):
+    for lost in _lost_with(plan, position, plan.beside_blocks):
         plan.calls[lost].failed = True
     _say_once(plan.said, plan, position, "goes on without guidance", error)
 
 
-def _lost_with(plan: Plan, position: int) -> Iterable[int]:
-    """A branch that breaks is lost as a whole; guidance inside the attention is each block's own."""
-    return plan.positions if plan.beside_blocks or plan.at_prediction else [position]
+def _lost_with(plan: Plan, position: int, meets: bool) -> Iterable[int]:
+    """A branch that breaks is lost as a whole. Guidance inside the attention is each block's own, unless it meets one."""
+    return plan.positions if meets or plan.merge is not None else [position]
 
 
 def _say_once(said: set[str], plan: Plan, position: int, what: str, error: Exception) -> None:

@@ -139,7 +139,7 @@ class Plan:
     def needed(self, carried: bool) -> set[int]:
         """The blocks without which guidance is not what was asked for. carried: whether there was a negative prompt."""
         if self.merge is None:
-            return set(self.blocks)
+            return {self.start, *self.blocks} if carried else set(self.blocks)
         if self.at_prediction:
             return set() if carried else set(self.blocks)
         return {self.start, self.merge} if carried else {*self.blocks, self.merge}

@@ -32,8 +32,12 @@ def hand_out_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...], whole:
     for chunk in chunks:
         chunk.evaluation = None if chunk.condition is None else _evaluation(run, chunk.condition, patches, whole)
         kept = run.differences.get(chunk.evaluation) if chunk.evaluation else None
-        if kept and run.sigma is not None and _stands_in(plan, run, kept):
+        if not kept or run.sigma is None:
+            continue
+        if _stands_in(plan, run, kept):
             chunk.difference, chunk.differences = kept.difference, kept.differences
+        elif run.steps_between(kept.sigma):  # too old, and its memory is wanted for the new one
+            del run.differences[chunk.evaluation]
     if run.sigma is None or any(chunk.evaluation is None for chunk in chunks):
         run.untold += 1
 
@@ -45,7 +49,7 @@ def keep_differences(plan: Plan, run: Run, chunks: tuple[Chunk, ...]) -> None:
     renewed = {
         chunk.evaluation: Kept(run.sigma, chunk.renewed, chunk.renewed_in)
         for chunk in chunks
-        if chunk.evaluation is not None and (chunk.renewed is not None or chunk.renewed_in)
+        if chunk.evaluation is not None and (chunk.renewed is not None or plan.chosen.keys() == chunk.renewed_in.keys())
     }
     if not renewed:
         return

@@ -6,6 +6,7 @@ holds what the two attentions differ by in between.
 
 import gc
 import logging
+import weakref
 
 import other_families
 import pytest
@@ -15,6 +16,7 @@ from comparing import POSITIVE
 from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.guidance import guide
+from nag_pag_flux.nagpag.patch import forward
 from other_families import HERE
 from sampling import guided, prompt, sample
 
@@ -148,13 +150,80 @@ def test_what_fails_in_one_block_ends_the_branch_with_one_warning(flux, caplog):
     assert sum("broken on purpose" in one for one in said) == 1
 
 
-def test_what_is_held_goes_with_the_sampling(flux):
+def test_what_is_held_goes_with_the_sampling(flux, monkeypatch):
+    """Streams and differences, without a search for circles of references."""
+    made, real = [], forward.Stream.__init__
+
+    def heard(stream, *args, **kwargs):
+        real(stream, *args, **kwargs)
+        made.append(weakref.ref(stream))
+
+    monkeypatch.setattr(forward.Stream, "__init__", heard)
     ours = guided(flux, **{**SETTINGS, "renew_every": 3})
-    sample(ours, POSITIVE, negative=NEGATIVE, steps=4)
-    gc.collect()
-    shape = (1, 24, 1 * ours.model.diffusion_model.num_heads, 128)
-    held = [one for one in gc.get_objects() if isinstance(one, torch.Tensor) and one.shape == shape]
-    assert not held
+    gc.disable()
+    try:
+        sample(ours, POSITIVE, negative=NEGATIVE, steps=4)
+        assert len(made) == 2 and not any(stream() for stream in made)
+    finally:
+        gc.enable()
+
+
+def test_another_patchs_attention_is_the_branchs_own_copy_there(flux):
+    """Called for the picture and for the branch in turn, what it keeps of one must not be met by the other."""
+
+    class Keeps:
+        def __init__(self):
+            self.lengths = set()
+
+        def __call__(self, func, q, k, v, heads, *args, **kwargs):
+            self.lengths.add(q.shape[2])
+            return func(q, k, v, heads, *args, **kwargs)
+
+    keeps = Keeps()
+    patched = flux.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = keeps
+    sample(guided(patched, **SETTINGS), POSITIVE, negative=prompt(2, tokens=14))
+    assert len(keeps.lengths) == 1
+
+
+def test_a_block_that_is_left_out_at_a_renewal_costs_that_renewal_alone(flux, caplog):
+    def skipped_once(args, extra):
+        step = int((extra_sigmas(args) - args["transformer_options"]["sigmas"][0]).abs().argmin())
+        return {"img": args["img"], "txt": args["txt"]} if step == 0 else ours_in_2(args, extra)
+
+    def extra_sigmas(args):
+        return args["transformer_options"]["sample_sigmas"]
+
+    ours = guided(flux, **{**SETTINGS, "renew_every": 2})
+    table = ours.model_options["transformer_options"]["patches_replace"]["dit"]
+    ours_in_2 = table["double_block", 2]
+    ours.set_model_patch_replace(skipped_once, "dit", "double_block", 2)
+    with caplog.at_level(logging.INFO, logger="nag_pag_flux"):
+        sample(ours, POSITIVE, negative=NEGATIVE, steps=4)
+    assert "KeyError" not in caplog.text and "guided by a negative prompt" in caplog.text
+    assert "computed at 3 of them" in caplog.text  # the first has nothing that is whole to hand on
+
+
+def test_a_first_block_that_another_took_is_named(flux, caplog):
+    """The branch begins there, whichever blocks are chosen."""
+    ours = guided(flux, **{**SETTINGS, "blocks": "2"})
+    ours.set_model_patch_replace(lambda args, extra: extra["original_block"](args), "dit", "double_block", 0)
+    sample(ours, POSITIVE, negative=NEGATIVE)
+    assert "double block 0 not guided: a node after NAG-PAG Guidance replaced it" in caplog.text
+
+
+def test_without_a_negative_prompt_each_block_fails_alone(flux, caplog):
+    """It is the disturbed attention then, whatever was asked for."""
+    zeros = [[torch.zeros_like(context), extras] for context, extras in NEGATIVE]
+
+    def unheard(args, extra):
+        return extra["original_block"]({**args, "transformer_options": {}})
+
+    broken = flux.clone()
+    broken.set_model_patch_replace(unheard, "dit", "double_block", 1)
+    with caplog.at_level(logging.INFO, logger="nag_pag_flux"):
+        sample(guided(broken, **{**SETTINGS, "blocks": "1-2"}), POSITIVE, negative=zeros)
+    assert "guided double blocks 2" in caplog.text or "guided double block 2" in caplog.text
 
 
 # --- other families ---
