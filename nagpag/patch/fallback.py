@@ -82,7 +82,7 @@ def give_up_without_forward(plan: Plan, position: int, error: Exception) -> None
 
 
 def _lost_with(plan: Plan, position: int, meets: bool) -> Iterable[int]:
-    """A branch that breaks is lost as a whole. Guidance inside the attention is each block's own, unless it meets one."""
+    """A branch that breaks is lost as a whole. Guidance in the attention is each block's own, unless it meets one."""
     return plan.positions if meets or plan.merge is not None else [position]
 
 

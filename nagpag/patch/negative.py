@@ -169,8 +169,8 @@ def _check_text(plan: Plan, run: Run, computed: list[Chunk], model: Any, given: 
         raise ValueError(f"a prompt has an attention mask, and {family.name} blocks take none with a negative prompt")
     if tokens != own_tokens and family.text_is_fixed(model.diffusion_model, given, second):
         raise ValueError(
-            "with reference pictures by index_timestep_zero and a branch in single blocks both prompts have to be of one "
-            f"length; the prompt has {own_tokens} tokens and the negative one {tokens}. Take reach double blocks"
+            "with reference pictures by index_timestep_zero and a branch in single blocks both prompts have to be of "
+            f"one length; the prompt has {own_tokens} tokens and the negative one {tokens}. Take reach double blocks"
         )
     if tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
         raise ValueError(
