@@ -28,7 +28,7 @@ from ..in_host import enter_host
 from . import page
 from .live_bytes import LiveBytes
 from .random_flux import FULL, Sizes, now, random_flux, step_seconds
-from .results import CFG, DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times, negative_row
+from .results import CFG, DEFAULTS, SCALE_0, Entry, Graphs, Results, Shares, Times, nag_row, negative_row
 
 CPU = Sizes(hidden=384, doubles=19, singles=38, context=64, pooled=32, text=32, latent=32)
 COMPILED = Sizes(hidden=128, doubles=4, singles=2, context=64, pooled=32, text=8, latent=8)
@@ -42,6 +42,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
     """Guidance at every reach, renewal and negative branch; the host's own peers; CFG."""
     published = ", ".join(map(str, published_blocks(sizes.doubles)))
     first = str(published_blocks(sizes.doubles)[0])
+    every_block = f"0-{sizes.doubles - 1}, s0-{sizes.singles - 1}"  # as NAGuidance
     return [
         _guided(model, SCALE_0, scale=0.0),
         _guided(model, DEFAULTS, negative_prompt=NEGATIVE_PROMPT.default, start_percent=START_PERCENT.default),
@@ -57,6 +58,10 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
         *(
             _guided(model, negative_row(reach, every), reach=reach, renew_every=every, **NEGATIVE)
             for reach in ("double blocks", "output", "prediction")
+            for every in (1, 4)
+        ),
+        *(
+            _guided(model, nag_row(every), reach="attention", blocks=every_block, renew_every=every, **NEGATIVE)
             for every in (1, 4)
         ),
         Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),

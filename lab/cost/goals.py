@@ -48,7 +48,8 @@ def _goals_of_all(results: Results) -> list[Goal]:
     """Those that all of our entries are to meet: the worst one is shown."""
     times, plain = results.times, results.graphs["plain"]
     ours = {e.name: e for e in results.entries if e.reach and e.name != SCALE_0}
-    inside = [name for name, entry in ours.items() if entry.reach == "attention"]
+    # With a negative prompt a branch runs there, and each block's difference is held.
+    inside = [name for name, entry in ours.items() if entry.reach == "attention" and not any(entry.blocks)]
     # At the prediction the host has a batch of two, or where that has no room one after the other, as with cfg.
     beyond = [name for name, entry in ours.items() if entry.reach in ("double blocks", "output")]
     compiled = [name for name in ours if name in results.graphs]

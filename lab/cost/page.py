@@ -62,7 +62,8 @@ ComfyUI {_version()}, torch {torch.__version__}, on
 {_machine(results.device)}. A plain step takes {statistics.median(results.times.plain):.3g} s. \
 The rows *attention* guide blocks 8, 12 and 16; the branches of the
 longer reaches start in block 8, those that carry a negative prompt in block 0; at the prediction the branch is a \
-whole pass, as the defaults have it. All guide every step but the defaults, which begin at
+whole pass, as the defaults have it. In the attention of all blocks a negative prompt is what NAGuidance has, and \
+between renewals each block's difference is held. All guide every step but the defaults, which begin at
 {START_PERCENT.default:.0%} of the sampling. What is told is the mean step of a sampling of {SAMPLED} steps, of which \
 the defaults run the model a second time at two. \
 Random weights cost what trained ones do; they say nothing of pictures."""

@@ -25,6 +25,11 @@ def negative_row(reach: str, every: int) -> str:
     return f"negative prompt, {reach}, renewed every {every}"
 
 
+def nag_row(every: int) -> str:
+    """The row of a negative prompt that meets the picture in every block's attention."""
+    return f"{negative_row('attention', every)}, all blocks"
+
+
 class Shares(NamedTuple):
     """What one block takes of a plain step, as timed in this run."""
 

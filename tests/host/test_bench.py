@@ -39,7 +39,7 @@ def test_every_entry_has_its_rows(results):
     text = page.page(results)
     for name in ("plain", *(entry.name for entry in results.entries)):
         assert text.count(f"\n| {name} |") == (2 if name in results.graphs else 1), name
-    assert len(results.entries) == 23
+    assert len(results.entries) == 25
     assert "nan" not in text.replace("± nan", "")  # the errors alone need a second round
 
 
@@ -85,6 +85,8 @@ def test_blocks_are_counted_as_by_hand(tiny):
     # A negative prompt is carried from block 0: all 4 double blocks, and all 2 single ones.
     assert counted("negative prompt, double blocks, renewed every 1") == 1.4
     assert counted("negative prompt, output, renewed every 4") == 1.0 + 0.5 / 4
+    assert counted("negative prompt, attention, renewed every 1, all blocks") == 1.5
+    assert counted("negative prompt, attention, renewed every 4, all blocks") == 1.0 + 0.5 / 4
     assert counted("CFG 2") == counted("ComfyUI's NAGuidance") == 2.0
     # The defaults begin at 45 %, and hold a difference for 30 % of the sampling: at steps 9 and 15 of 20, 4 and 6 of 8.
     assert counted("the node's defaults") == 1.1 and counted("the node's defaults", 8) == 1.25
