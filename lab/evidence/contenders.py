@@ -107,6 +107,17 @@ def nagpag(
     return Contender(name or describe(inputs), key, partial(_node, values=values), cost, cfg, values)
 
 
+def in_turn(name: str, first: Contender, then: Contender) -> Contender:
+    """Two of our nodes, one behind the other, each in its part of the sampling."""
+    patch = partial(_in_turn, first=first.patch, then=then.patch)
+    passes = first.passes + then.passes - 1.0
+    return Contender(name, f"{first.key} + {then.key}", patch, passes, settings=first.settings)
+
+
+def _in_turn(model: Any, first: Patch, then: Patch) -> Any:
+    return then(first(model))
+
+
 def carried(name: str = "", steps: int = STEPS, depths: tuple[int, int] = DEPTHS, **inputs: Any) -> Contender:
     """Our node with these inputs, the rest as in `CARRIED`."""
     return nagpag(name or f"negative: {describe(inputs)}", steps, depths=depths, **{**CARRIED, **inputs})

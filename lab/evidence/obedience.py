@@ -11,7 +11,20 @@ from torch import Tensor
 from ...nagpag.measure import Measured
 from ..make import markdown
 from . import gains, runs, subjects
-from .contenders import BESIDE, DOUBLES, EARLY, FROM_THE_FIRST, SINGLES, STRONGER, Contender, cfg, nag, nagpag, plain
+from .contenders import (
+    BESIDE,
+    DOUBLES,
+    EARLY,
+    FROM_THE_FIRST,
+    SINGLES,
+    STRONGER,
+    Contender,
+    cfg,
+    in_turn,
+    nag,
+    nagpag,
+    plain,
+)
 from .gains import JUDGES, ratio_gain
 from .open_prompts import Verdicts
 from .runs import MOST, NOISES, OPEN_CHOOSING, OPEN_REPORTING, PART_SIZE, REPORTED, PromptSet
@@ -31,11 +44,15 @@ WHEN: dict[str, dict[str, Any]] = {
     "from 5% on, every 10th": {"start_percent": 0.05, "renew_every": 10},
     "from the first step on, every 7th": {"start_percent": 0.0, "renew_every": 7},
 }
+# One node early, where it is decided what is there, and another behind it that makes out the rest; each once.
+EARLY_MET: dict[str, Any] = {**MET, "start_percent": 0.05, "end_percent": 0.44, "renew_every": REPORTED}
+LATE_ONCE: dict[str, Any] = {"start_percent": 0.45, "end_percent": 0.79, "renew_every": REPORTED}
 STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
 def contenders() -> list[Contender]:
     """Whom the table compares: the branch by start, strength, renewal and reach, NAGuidance, CFG."""
+    early = nagpag("NAG-PAG, reach attention, all blocks, 5% to 44%, once", REPORTED, **EARLY_MET)
     return [
         *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
         nagpag("NAG-PAG, scale 5, from 20% on", REPORTED, start_percent=0.2, scale=5.0),
@@ -50,6 +67,11 @@ def contenders() -> list[Contender]:
         *(
             nagpag(f"NAG-PAG, reach attention, all blocks, {name}", REPORTED, **MET, **when)
             for name, when in WHEN.items()
+        ),
+        early,
+        *(
+            in_turn(f"NAG-PAG, two nodes: that, then {name}", early, nagpag("", REPORTED, **late))
+            for name, late in (("the prediction once", LATE_ONCE), ("the defaults", {}))
         ),
         nag(),
         cfg(2.0),
