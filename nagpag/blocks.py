@@ -13,8 +13,8 @@
 
 Such as `8:3.0, 12[0-7,12], 16[0-3]:1.5, s20-24:2`. Spaces around items, numbers and signs don't matter, and neither
 does the order. What is equal counts once; a block that two items give different scales or heads is an error.
-`auto` and `all` are double blocks only. A spec has at most MOST_SPEC characters; whatever they are, reading takes time
-in proportion to them.
+`auto` is double blocks only, `all` every block. A spec has at most MOST_SPEC characters; whatever they are, reading
+takes time in proportion to them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def parse_blocks(
     if spec.strip() == "auto":
         return tuple(map(Block, auto_blocks(double_blocks)))
     if spec.strip() == "all":
-        return tuple(map(Block, range(double_blocks)))
+        return (*map(Block, range(double_blocks)), *(Block(index, single=True) for index in range(single_blocks)))
     items = _read(spec, naming)
     for item in items:
         _check_fit(item, double_blocks, single_blocks, model_heads, naming)

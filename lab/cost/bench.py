@@ -42,7 +42,6 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
     """Guidance at every reach, renewal and negative branch; the host's own peers; CFG."""
     published = ", ".join(map(str, published_blocks(sizes.doubles)))
     first = str(published_blocks(sizes.doubles)[0])
-    every_block = f"0-{sizes.doubles - 1}, s0-{sizes.singles - 1}"  # as NAGuidance
     return [
         _guided(model, SCALE_0, scale=0.0),
         _guided(model, DEFAULTS, negative_prompt=NEGATIVE_PROMPT.default, start_percent=START_PERCENT.default),
@@ -61,7 +60,7 @@ def entries(model: Any, sizes: Sizes) -> list[Entry]:
             for every in (1, 4)
         ),
         *(
-            _guided(model, nag_row(every), reach="attention", blocks=every_block, renew_every=every, **NEGATIVE)
+            _guided(model, nag_row(every), reach="attention", blocks="all", renew_every=every, **NEGATIVE)
             for every in (1, 4)
         ),
         Entry("ComfyUI's NAGuidance", host_node(model, "nodes_nag", "NAGuidance", (5.0, 0.5, 1.5)), whole=1),

@@ -20,7 +20,9 @@ from nag_pag_flux.nagpag.patch import forward
 from other_families import HERE
 from sampling import guided, prompt, sample
 
-ALL = "0-3, s0-1"
+from nodes import common_ksampler
+
+ALL = "all"
 SETTINGS = {"scale": 4.0, "tau": 1.5, "alpha": 0.5, "blocks": ALL, "negative_prompt": "sampler's", "renew_every": 1}
 NEGATIVE = prompt(2)
 
@@ -85,6 +87,25 @@ def test_the_part_of_the_sampling_and_blocks_that_are_asked_for(flux):
     # On the simple schedule of 5 steps they begin at 0, 20, 40, 60 and 80 % of the sampling.
     part = {"start_percent": 0.15, "end_percent": 0.65, "blocks": "1, s0, s1", "renew_every": 2}
     check(flux, oracle, part, steps=5)
+
+
+def test_two_nodes_in_turn_are_each_at_work_in_its_part_of_the_sampling(flux):
+    """As docs/which-setting.md has them; against two samplings, the second of which goes on where the first ended."""
+    early = {**SETTINGS, "start_percent": 0.05, "end_percent": 0.44, "renew_every": 20}
+    late = {"reach": "prediction", "negative_prompt": "sampler's", "start_percent": 0.45, "renew_every": 3}
+    first, second = guided(flux, **early), guided(flux, **late)
+    in_turn, plain = (sample(model, POSITIVE, negative=NEGATIVE, steps=10) for model in (guided(first, **late), flux))
+    half = part_of_sampling(first, torch.zeros_like(plain), last_step=5)
+    in_parts = part_of_sampling(second, half, start_step=5, disable_noise=True, force_full_denoise=True)
+    effects = [(in_turn - sample(one, POSITIVE, negative=NEGATIVE, steps=10)).abs().max() for one in (first, second)]
+    assert min(effects) > 1e-3
+    torch.testing.assert_close(in_turn, in_parts, rtol=1e-4, atol=1e-4)
+
+
+def part_of_sampling(model, latent, **part):
+    """What KSamplerAdvanced does, with the seed and the steps of the test above."""
+    given = {"samples": latent}
+    return common_ksampler(model, 7, 10, 1.0, "euler", "simple", POSITIVE, NEGATIVE, given, **part)[0]["samples"]
 
 
 def test_renewed_at_each_step_prompts_may_have_any_length(flux):

@@ -34,7 +34,6 @@ ACCEPTED = [
     ("transformer_blocks.8.attn, double_blocks.12, 16", (8, 12, 16)),
     ("auto", tuple(range(7, 19))),
     (" auto ", tuple(range(7, 19))),
-    ("all", tuple(range(19))),
 ]
 
 # With a scale, heads or single blocks: (index, single, scale, heads) of each block.
@@ -49,6 +48,7 @@ DETAILED = [
     ("12[3,0-1,2,2]", [(12, False, None, ((0, 3),))]),
     ("16[0-3]:1.5", [(16, False, 1.5, ((0, 3),))]),
     ("s20", [(20, True, None, None)]),
+    ("all", [(i, False, None, None) for i in range(19)] + [(i, True, None, None) for i in range(38)]),
     ("s0-2:2", [(i, True, 2.0, None) for i in (0, 1, 2)]),
     ("s20, 18", [(18, False, None, None), (20, True, None, None)]),
     ("single_blocks.20", [(20, True, None, None)]),

@@ -90,7 +90,7 @@ def test_other_presets_name_all_that_makes_them():
     """So that they stay what they are when a default changes."""
     named = [set(values) for name, values in presets.PRESETS.items() if name not in ("default", "gentle", "strong")]
     parts = (guidance.REACH, guidance.RENEW_EVERY, guidance.BLOCKS, guidance.SCALE, guidance.TAU, guidance.ALPHA)
-    parts = (*parts, guidance.PERTURBATION, guidance.START_PERCENT, guidance.NEGATIVE_PROMPT)
+    parts = (*parts, guidance.PERTURBATION, guidance.START_PERCENT, guidance.END_PERCENT, guidance.NEGATIVE_PROMPT)
     assert len(named) == 2 and all(one == {item.name for item in parts} for one in named)
 
 
