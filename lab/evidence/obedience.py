@@ -20,6 +20,7 @@ from .contenders import (
     STRONGER,
     Contender,
     cfg,
+    describe,
     in_turn,
     nag,
     nagpag,
@@ -47,6 +48,23 @@ WHEN: dict[str, dict[str, Any]] = {
 # One node early, where it is decided what is there, and another behind it that makes out the rest; each once.
 EARLY_MET: dict[str, Any] = {**MET, "start_percent": 0.05, "end_percent": 0.44, "renew_every": REPORTED}
 LATE_ONCE: dict[str, Any] = {"start_percent": 0.45, "end_percent": 0.79, "renew_every": REPORTED}
+# What else was tried of two nodes, on models to choose on: the first one's changes, then the second one's.
+ONCE: dict[str, Any] = {"renew_every": REPORTED}
+IN_DOUBLES: dict[str, Any] = {"blocks": f"0-{DOUBLES - 1}", "renew_every": 4}
+TRIED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({}, LATE_ONCE),
+    ({}, {**ONCE, "start_percent": 0.45}),
+    ({}, {**ONCE, "start_percent": 0.55}),
+    ({"end_percent": 0.59}, {**ONCE, "start_percent": 0.6}),
+    ({"end_percent": 0.29}, {**ONCE, "start_percent": 0.3}),
+    ({"start_percent": 0.0}, {**ONCE, "start_percent": 0.45}),
+    ({"start_percent": 0.1}, {**ONCE, "start_percent": 0.45}),
+    ({"start_percent": 0.1, "scale": 6.0}, LATE_ONCE),
+    ({"scale": 6.0}, {**ONCE, "start_percent": 0.55}),
+    (IN_DOUBLES, LATE_ONCE),
+    ({**IN_DOUBLES, "scale": 6.0, "alpha": 0.7}, LATE_ONCE),
+]
 STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 
@@ -73,9 +91,26 @@ def contenders() -> list[Contender]:
             in_turn(f"NAG-PAG, two nodes: that, then {name}", early, nagpag("", REPORTED, **late))
             for name, late in (("the prediction once", LATE_ONCE), ("the defaults", {}))
         ),
+        in_turn(
+            "NAG-PAG, two nodes: reach attention in double blocks, every 4th, then the prediction once",
+            nagpag("", REPORTED, **{**EARLY_MET, **IN_DOUBLES}),
+            nagpag("", REPORTED, **LATE_ONCE),
+        ),
         nag(),
         cfg(2.0),
     ]
+
+
+def tried() -> list[Contender]:
+    """What was looked at on other models, prompts and noise before: two nodes in turn, beside one, NAG and CFG."""
+    from_then_on = WHEN["from 5% on, every 10th"]
+    alone = nagpag(describe(from_then_on), REPORTED, **MET, **from_then_on)
+    return [*(_two_nodes(first, then) for first, then in TRIED), alone, nag(), cfg(2.0)]
+
+
+def _two_nodes(first: dict[str, Any], then: dict[str, Any]) -> Contender:
+    early, late = nagpag("", REPORTED, **{**EARLY_MET, **first}), nagpag("", REPORTED, **then)
+    return in_turn(f"{describe(first) if first else 'as it is'}; then {describe(then)}", early, late)
 
 
 # --- the numbers ---
@@ -132,14 +167,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="obedience", description=main.__doc__)
     parser.add_argument("models", nargs="+", help="seeds such as 0, or 0s for its student")
     parser.add_argument("--count", type=int, default=COUNT, choices=range(PART_SIZE, MOST + 1, PART_SIZE))
-    parser.add_argument("--choosing", action="store_true", help="on the questions that settings are chosen on")
+    parser.add_argument("--choosing", action="store_true", help="what was tried, on the questions for choosing")
     asked = parser.parse_args(arguments)
     prompts = OPEN_CHOOSING if asked.choosing else OPEN_REPORTING
     try:
         models = [subjects.subject_of(word) for word in asked.models]
     except ValueError as error:
         parser.error(str(error))
-    wanted = contenders()
+    wanted = tried() if asked.choosing else contenders()
     runs.make_pictures(runs.parts(models, [plain(), *wanted], prompts, asked.count))
     print(table(models, wanted, prompts, asked.count))
     return 0
