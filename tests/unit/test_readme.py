@@ -12,6 +12,7 @@ from nag_pag_flux.lab.make.locales import NODES
 from nag_pag_flux.nagpag import blocks
 from nag_pag_flux.nagpag.inputs import guidance, presets
 from nag_pag_flux.nagpag.inputs.kinds import Choice, Flag, Number, Socket, plain
+from nag_pag_flux.nagpag.settings import Settings
 
 INPUTS = "docs/inputs.md"
 HELP = "web/docs/NAGPAGGuidanceAdvanced.md"
@@ -86,16 +87,17 @@ def test_help_is_not_cut_off_at_the_panels_width(node):
 
 
 STRENGTH = (guidance.SCALE, guidance.TAU, guidance.ALPHA, guidance.PERTURBATION)
-OURS = (guidance.REACH, guidance.START_PERCENT, guidance.RENEW_EVERY, guidance.BLOCKS, *STRENGTH)
+WHEN = (guidance.START_PERCENT, guidance.END_PERCENT, guidance.RENEW_EVERY)
+OURS = (guidance.REACH, *WHEN, guidance.BLOCKS, *STRENGTH)
 
 
 def documented():
     """The settings that the page of inputs and the help name, name → values in the order of OURS; both say the same."""
-    table = {row[0]: row[1:9] for row in cells(INPUTS) if len(row) == 10 and row[0] not in ("", "---")}
+    table = {row[0]: row[1:10] for row in cells(INPUTS) if len(row) == 11 and row[0] not in ("", "---")}
     assert [*table] == [name for name in presets.PRESETS if name not in ("gentle", "strong")]
     for name, values in table.items():
         words = ", ".join(f"{item.name} {value}" for item, value in zip(OURS, values, strict=True))
-        said = f"- **{name}**: {words}. ".replace(f"blocks {values[3]}, scale", f"blocks `{values[3]}`, scale")
+        said = f"- **{name}**: {words}. ".replace(f"blocks {values[4]}, scale", f"blocks `{values[4]}`, scale")
         assert said in (host.REPO / HELP).read_text()
     return table
 
@@ -108,7 +110,7 @@ def test_the_documented_settings_are_those_that_run():
 
 def test_what_is_published_is_what_the_evidence_measured():
     published = {**report.AS_PUBLISHED, "blocks": ", ".join(map(str, blocks.PUBLISHED))}
-    assert {**published, **presets.PRESETS["as published"]} == published
+    assert Settings(**published) == Settings(**presets.PRESETS["as published"])
     assert list(blocks.published_blocks(DOUBLES)) == [
         block.index for block in blocks.parse_blocks(report.AS_PUBLISHED["blocks"], DOUBLES)
     ]

@@ -78,7 +78,8 @@ def passes(steps, start=START_PERCENT.default, denoise=1.0, every=0):
 
 def test_the_costs_are_those_that_come_out_when_counted():
     counted = {
-        "A negative prompt": (passes(20, start=0.2), "2.00 passes", passes(20, start=0.05, every=10)),
+        # Two nodes: one evaluation of the first, two of the second at its defaults, or one.
+        "A negative prompt": (passes(20, start=0.2), "2.00 passes", *(f"{1 + n / 20:.2f} passes" for n in (3, 2))),
         "A portrait with broken hands": (passes(20, start=0.2, every=3),),
         "Few steps": (passes(8), passes(4)),
         "Image to image, and upscaling": (passes(20, denoise=0.5), passes(20, start=0.6, denoise=0.5)),
