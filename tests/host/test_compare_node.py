@@ -81,7 +81,7 @@ def test_every_picture_is_the_plain_graphs(inputs, base):
 OTHERS = [
     {"sampler_name": "euler_ancestral", "scheduler": "beta", "axes": ""},
     {"sampler_name": "dpmpp_sde", "cfg": 2.0, "axes": "guide_unconditional: true\nreach: output"},
-    {"axes": "preset: NAG with a negative prompt\nalpha: 1", "seed": 2**64 - 1},
+    {"axes": "preset: NAG with a negative prompt\nstart_percent: 0", "seed": 2**64 - 1},
     {"denoise": 0.5, "axes": "preset: as published\nblocks: 1"},
 ]
 
