@@ -60,6 +60,9 @@ HELD_PERCENT = 30
 USUAL_STEPS = 20
 
 
+ROUNDING = 1e-5  # of sigmas in float32, and far less than what two steps differ by
+
+
 def renewal(steps: int) -> int:
     """At every how many steps a difference is renewed so that each stands for at most HELD_PERCENT of the sampling."""
     return max(1, steps * HELD_PERCENT // 100)
@@ -88,10 +91,10 @@ def progress(sigma: float, sigma_of: Callable[[float], float], start: float, end
 def guided_at(sigma: float, sigma_start: float, sigma_end: float) -> bool:
     """True where `sigma` lies in the guided part of the sampling, both ends included.
 
-    Sigmas fall during sampling, so sigma_start ≥ sigma_end; the rule is the one of ComfyUI's
-    own start_percent and end_percent.
+    Sigmas fall during sampling, so sigma_start ≥ sigma_end; the rule is the one of ComfyUI's own start_percent and
+    end_percent. A step that begins at an end, as one of 20 does at 45 %, is within, however its sigma was rounded.
     """
-    return sigma_end <= sigma <= sigma_start
+    return sigma_end * (1 - ROUNDING) <= sigma <= sigma_start * (1 + ROUNDING)
 
 
 class Steps:

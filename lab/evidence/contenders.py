@@ -55,7 +55,8 @@ Patch = Callable[[Any], Any]
 class Contender:
     """key: all that decides its pictures, for the file's name. passes: model passes a step, at FLUX.1's proportions.
 
-    settings: the inputs of our node, empty where guidance is not ours. batch: how many pictures are sampled at once.
+    settings: the inputs of our node, or of the first of two, empty where guidance is not ours. batch: how many pictures
+    are sampled at once.
     """
 
     name: str
@@ -97,8 +98,8 @@ def nagpag(
     values = dataclasses.asdict(settings)
     del values["negative_conditioning"]  # a node's socket; here the sampler has the empty prompt
     # What the words mean may change; the key says what they mean now.
-    if values["blocks"] == "auto":
-        values["blocks"] = format_blocks(parse_blocks("auto", *depths))
+    if values["blocks"] in ("auto", "all"):
+        values["blocks"] = format_blocks(parse_blocks(values["blocks"], *depths))
     values["renew_every"] = settings.renewed_every(steps)
     key = "nagpag " + json.dumps(values, sort_keys=True) + (f" cfg {cfg:g}" if cfg != 1 else "")
     # With cfg above 1 the negative prompt is worked out at each step, for nothing more.

@@ -48,9 +48,9 @@ WHEN: dict[str, dict[str, Any]] = {
 # One node early, where it is decided what is there, and another behind it that makes out the rest; each once.
 EARLY_MET: dict[str, Any] = {**MET, "start_percent": 0.05, "end_percent": 0.44, "renew_every": REPORTED}
 LATE_ONCE: dict[str, Any] = {"start_percent": 0.45, "end_percent": 0.79, "renew_every": REPORTED}
-# What else was tried of two nodes, on models to choose on: the first one's changes, then the second one's.
 ONCE: dict[str, Any] = {"renew_every": REPORTED}
 IN_DOUBLES: dict[str, Any] = {"blocks": f"0-{DOUBLES - 1}", "renew_every": 4}
+# What was tried of two nodes, on models to choose on: what the first one has beside EARLY_MET, and the second one.
 TRIED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
     ({}, LATE_ONCE),

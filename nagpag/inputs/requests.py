@@ -111,7 +111,7 @@ LAYERS = Texts(
     least=1,
     most=100,
     longest=MOST_SPEC,
-    does="Which double blocks are disturbed where there is no negative_prompt: names, numbers or ranges, or the one "
+    does="Which blocks are disturbed where there is no negative_prompt: names, numbers or ranges, or the one "
     f"item auto or all. Without it the published ones; the node's own default is auto. {BLOCKS.does}",
     target=(ADVANCED.id, BLOCKS.name),
 )

@@ -170,7 +170,8 @@ def _check_text(plan: Plan, run: Run, computed: list[Chunk], model: Any, given: 
     if tokens != own_tokens and family.text_is_fixed(model.diffusion_model, given, second):
         raise ValueError(
             "with reference pictures by index_timestep_zero and a branch in single blocks both prompts have to be of "
-            f"one length; the prompt has {own_tokens} tokens and the negative one {tokens}. Take reach double blocks"
+            f"one length; the prompt has {own_tokens} tokens and the negative one {tokens}. Take reach double blocks, "
+            "with no single block chosen"
         )
     if tokens != own_tokens and any(chunk.stream.mixed for chunk in computed if chunk.stream is not None):
         raise ValueError(

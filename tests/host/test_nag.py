@@ -16,6 +16,7 @@ from comparing import POSITIVE
 from nag_pag_flux.lab.toy import small_families
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.guidance import guide
+from nag_pag_flux.nagpag.inputs.presets import PRESETS
 from nag_pag_flux.nagpag.patch import forward
 from other_families import HERE
 from sampling import guided, prompt, sample
@@ -91,7 +92,7 @@ def test_the_part_of_the_sampling_and_blocks_that_are_asked_for(flux):
 
 def test_two_nodes_in_turn_are_each_at_work_in_its_part_of_the_sampling(flux):
     """As docs/which-setting.md has them; against two samplings, the second of which goes on where the first ended."""
-    early = {**SETTINGS, "start_percent": 0.05, "end_percent": 0.44, "renew_every": 20}
+    early = PRESETS["NAG with a negative prompt"]
     late = {"reach": "prediction", "negative_prompt": "sampler's", "start_percent": 0.45, "renew_every": 3}
     first, second = guided(flux, **early), guided(flux, **late)
     in_turn, plain = (sample(model, POSITIVE, negative=NEGATIVE, steps=10) for model in (guided(first, **late), flux))

@@ -72,6 +72,14 @@ def test_window_includes_both_ends():
     assert [guided_at(s, 0.8, 0.2) for s in (0.9, 0.8, 0.5, 0.2, 0.1)] == [False, True, True, True, False]
 
 
+def test_a_step_that_begins_at_an_end_is_guided_whichever_way_it_was_rounded():
+    """As one of 20 does at 45 %: its sigma is float32's, the end's is not; the step before, of 1,000, is another."""
+    for sigma in (0.9637, 14.6146, 1e-3):
+        near = sigma * (1 + 3e-7), sigma * (1 - 3e-7)
+        assert all(guided_at(one, sigma, sigma / 2) and guided_at(one, sigma * 2, sigma) for one in near)
+        assert not guided_at(sigma * 1.0003, sigma, 0.0) and not guided_at(sigma * 0.9997, 99.0, sigma)
+
+
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda choice: choice.name)
 def test_choices_are_listed(choice):
     for option in choice.options:

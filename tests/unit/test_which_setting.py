@@ -76,10 +76,18 @@ def passes(steps, start=START_PERCENT.default, denoise=1.0, every=0):
     return f"{1 + math.ceil(guided / every) / steps:.2f} passes"
 
 
+def two_nodes(steps, every=0):
+    """The first computes its branch once."""
+    return f"{float(passes(steps, every=every).split()[0]) + 1 / steps + 1e-9:.2f} passes"
+
+
 def test_the_costs_are_those_that_come_out_when_counted():
     counted = {
-        # Two nodes: one evaluation of the first, two of the second at its defaults, or one.
-        "A negative prompt": (passes(20, start=0.2), "2.00 passes", *(f"{1 + n / 20:.2f} passes" for n in (3, 2))),
+        "A negative prompt": (
+            passes(20, start=0.2),
+            "2.00 passes",
+            *(two_nodes(20), two_nodes(20, every=20), two_nodes(8), two_nodes(4)),
+        ),
         "A portrait with broken hands": (passes(20, start=0.2, every=3),),
         "Few steps": (passes(8), passes(4)),
         "Image to image, and upscaling": (passes(20, denoise=0.5), passes(20, start=0.6, denoise=0.5)),
