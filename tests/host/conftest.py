@@ -29,6 +29,17 @@ def flux(flux_file):
     return load_flux(flux_file)
 
 
+@pytest.fixture(scope="session")
+def shallow(tmp_path_factory):
+    """A FLUX with 2 double blocks and 1 single, 2 heads: what torch.compile takes goes with the number of blocks."""
+    from nag_pag_flux.lab.toy.small_models import make_flux
+    from sampling import load_flux
+
+    path = tmp_path_factory.mktemp("models") / "shallow.safetensors"
+    make_flux(path, hidden=256, double_blocks=2, single_blocks=1, context_dim=64, vec_dim=32)
+    return load_flux(str(path))
+
+
 @pytest.fixture(scope="module")
 def flux64(flux_file):
     """The small FLUX in float64, so that two ways of summing agree to many digits.
