@@ -1171,11 +1171,11 @@ def test_tiles_that_a_node_asks_for_are_said_to_save_nothing(flux, caplog):
     ],
     ids=["negative prompt", "disturbed"],
 )
-def test_compiled_it_is_a_graph_for_the_prompt_and_one_for_the_branch(shallow, monkeypatch, inputs, graphs):
+def test_compiled_it_is_a_graph_for_the_prompt_and_one_for_the_branch(flux, monkeypatch, inputs, graphs):
     monkeypatch.setattr(comfy.ldm.flux.math, "optimized_attention", attention_pytorch)
     torch._dynamo.reset()
     counters.clear()
-    model = guided(shallow, **{**LIMITED, "renew_every": 3, "start_percent": 0.1, "schedule": "bell", **inputs})
+    model = guided(flux, **{**LIMITED, "renew_every": 3, "start_percent": 0.1, "schedule": "bell", **inputs})
     compiled = model.clone()
     set_torch_compile_wrapper(compiled, backend="eager", dynamic=False)
     expected, ours = draw(cfg_guider(model), steps=8), draw(cfg_guider(compiled), steps=8)
