@@ -30,14 +30,21 @@ def flux(flux_file):
 
 
 @pytest.fixture(scope="session")
-def shallow(tmp_path_factory):
-    """A FLUX with 2 double blocks and 1 single, 2 heads: what torch.compile takes goes with the number of blocks."""
+def shallow_file(tmp_path_factory):
+    """The checkpoint of a FLUX with 2 double blocks and 1 single, 2 heads, for what takes long with many blocks."""
     from nag_pag_flux.lab.toy.small_models import make_flux
-    from sampling import load_flux
 
     path = tmp_path_factory.mktemp("models") / "shallow.safetensors"
     make_flux(path, hidden=256, double_blocks=2, single_blocks=1, context_dim=64, vec_dim=32)
-    return load_flux(str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def shallow(shallow_file):
+    """That FLUX as the stock loader gives it, in float32."""
+    from sampling import load_flux
+
+    return load_flux(shallow_file)
 
 
 @pytest.fixture(scope="module")
