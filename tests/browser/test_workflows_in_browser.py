@@ -122,6 +122,7 @@ def open_workflow(page, name):
 
 
 def errors_of_ours(page):
+    page.wait_for_timeout(300)  # some come late
     return [error for error in page.errors if not HOST_NOISE.search(error)]
 
 
