@@ -122,19 +122,24 @@ def open_workflow(page, name):
 
 
 def errors_of_ours(page):
+    page.wait_for_timeout(300)  # some come late
     return [error for error in page.errors if not HOST_NOISE.search(error)]
+
+
+# Two frames of the page: what was asked for is drawn.
+DRAWN = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def screenshot(page, name):
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
     page.keyboard.press("Escape")  # the dialog about models that are not installed here
-    page.wait_for_timeout(300)
-    page.evaluate("""() => {
+    page.wait_for_function("() => !document.querySelector('.p-dialog-mask')")
+    page.evaluate(f"""() => {{
         const canvas = window.app.canvas;
         canvas.ds.fitToBounds(window.app.graph.createBounds?.() ?? [-600, 0, 2800, 950]);
         canvas.setDirty(true, true);
-    }""")
-    page.wait_for_timeout(300)
+        return {DRAWN};
+    }}""")
     page.screenshot(path=ARTEFACTS / f"{name}.png")
 
 
@@ -672,7 +677,6 @@ def test_the_text_and_the_plot_show_on_their_nodes(page):
     )
     # What is shown does not go into the next prompt.
     assert page.evaluate("async () => (await window.app.graphToPrompt()).output") == before
-    page.wait_for_timeout(1500)
     screenshot(page, "flux_dev_diagnostics_run")
     assert not errors_of_ours(page)
 

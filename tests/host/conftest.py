@@ -29,6 +29,24 @@ def flux(flux_file):
     return load_flux(flux_file)
 
 
+@pytest.fixture(scope="session")
+def shallow_file(tmp_path_factory):
+    """The checkpoint of a FLUX with 2 double blocks and 1 single, 2 heads, for what takes long with many blocks."""
+    from nag_pag_flux.lab.toy.small_models import make_flux
+
+    path = tmp_path_factory.mktemp("models") / "shallow.safetensors"
+    make_flux(path, hidden=256, double_blocks=2, single_blocks=1, context_dim=64, vec_dim=32)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def shallow(shallow_file):
+    """That FLUX as the stock loader gives it, in float32."""
+    from sampling import load_flux
+
+    return load_flux(shallow_file)
+
+
 @pytest.fixture(scope="module")
 def flux64(flux_file):
     """The small FLUX in float64, so that two ways of summing agree to many digits.

@@ -27,7 +27,7 @@ def results():
         patch.setattr(
             bench, "entries", lambda model, sizes: [e for e in entries(model, sizes) if sizes == TINY or e.name in FEW]
         )
-        return bench.measure(TINY, CPU, compiled=TRACED, rounds=1, steps=4)
+        return bench.measure(TINY, CPU, compiled=TRACED, rounds=1, steps=2)
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_what_was_found_before_an_interruption_is_not_drawn_again(flux, vae, fou
 def test_only_what_is_missing_is_drawn(flux, vae, monkeypatch):
     """Beside what was drawn first; what changes a picture or what is seen in it is another."""
     begun = recorded(monkeypatch)
-    given = {"positive": [*prompt(1), *prompt(2, tokens=5)], "vae": vae, "empty": prompt(99)}
+    given = {"positive": [*prompt(1), *prompt(2, tokens=5)], "vae": vae, "empty": prompt(99), "steps": 1}
     asked = [
         ({}, 10),
         ({}, 0),
@@ -201,7 +201,7 @@ def test_only_what_is_missing_is_drawn(flux, vae, monkeypatch):
 
 def others_than(given):
     """What is drawn or looked at otherwise, one at a time."""
-    yield from ({"steps": 1}, {"sigma": 0.5}, {"empty": list(given["empty"])}, {"positive": list(given["positive"])})
+    yield from ({"steps": 2}, {"sigma": 0.5}, {"empty": list(given["empty"])}, {"positive": list(given["positive"])})
 
 
 def test_a_picture_that_is_not_kept_is_drawn_again(flux, sampled):

@@ -67,15 +67,6 @@ OTHERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def few(flux):
-    """The small FLUX with two double blocks and its two single ones: enough to reach every line, a thousand times."""
-    modules = flux.model.diffusion_model._modules
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(modules, "double_blocks", modules["double_blocks"][:2])
-        yield flux
-
-
 @pytest.fixture(autouse=True)
 def _heard(caplog):
     caplog.set_level(logging.INFO, logger="nag_pag_flux")
@@ -142,9 +133,9 @@ def seen():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_fault_at_any_line_costs_guidance_and_no_more(few, caplog, seen, case):
-    model = guided(few, **CASES[case])
-    sweep(record_model(model, Record()) if case in RECORDED else model, run(few), run, caplog, seen)
+def test_a_fault_at_any_line_costs_guidance_and_no_more(shallow, caplog, seen, case):
+    model = guided(shallow, **CASES[case])
+    sweep(record_model(model, Record()) if case in RECORDED else model, run(shallow), run, caplog, seen)
 
 
 @pytest.mark.parametrize("case", [case for case in HERE if case.small in OTHERS], ids=str)
@@ -193,9 +184,9 @@ def sweep(model, plain, run, caplog, seen):
     [torch.cuda.OutOfMemoryError("CUDA out of memory"), comfy.model_management.InterruptProcessingException()],
     ids=lambda error: type(error).__name__,
 )
-def test_out_of_memory_and_interrupts_pass_at_every_function(few, error):
+def test_out_of_memory_and_interrupts_pass_at_every_function(shallow, error):
     """At one line of each function that is run inside a sampling."""
-    model = guided(few, **CASES["negative prompt"])
+    model = guided(shallow, **CASES["negative prompt"])
     with Tracer() as tracer:
         run(model)
     first = {}

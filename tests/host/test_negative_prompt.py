@@ -21,10 +21,10 @@ NEGATIVES = {"equal": prompt(2), "shorter": prompt(2, tokens=4), "longer": promp
 
 
 def check(model, inputs, merge, negative, tokens=None, branch=None, tolerance=1e-5, **sampling):
-    """Sample plain, by the node and by the oracle."""
+    """Sample plain, by the node and by the oracle: two steps, of which one follows another."""
     inputs = {"renew_every": 1, "negative_prompt": "sampler's", **DEFAULTS, **inputs}
     strengths = tuple(inputs[name] for name in ("scale", "tau", "alpha"))
-    sampling = {"positive": POSITIVE, "negative": negative, **sampling}
+    sampling = {"positive": POSITIVE, "negative": negative, "steps": 2, **sampling}
     tokens = tokens or picture_tokens()
     oracle = OwnForward(model, negative, merge, tokens, strengths, branch, inputs["renew_every"])
     plain, ours = sample(model, **sampling), sample(guided(model, **inputs), **sampling)

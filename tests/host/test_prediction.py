@@ -21,7 +21,6 @@ from comfy_extras.nodes_slg import SkipLayerGuidanceDiT, SkipLayerGuidanceDiTSim
 from comparing import POSITIVE, residuals
 from hypothesis import given
 from hypothesis import strategies as st
-from nag_pag_flux.lab.toy.small_models import make_flux
 from nag_pag_flux.nagpag import perturbation
 from nag_pag_flux.nagpag.diagnostics.plot import draw as plot
 from nag_pag_flux.nagpag.diagnostics.record import Record
@@ -48,16 +47,13 @@ SMALL = {"size": (1, 4, 6), "steps": 3}
 
 
 @pytest.fixture(scope="module")
-def flux_file(tmp_path_factory):
-    """A FLUX with 2 double blocks, a single one and 2 heads."""
-    path = tmp_path_factory.mktemp("models") / "flux.safetensors"
-    make_flux(path, hidden=256, double_blocks=2, single_blocks=1, context_dim=64, vec_dim=32)
-    return str(path)
+def flux_file(shallow_file):
+    return shallow_file
 
 
 @pytest.fixture(scope="module")
-def flux(flux_file):
-    return load_flux(flux_file)
+def flux(shallow):
+    return shallow
 
 
 @pytest.fixture(autouse=True)

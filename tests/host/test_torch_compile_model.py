@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 LOGGER = "nag_pag_flux"
 NEGATIVES = {"equal": prompt(2), "longer": prompt(2, tokens=14)}
 AT_PREDICTION = {
-    "blocks": "0-3",
+    "blocks": "0-1",
     "reach": "prediction",
     "negative_prompt": "sampler's",
     "perturbation": 1.0,
@@ -82,10 +82,10 @@ def close(found, expected, plain):
     assert effect > 1e-3 and (found - expected).abs().max() <= 1e-3 * effect
 
 
-def test_the_stand_in_is_what_the_node_does(flux):
+def test_the_stand_in_is_what_the_node_does(shallow):
     """So that it may have another backend than those that the node lists."""
-    by_node = TorchCompileModel.execute(flux, "inductor").args[0].model_options["torch_compile_kwargs"]
-    by_hand = Compiled().on(flux).model_options["torch_compile_kwargs"]
+    by_node = TorchCompileModel.execute(shallow, "inductor").args[0].model_options["torch_compile_kwargs"]
+    by_hand = Compiled().on(shallow).model_options["torch_compile_kwargs"]
     assert {**by_node, "backend": None} == {**by_hand, "backend": None}
 
 
@@ -93,38 +93,38 @@ def test_the_stand_in_is_what_the_node_does(flux):
     "negative, cfg, ours_first",
     [("equal", 1.0, True), ("longer", 1.0, False), ("equal", 2.0, False), ("longer", 2.0, True)],
 )
-def test_each_forward_runs_what_is_compiled(flux, negative, cfg, ours_first, caplog):
+def test_each_forward_runs_what_is_compiled(shallow, negative, cfg, ours_first, caplog):
     """Also where the plain model was compiled and drawn with before."""
 
     def drawn(model):
         return draw(cfg_guider(model, negative=NEGATIVES[negative], cfg=cfg), steps=6)
 
-    compiled, plain = Compiled(), drawn(flux)
-    drawn(compiled.on(flux))
-    close(drawn(in_order(compiled, flux, ours_first)), drawn(ours_on(flux)), plain)
+    compiled, plain = Compiled(), drawn(shallow)
+    drawn(compiled.on(shallow))
+    close(drawn(in_order(compiled, shallow, ours_first)), drawn(ours_on(shallow)), plain)
     assert compiled.ran == compiled.forwards > 0 and not left_out(caplog)
 
 
-def test_blocks_that_are_compiled_by_themselves_stay_too(flux, caplog):
+def test_blocks_that_are_compiled_by_themselves_stay_too(shallow, caplog):
     """As KJNodes' compile nodes do."""
-    blocks = [f"diffusion_model.double_blocks.{i}" for i in range(4)]
-    compiled, plain = Compiled(blocks), draw(cfg_guider(flux))
-    found = draw(cfg_guider(in_order(compiled, flux, ours_first=False)))
-    close(found, draw(cfg_guider(ours_on(flux))), plain)
-    assert compiled.ran == 4 * compiled.forwards > 0 and not left_out(caplog)
+    blocks = [f"diffusion_model.double_blocks.{i}" for i in range(2)]
+    compiled, plain = Compiled(blocks), draw(cfg_guider(shallow))
+    found = draw(cfg_guider(in_order(compiled, shallow, ours_first=False)))
+    close(found, draw(cfg_guider(ours_on(shallow))), plain)
+    assert compiled.ran == 2 * compiled.forwards > 0 and not left_out(caplog)
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_from_one_sampling_to_the_next_no_graph_is_taken_for_another(flux, ours_first, caplog):
+def test_from_one_sampling_to_the_next_no_graph_is_taken_for_another(shallow, ours_first, caplog):
     """One patched model, with a negative prompt and without: there the evaluations that are disturbed run eagerly."""
-    compiled, eager = Compiled(), ours_on(flux)
-    model = in_order(compiled, flux, ours_first)
+    compiled, eager = Compiled(), ours_on(shallow)
+    model = in_order(compiled, shallow, ours_first)
     for guider, disturbed in ((cfg_guider, 0), (basic_guider, 2), (cfg_guider, 0), (basic_guider, 2)):
         compiled.ran = compiled.forwards = 0
         caplog.clear()
         found = draw(guider(model), steps=6)
         assert left_out(caplog) == (disturbed > 0) and compiled.forwards - compiled.ran == disturbed
-        close(found, draw(guider(eager), steps=6), draw(guider(flux), steps=6))
+        close(found, draw(guider(eager), steps=6), draw(guider(shallow), steps=6))
 
 
 def losing(guider, step):
@@ -141,28 +141,28 @@ def losing(guider, step):
     return guider
 
 
-def test_a_negative_prompt_that_is_gone_on_the_way_leaves_no_wrong_graph(flux, caplog):
+def test_a_negative_prompt_that_is_gone_on_the_way_leaves_no_wrong_graph(shallow, caplog):
     compiled, inputs = Compiled(), {"renew_every": 1}
-    model = in_order(compiled, flux, True, **inputs)
-    found, whole = draw(losing(cfg_guider(model), 3), steps=6), draw(cfg_guider(ours_on(flux, **inputs)), steps=6)
+    model = in_order(compiled, shallow, True, **inputs)
+    found, whole = draw(losing(cfg_guider(model), 3), steps=6), draw(cfg_guider(ours_on(shallow, **inputs)), steps=6)
     assert left_out(caplog) == 1 and compiled.forwards - compiled.ran == 3
-    expected = draw(losing(cfg_guider(ours_on(flux, **inputs)), 3), steps=6)
-    close(found, expected, draw(cfg_guider(flux), steps=6))
+    expected = draw(losing(cfg_guider(ours_on(shallow, **inputs)), 3), steps=6)
+    close(found, expected, draw(cfg_guider(shallow), steps=6))
     close(found, expected, whole)
 
 
-def test_two_of_ours_both_leave_it(flux, caplog):
+def test_two_of_ours_both_leave_it(shallow, caplog):
     inputs = {"negative_prompt": "off", "scale": 1.0}
-    compiled, plain = Compiled(), draw(cfg_guider(flux))
-    found = draw(cfg_guider(in_order(compiled, ours_on(flux, **inputs), False)))
-    close(found, draw(cfg_guider(ours_on(ours_on(flux, **inputs)))), plain)
+    compiled, plain = Compiled(), draw(cfg_guider(shallow))
+    found = draw(cfg_guider(in_order(compiled, ours_on(shallow, **inputs), False)))
+    close(found, draw(cfg_guider(ours_on(ours_on(shallow, **inputs)))), plain)
     assert 0 < compiled.forwards - compiled.ran < compiled.ran and left_out(caplog) == 1
 
 
-def test_with_a_backend_that_rewrites_the_graph(flux, caplog):
+def test_with_a_backend_that_rewrites_the_graph(shallow, caplog):
     """As inductor has it before it writes code, which takes minutes on a busy machine."""
-    model = ours_on(flux)
+    model = ours_on(shallow)
     options = {"guard_filter_fn": skip_torch_compile_dict}
     set_torch_compile_wrapper(model, backend="aot_eager", options=options, keys=["diffusion_model.single_blocks.0"])
-    close(draw(cfg_guider(model)), draw(cfg_guider(ours_on(flux))), draw(cfg_guider(flux)))
+    close(draw(cfg_guider(model)), draw(cfg_guider(ours_on(shallow))), draw(cfg_guider(shallow)))
     assert counters["stats"]["unique_graphs"] > 0 and not left_out(caplog)

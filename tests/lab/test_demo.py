@@ -19,6 +19,15 @@ from nag_pag_flux.lab.toy import shapes
 from PIL import Image
 
 COMMAND = [sys.executable, str(host.REPO / "lab" / "run.py"), "demo"]
+# The same for two of its four seeds.
+SEEDS = demo.SEEDS[:2]
+OF_TWO = f"""
+import sys, run
+run.load_pack()
+from nag_pag_flux.lab import demo
+demo.SEEDS = {SEEDS}
+sys.exit(demo.main(sys.argv[1:]))
+"""
 
 
 def scene(background, *things):
@@ -64,17 +73,18 @@ def servers_of(process):
 
 
 def test_it_makes_the_pictures_and_says_where(tmp_path):
-    done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True, timeout=280)
+    command = [sys.executable, "-c", OF_TWO, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=host.REPO / "lab")
     assert done.returncode == 0, done.stderr
     for graph, guidance in itertools.product(SCENES, ("off", "on")):
-        names = [f"{graph}_seed{seed}_guidance_{guidance}.png" for seed in demo.SEEDS]
+        names = [f"{graph}_seed{seed}_guidance_{guidance}.png" for seed in SEEDS]
         pictures = torch.stack([pixels(tmp_path / name) for name in names])
-        assert pictures.shape == (4, 3, shapes.SIZE, shapes.SIZE) and all(name in done.stdout for name in names)
+        assert pictures.shape == (2, 3, shapes.SIZE, shapes.SIZE) and all(name in done.stdout for name in names)
         # Each quarter has the colour of what was asked for there; the palest object differs by more from none.
         asked = quarters(shapes.render([SCENES[graph]]))
         assert (quarters(pictures).mean(0) - asked).abs().max() < 0.045, f"{graph}, guidance {guidance}"
     # Rows of guidance off and on, a column per seed.
-    assert Image.open(tmp_path / "contact_sheet.png").size == (4 * demo.CELL, 4 * (demo.CELL + demo.LABEL))
+    assert Image.open(tmp_path / "contact_sheet.png").size == (2 * demo.CELL, 4 * (demo.CELL + demo.LABEL))
     assert done.stdout.rstrip().endswith(str(tmp_path))
     assert "20/20" in done.stderr  # the progress bar reached the last step
 

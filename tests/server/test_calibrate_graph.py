@@ -23,7 +23,7 @@ def calibrated(**inputs):
         "alphas": "0.15, 1",
         "reach": "double blocks",
         "negative_prompt": "off",
-        "pictures": 4,
+        "pictures": 2,
         "steps": 3,
         "seed": 1,
         "sigma": 0.7,
@@ -79,7 +79,7 @@ def test_the_shipped_graph_runs_and_what_it_found_draws_its_picture(server):
     assert 3 * 4 + 8 in totals, "off and two alphas, four prompts each, and eight pictures decoded"
 
 
-FEW = {"pictures": 4, "steps": 1, "alphas": "0.5"}
+FEW = {"pictures": 2, "steps": 1, "alphas": "0.5"}
 BEFORE = {name: value for name, value in {**CALIBRATE.defaults, **FEW}.items() if name != "negative_prompt"}
 
 
