@@ -24,7 +24,7 @@ CONCLUSIONS = """\
 - **On guidance-distilled models**, as FLUX.1 [dev] is one, one judge sees as much gain as by CFG 2, the other none.
 - **On emoji**, on which nothing was chosen: nine tenths; on distilled models nothing. None is harmed beyond errors.
 - **A negative prompt with words** is obeyed as often as by CFG 2 on shapes, two thirds as often on emoji (1.15 passes).
-- **Two nodes in turn**, for 1.10 passes, are obeyed nearly as often as NAGuidance is for 2, and spoil as much or less.
+- **Two nodes in turn**, for 1.10 passes, are obeyed nearly as often as NAGuidance for 2, and spoil about as much.
 - **In 8 steps** the defaults cost 1.25 passes and gain three quarters of CFG 2; in 4 they may harm distilled models.
 - **Without a negative prompt** a disturbed attention gains little, on distilled models nothing; as published it harms.
 - **Others, at 2 passes**: classic PAG, token perturbation and NAGuidance at its best gain half as much or less.
