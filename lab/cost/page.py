@@ -97,7 +97,9 @@ model's peak, in activations of the picture's tokens (tokens × width, bfloat16)
 `scale 0` is the plain model itself: its row
 says how exact the others are. CFG, NAGuidance and reach prediction run both
 passes as one batch of two, which may take less than two passes one after the other; where there is no memory for two,
-ComfyUI runs them one after the other."""
+ComfyUI runs them one after the other. In the attention of all blocks a negative prompt takes more than is counted:
+guidance itself, in each block and at each step, held or not. On so narrow a model that is much; it grows with the
+width, and a block with its square."""
 
 
 def cost_table(results: Results) -> str:
