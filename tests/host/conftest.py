@@ -11,14 +11,18 @@ enter_host()
 logging.getLogger().setLevel(logging.INFO)
 
 
+def _checkpoint(folder, double_blocks, single_blocks):
+    from nag_pag_flux.lab.toy.small_models import make_flux
+
+    path = folder / "flux.safetensors"
+    make_flux(path, 256, double_blocks, single_blocks, context_dim=64, vec_dim=32)
+    return str(path)
+
+
 @pytest.fixture(scope="session")
 def flux_file(tmp_path_factory):
     """The checkpoint of a FLUX with 4 double and 2 single blocks, 2 heads."""
-    from nag_pag_flux.lab.toy.small_models import make_flux
-
-    path = tmp_path_factory.mktemp("models") / "flux.safetensors"
-    make_flux(path, hidden=256, double_blocks=4, single_blocks=2, context_dim=64, vec_dim=32)
-    return str(path)
+    return _checkpoint(tmp_path_factory.mktemp("models"), 4, 2)
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +36,7 @@ def flux(flux_file):
 @pytest.fixture(scope="session")
 def shallow_file(tmp_path_factory):
     """The checkpoint of a FLUX with 2 double blocks and 1 single, 2 heads, for what takes long with many blocks."""
-    from nag_pag_flux.lab.toy.small_models import make_flux
-
-    path = tmp_path_factory.mktemp("models") / "shallow.safetensors"
-    make_flux(path, hidden=256, double_blocks=2, single_blocks=1, context_dim=64, vec_dim=32)
-    return str(path)
+    return _checkpoint(tmp_path_factory.mktemp("shallow"), 2, 1)
 
 
 @pytest.fixture(scope="session")
