@@ -32,6 +32,7 @@ from .contenders import (
 )
 from .experiments import experiments
 from .free_methods import free_round
+from .merge_variants import bound, momentum, parallel
 from .renewal_variants import extrapolated, faded, placed
 from .runs import CHOOSING, REPORTED, Part, PromptSet, made, parts
 from .subjects import Subject
@@ -142,6 +143,26 @@ def prediction_round() -> list[Contender]:
         *(cfg_reused(scale, 6, REPORTED, start=0.45) for scale in (1.6, 2.0)),
         *(nagpag(f"prediction: {describe(one)}", REPORTED, **{**PREDICTED, **one}) for one in asked),
     ]
+
+
+def merge_round() -> list[Contender]:
+    """The defaults with a part of the difference only, a shorter one over the whole picture, or another limit."""
+    return [
+        *(_default("", **one) for one in ({}, {"tau": 10.0}, {"end_percent": 0.8})),
+        *(_default("nothing along the prediction", parallel, 0.0, **one) for one in ({}, {"alpha": 0.67})),
+        _default("at most 5% of the prediction's length", bound, 0.05),
+        _default("at most 10% of the prediction's length", bound, 0.1, tau=10.0),
+        _default("momentum -0.5", momentum, -0.5),
+    ]
+
+
+def _default(what: str, variant: Callable[..., Contender] | None = None, *numbers: float, **inputs: Any) -> Contender:
+    """The defaults with a variant of the merge and these inputs, under a short name."""
+    values = {**PREDICTED, "alpha": 0.5, **inputs}
+    words = ", ".join(filter(None, (what, describe(inputs) if inputs or not what else "")))
+    if variant is None:
+        return nagpag(words, REPORTED, **values)
+    return replace(variant(*numbers, depths=DEPTHS, steps=REPORTED, **values), name=words)
 
 
 def shaped_round() -> list[Contender]:
@@ -268,6 +289,7 @@ ROUNDS = {
     f"late, at the prediction, {REPORTED} steps": Round(
         prediction_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)
     ),
+    f"late, other differences, {REPORTED} steps": Round(merge_round, WITH_STUDENT, replace(CHOOSING, steps=REPORTED)),
     f"late, shaped, {REPORTED} steps": Round(shaped_round, prompts=replace(CHOOSING, steps=REPORTED)),
     "placement": Round(placement_round),
     "peers": Round(peers_round),
