@@ -56,7 +56,7 @@ On two models of each kind (they draw shapes or emoji; their students are guidan
   that fades in or out, a fading difference, or renewals at other steps gained no more.
 - Nor does another difference at the prediction: without what lies along it (APG, arXiv 2410.02416; GAG, 2603.02531),
   bounded in length over the whole picture, with momentum, or ended at 80 %, it gained as much or less; without any
-  limit as much. Beside the blocks, a difference that is extrapolated between renewals gained less than one that is held.
+  limit as much. Beside the blocks a difference that is extrapolated between renewals gained less than a held one.
 - A difference must not be held for long. In 8 steps one that stands for half of the sampling harmed the students, one
   renewed at every 2nd step did not. So the node renews it after 30 % of the sampling: in 8 steps, for 1.25 passes, it
   gains three quarters of CFG 2 and harms none; in 4, for 1.50, one judge sees a harm on the students, as by CFG 2.

@@ -147,9 +147,11 @@ def prediction_round() -> list[Contender]:
 
 def merge_round() -> list[Contender]:
     """The defaults with a part of the difference only, a shorter one over the whole picture, or another limit."""
+    own: list[dict[str, Any]] = [{}, {"tau": 10.0}, {"end_percent": 0.8}]
+    across: list[dict[str, Any]] = [{}, {"alpha": 0.67}]
     return [
-        *(_default("", **one) for one in ({}, {"tau": 10.0}, {"end_percent": 0.8})),
-        *(_default("nothing along the prediction", parallel, 0.0, **one) for one in ({}, {"alpha": 0.67})),
+        *(_default("", **one) for one in own),
+        *(_default("nothing along the prediction", parallel, 0.0, **one) for one in across),
         _default("at most 5% of the prediction's length", bound, 0.05),
         _default("at most 10% of the prediction's length", bound, 0.1, tau=10.0),
         _default("momentum -0.5", momentum, -0.5),
