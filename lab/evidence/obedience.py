@@ -46,9 +46,9 @@ WHEN: dict[str, dict[str, Any]] = {
     "from the first step on, every 7th": {"start_percent": 0.0, "renew_every": 7},
 }
 # One node early, where it is decided what is there, and another behind it that makes out the rest; each once.
-EARLY_MET: dict[str, Any] = {**MET, "start_percent": 0.05, "end_percent": 0.44, "renew_every": REPORTED}
-LATE_ONCE: dict[str, Any] = {"start_percent": 0.45, "end_percent": 0.79, "renew_every": REPORTED}
 ONCE: dict[str, Any] = {"renew_every": REPORTED}
+EARLY_MET: dict[str, Any] = {**MET, **ONCE, "start_percent": 0.05, "end_percent": 0.44}
+LATE_ONCE: dict[str, Any] = {**ONCE, "start_percent": 0.45, "end_percent": 0.79}
 IN_DOUBLES: dict[str, Any] = {"blocks": f"0-{DOUBLES - 1}", "renew_every": 4}
 # What was tried of two nodes, on models to choose on: what the first one has beside EARLY_MET, and the second one.
 TRIED: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -70,7 +70,6 @@ STARTS = (0.2, 0.45)  # of the sampling; the last is the node's default
 
 def contenders() -> list[Contender]:
     """Whom the table compares: the branch by start, strength, renewal and reach, NAGuidance, CFG."""
-    early = nagpag("NAG-PAG, reach attention, all blocks, 5% to 44%, once", REPORTED, **EARLY_MET)
     return [
         *(nagpag(f"NAG-PAG from {start:.0%} on", REPORTED, start_percent=start) for start in STARTS),
         nagpag("NAG-PAG, scale 5, from 20% on", REPORTED, start_percent=0.2, scale=5.0),
@@ -86,15 +85,13 @@ def contenders() -> list[Contender]:
             nagpag(f"NAG-PAG, reach attention, all blocks, {name}", REPORTED, **MET, **when)
             for name, when in WHEN.items()
         ),
-        early,
-        *(
-            in_turn(f"NAG-PAG, two nodes: that, then {name}", early, nagpag("", REPORTED, **late))
-            for name, late in (("the prediction once", LATE_ONCE), ("the defaults", {}))
-        ),
-        in_turn(
+        nagpag("NAG-PAG, reach attention, all blocks, 5% to 44%, once", REPORTED, **EARLY_MET),
+        _two_nodes("NAG-PAG, two nodes: that, then the prediction once", {}, LATE_ONCE),
+        _two_nodes("NAG-PAG, two nodes: that, then the defaults", {}, {}),
+        _two_nodes(
             "NAG-PAG, two nodes: reach attention in double blocks, every 4th, then the prediction once",
-            nagpag("", REPORTED, **{**EARLY_MET, **IN_DOUBLES}),
-            nagpag("", REPORTED, **LATE_ONCE),
+            IN_DOUBLES,
+            LATE_ONCE,
         ),
         nag(),
         cfg(2.0),
@@ -105,12 +102,16 @@ def tried() -> list[Contender]:
     """What was looked at on other models, prompts and noise before: two nodes in turn, beside one, NAG and CFG."""
     from_then_on = WHEN["from 5% on, every 10th"]
     alone = nagpag(describe(from_then_on), REPORTED, **MET, **from_then_on)
-    return [*(_two_nodes(first, then) for first, then in TRIED), alone, nag(), cfg(2.0)]
+    pairs = (
+        _two_nodes(f"{describe(first) if first else 'as it is'}; then {describe(then)}", first, then)
+        for first, then in TRIED
+    )
+    return [*pairs, alone, nag(), cfg(2.0)]
 
 
-def _two_nodes(first: dict[str, Any], then: dict[str, Any]) -> Contender:
-    early, late = nagpag("", REPORTED, **{**EARLY_MET, **first}), nagpag("", REPORTED, **then)
-    return in_turn(f"{describe(first) if first else 'as it is'}; then {describe(then)}", early, late)
+def _two_nodes(name: str, first: dict[str, Any], then: dict[str, Any]) -> Contender:
+    """first: what the first node has beside EARLY_MET; then: the inputs of the second."""
+    return in_turn(name, nagpag("", REPORTED, **{**EARLY_MET, **first}), nagpag("", REPORTED, **then))
 
 
 # --- the numbers ---

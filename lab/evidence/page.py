@@ -248,12 +248,13 @@ def _tried_in_words() -> list[str]:
     for names in (("0", "1", "2"), ("0s",)):
         models = [subject for subject in map(Subject, names) if subject.trained]
         if models and gains.was_made(models, plain(), OPEN_CHOOSING, obedience.COUNT):
-            found.append(obedience.table(models, obedience.tried(), OPEN_CHOOSING, obedience.COUNT))
+            table_of = obedience.table(models, obedience.tried(), OPEN_CHOOSING, obedience.COUNT)
+            found.append(f"On {_names(models)}:\n\n{table_of}")
     if not found:
         return []
     return [
         f"""### Round: a negative prompt with words, {REPORTED} steps
-As in *Is a negative prompt obeyed?*, on seeds 0, 1 and 2, and then on the student of seed 0. The first node has reach
-attention in all blocks, scale 4, tau 1.5, alpha 0.5, from 5 to 44 %, computed once, but for what is named.""",
+As in *Is a negative prompt obeyed?*. The first node has reach attention in all blocks, scale 4, tau 1.5, alpha 0.5,
+from 5 to 44 %, computed once, but for what is named.""",
         *found,
     ]
