@@ -29,7 +29,7 @@ cfg at 1.0.
 3. **scale**: 3. Is what you named still there? 5 leaves it out more often. 0 is off (the plain model, bit for bit).
    Compare 0 and 3 with the same seed.
    Still there? Put **NAG-PAG Guidance (Advanced)** before this node, with its preset *NAG with a negative prompt*, and
-   here **start_percent** to 0.45. It leaves it out more often still, and changes more of the rest.
+   here **start_percent** to 0.45. It leaves it out more often still, and spoils more of the rest.
 4. **NAG-PAG Guidance (Advanced)** in this node's place has all inputs: **alpha** and **tau** say
    how strongly, **renew_every** for how much of a step, **reach** whether what the model predicts is pushed or what it
    does inside.
