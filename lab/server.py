@@ -105,7 +105,7 @@ def _wait_until_up(server: Server) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise ServerError(f"ComfyUI ended while starting (exit {server.process.returncode}):\n{server.log_tail()}")
-        with contextlib.suppress(requests.ConnectionError):
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
             if requests.get(f"{server.url}/system_stats", timeout=10).ok:
                 return
         time.sleep(0.2)

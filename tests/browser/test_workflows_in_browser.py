@@ -71,8 +71,11 @@ def loaded(browser, server, language=None):
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda message: message.type == "error" and page.errors.append(message.text))
+    page.set_default_timeout(120_000)  # of anything that is waited for; a busy machine takes a while for a page
     page.goto(server.url)
-    page.wait_for_function("window.app?.extensionManager && window.app.canvas?.graph", timeout=60_000)
+    # The spinner ends when the frontend has put its default graph up, which would come over what a test opens.
+    page.wait_for_function("window.app?.canvas?.graph && window.app.extensionManager?.spinner === false")
+    page.locator("#splash-loader").wait_for(state="hidden")  # it would take the clicks
     return page
 
 
@@ -330,7 +333,6 @@ def test_a_choice_shows_what_its_words_mean_and_sends_the_word(spanish):
     label = {name: {word: f"{word} ({said})" for word, said in all_.items()} for name, all_ in words["choices"].items()}
     first = [label[item.name][item.default] for item in (REACH, NEGATIVE_PROMPT, NEGATIVE, SCHEDULE, PRESET)]
     try:
-        page.locator("#splash-loader").wait_for(state="hidden")  # it would take the clicks
         place_wide(page)
         drawn = texts_drawn(page)
         assert [one for one in first if one not in drawn] == []
@@ -673,7 +675,6 @@ def test_the_text_and_the_plot_show_on_their_nodes(page):
             const text = of('NAGPAGInspect').widgets.find(widget => widget.name === 'found')?.value ?? '';
             return text.includes('19 double, 4 single') && of('NAGPAGPlot').imgs?.[0]?.naturalWidth === 1280;
         }""",
-        timeout=90_000,
     )
     # What is shown does not go into the next prompt.
     assert page.evaluate("async () => (await window.app.graphToPrompt()).output") == before
@@ -730,6 +731,7 @@ def place_blueprint(page):
         assert found_at_last(page, "NAG-PAG, off") == [blueprint.NAME]
         page.locator("[data-testid=result-item]").click()
         page.wait_for_function("() => window.app.graph._nodes.length === 1")
+        page.locator("input[aria-controls=results-list]").wait_for(state="hidden")
         page.mouse.move(900, 300)
         page.wait_for_timeout(200)
         page.mouse.click(900, 300)  # the node hangs on the pointer until then
@@ -741,7 +743,7 @@ def place_blueprint(page):
 
 def found_at_last(page, words):
     """What is found as soon as anything is: the frontend fetches blueprints after all else, and searches but once."""
-    for _ in range(40):
+    for _ in range(150):
         if found := found_by(page, words):
             return found
         page.locator("input[aria-controls=results-list]").fill("")
@@ -756,9 +758,9 @@ def _unnested(inputs):
 def _previews(page, server):
     """Queue what is on the page; the pictures that its two previews then show."""
     page.evaluate("async () => { await window.app.queuePrompt(0, 1); }")
-    page.wait_for_function(
-        "() => window.app.graph._nodes.filter(one => one.imgs?.[0]?.naturalWidth).length === 2", timeout=120_000
-    )
+    page.wait_for_function("() => window.app.graph._nodes.filter(one => one.imgs?.[0]?.naturalWidth).length === 2")
+    while requests.get(f"{server.url}/prompt", timeout=30).json()["exec_info"]["queue_remaining"]:
+        page.wait_for_timeout(50)  # the pictures show before the history has them
     (last,) = requests.get(f"{server.url}/history?max_items=1", timeout=30).json().values()
     shown = [image for _, output in sorted(last["outputs"].items()) for image in output["images"]]
     return [_pixels(requests.get(f"{server.url}/view", params=image, timeout=30).content) for image in shown]
@@ -790,9 +792,16 @@ def place_all(page):
 
 
 def blanks(page):
-    """How many pixels are empty at each node's foot, as Nodes 2.0 draws it, at the scale 1."""
+    """How many pixels are empty at each node's foot, as Nodes 2.0 draws it, at the scale 1, once it is laid out."""
     page.wait_for_function("count => document.querySelectorAll('.lg-node').length === count", arg=len(locales.NODES))
-    page.wait_for_timeout(500)
+    for _ in range(60):
+        page.wait_for_timeout(500)
+        if max(found := _blanks_now(page)) <= BLANK:
+            break
+    return found
+
+
+def _blanks_now(page):
     return page.evaluate("""() => [...document.querySelectorAll('.lg-node')].map(node => {
         const last = [...node.querySelectorAll('*')].filter(one => !one.children.length);
         const bottom = Math.max(...last.map(one => one.getBoundingClientRect().bottom));

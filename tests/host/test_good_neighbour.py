@@ -1,12 +1,17 @@
 """What else sits on the model stays; what goes wrong stays small and is said."""
 
+import asyncio
+import builtins
 import copy
+import importlib.util
 import logging
+import sys
 
 import comfy.k_diffusion.sampling
 import comfy.model_management
 import pytest
 import torch
+from nag_pag_flux.lab import host
 from nag_pag_flux.nagpag.patch import merge, wrappers
 from sampling import guided, prompt, sample
 
@@ -332,3 +337,32 @@ def test_a_model_of_another_family_is_refused_by_name():
 def test_a_block_that_the_model_lacks_is_refused(flux):
     with pytest.raises(ValueError, match="block 25 does not exist: this model has double blocks 0 to 3"):
         guided(flux, blocks="25")
+
+
+# --- the host's start ---
+
+
+def test_the_pack_loads_without_what_is_slow(monkeypatch):
+    """What its modules ask for until the host has its nodes, in a copy of it under another name."""
+    asked, plain = set(), builtins.__import__
+
+    def heard(name, scope=None, within=None, names=(), level=0):
+        if level == 0 and str((scope or {}).get("__name__")).startswith("another_pack"):
+            asked.add(name.partition(".")[0])
+        return plain(name, scope, within, names, level)
+
+    spec = importlib.util.spec_from_file_location(
+        "another_pack", host.REPO / "__init__.py", submodule_search_locations=[str(host.REPO)]
+    )
+    monkeypatch.setitem(sys.modules, "another_pack", pack := importlib.util.module_from_spec(spec))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(builtins, "__import__", heard)
+            spec.loader.exec_module(pack)
+            nodes = asyncio.run(asyncio.run(pack.comfy_entrypoint()).get_node_list())
+    finally:
+        for name in [name for name in sys.modules if name.startswith("another_pack.")]:
+            del sys.modules[name]
+    assert len(nodes) == 7
+    # What ComfyUI itself has loaded by then. No NumPy, Pillow, pydantic or Matplotlib.
+    assert asked - set(sys.stdlib_module_names) == {"aiohttp", "comfy_api", "typing_extensions"}

@@ -1,5 +1,6 @@
 """The demo as a user runs it: a subprocess of its own with its own server."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -65,11 +66,10 @@ def test_the_prompts_are_captions_of_its_scenes():
 
 
 def servers_of(process):
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "main.py" in " ".join(child.cmdline())
-    ]
+    with contextlib.suppress(psutil.NoSuchProcess):  # of those that come and go
+        children = psutil.Process(process.pid).children(recursive=True)
+        return [child for child in children if "main.py" in " ".join(child.cmdline())]
+    return []
 
 
 def test_it_makes_the_pictures_and_says_where(tmp_path):

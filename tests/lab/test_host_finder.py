@@ -1,5 +1,6 @@
 """Finding a host: told, around us, pinned; and every way a download can go wrong."""
 
+import concurrent.futures
 import hashlib
 import multiprocessing
 import os
@@ -124,23 +125,27 @@ def test_without_network_pip_says_what_to_do(cache, monkeypatch):
     assert left_in(cache) == []
 
 
-def _hold_the_lock(cache, seconds):
+def _hold_the_lock(cache, held, let_go):
     os.environ["NAGPAG_CACHE"] = cache
     with host._lock():
-        time.sleep(seconds)
+        held.set()
+        let_go.wait(60)
 
 
 def test_two_processes_take_turns(cache, registry):
     context = multiprocessing.get_context("fork")
-    other = context.Process(target=_hold_the_lock, args=(str(cache), 1.0))
+    held, let_go = context.Event(), context.Event()
+    other = context.Process(target=_hold_the_lock, args=(str(cache), held, let_go))
     other.start()
-    while not (cache / "lock").exists():
-        time.sleep(0.01)
-    time.sleep(0.1)
-    start = time.monotonic()
-    host.find_host()
+    assert held.wait(60)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        finding = pool.submit(host.find_host)
+        time.sleep(0.3)
+        before = list(registry)
+        let_go.set()
+        finding.result(60)
     other.join()
-    assert time.monotonic() - start > 0.5 and registry == ["2.6.0"]
+    assert before == [] and registry == ["2.6.0"]
 
 
 def test_an_unknown_version_lists_the_known():

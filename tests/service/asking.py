@@ -1,6 +1,7 @@
 """Asking the live server's service for pictures, on the small models."""
 
 import asyncio
+import contextlib
 import io
 import sys
 
@@ -17,6 +18,7 @@ SMALL = {
     "clip_type": "sd3",
     "vae": "taef1",
 }
+LONG = {"num_inference_steps": 200, "width": 512, "height": 512}  # minutes; never waited for
 
 
 def command(*words, python=sys.executable):
@@ -41,6 +43,15 @@ class Service:
 
     def cancel(self, prompt_id):
         return requests.delete(f"{self.url}/nagpag/jobs/{prompt_id}", timeout=30)
+
+    @contextlib.contextmanager
+    def holding(self):
+        """Keep the queue from moving: a job runs meanwhile that would take minutes. Gives its prompt id."""
+        prompt_id = self.post(wait=False, seed=99, **LONG).json()["prompt_id"]
+        try:
+            yield prompt_id
+        finally:
+            self.cancel(prompt_id)
 
     def queued(self):
         """Prompt ids that wait or run, by ComfyUI's own account."""
@@ -74,6 +85,13 @@ def host_loads(folder):
             folder_paths.set_input_directory(before)
 
     return load
+
+
+async def until(wanted):
+    """Let the others of this loop run until `wanted` holds; half a minute is more than any needs."""
+    async with asyncio.timeout(30):
+        while not wanted():
+            await asyncio.sleep(0.01)
 
 
 def pixels(data):

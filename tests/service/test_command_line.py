@@ -17,6 +17,7 @@ import requests
 from asking import SMALL, command, pixels, png
 from nag_pag_flux.lab import host
 from nag_pag_flux.nagpag.inputs import requests as inputs
+from nag_pag_flux.nagpag.service import client as of_client
 from nag_pag_flux.nagpag.service import request as table
 from nag_pag_flux.nagpag.service.client import BadRequest, Client, JobFailed, NoServer, as_url, cli, compare
 from PIL import Image
@@ -170,7 +171,7 @@ def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
     process = subprocess.Popen(words, cwd=host.REPO, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=hearing)
     try:
         deadline = time.monotonic() + 60
-        while not (ids := service.queued()) or service.job(ids[0]).json()["status"] != "running":
+        while not (ids := service.queued()) or not service.job(ids[0]).json().get("progress", {}).get("step"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -178,10 +179,31 @@ def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130 and "the job was cancelled" in said and "Traceback" not in said
+    deadline = time.monotonic() + 60
     while (status := service.job(ids[0]).json()["status"]) == "running":
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert status == "cancelled" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("_bytes", "stopped while the request was on its way; the server may draw it all the same"),
+        ("follow", "stopped; the job was cancelled"),
+        ("data", "stopped; the job is done, and ComfyUI's output folder has flux_"),
+    ],
+)
+def test_what_ctrl_c_says_is_so_whenever_it_comes(service, tmp_path, monkeypatch, capsys, name, said):
+    """While it is sent, while it is waited for, while the picture comes."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(of_client.Image if name == "data" else Client, name, interrupted)
+    words = command("text-to-image", *PROMPT, "--server", service.url, "--output", tmp_path)[3:]
+    told, heard = cli.main(words), capsys.readouterr().err
+    assert told == 130 and said in heard and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", ["argparse", "nagpag.service.client.cli", "nagpag.service.client.options"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from asking import Service
 from nag_pag_flux.lab import graphs
 from nag_pag_flux.lab.in_host import enter_host
 from nag_pag_flux.lab.server import run_graph
@@ -387,16 +388,19 @@ def test_a_text_behind_nodes_that_pass_both_prompts_on_and_over_a_link(kinds):
     assert loaders.texts(graph, kinds, ("negative",)) == [("7", "text")]
 
 
-def test_while_it_waits_no_other_graph_is_fetched(ask, monkeypatch):
+def test_while_it_waits_no_other_graph_is_fetched(server, ask, monkeypatch):
     """A queue of hundreds of graphs, five times a second."""
     asked, send = [], Client._json
 
     def heard(self, method, path, body=None):
         asked.append((path, found := send(self, method, path, body)))
+        if path.startswith("/api/jobs"):
+            Service(server).cancel(before)
         return found
 
-    monkeypatch.setattr(Client, "_json", heard)
-    told, _ = ask(without(small(graphs.PICTURES[0])), "--num-inference-steps", "40")
+    with Service(server).holding() as before:
+        monkeypatch.setattr(Client, "_json", heard)
+        told, _ = ask(without(small(graphs.PICTURES[0])), "--num-inference-steps", "4")
     paths = [path for path, _ in asked]
     (mine,) = (found["prompt_id"] for path, found in asked if path == "/prompt")
     looks = [found["jobs"] for path, found in asked if path.startswith("/api/jobs")]

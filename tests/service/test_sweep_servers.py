@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from asking import SMALL, command, pixels
+from asking import LONG, SMALL, Service, command, pixels
 from nag_pag_flux.lab import graphs, host
 from nag_pag_flux.lab.server import furnish, run_graph, running_server
 from PIL import Image
@@ -158,12 +158,12 @@ def test_stopped_and_then_with_a_server_killed_it_ends_as_on_one_server(alone, q
     kept = {path: path.read_bytes() for path in (many / "pictures").iterdir()}
     assert process.returncode == 130 and "Traceback" not in said and 0 < len(kept) < 2 * ALL
     assert sum(row["failed"] == "not drawn yet" for row in table(many)) == ALL - len(drawn(many))
-    with running_server() as second:
+    with running_server() as second, service.holding():
+        Service(second).post(wait=False, **LONG)
         process = begin(quick, "--server", service.url, "--server", second.url, "--output", many)
-        running = functools.partial(requests.get, f"{second.url}/queue", timeout=30)
-        wait_until(lambda: running().json()["queue_running"], process)
+        wait_until(lambda: len(Service(second).queued()) == 2, process)  # behind the long one
         os.killpg(second.process.pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=PATIENCE)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert f"lost {second.url}" in said and "Traceback" not in said
     assert_same_pictures(alone, many)

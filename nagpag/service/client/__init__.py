@@ -29,6 +29,9 @@ ENDED = {
     "cancelled": "the job was cancelled",
     "unknown": "how the job ended is not known",
 }
+# What an interrupt says, by when it comes.
+CANCELLED = "stopped; the job was cancelled"
+ON_ITS_WAY = "stopped while the request was on its way; the server may draw it all the same"
 QUIET_SECONDS = 90.0  # the server says something at least every 10 s
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 Progress = Callable[[dict], None]
@@ -125,7 +128,10 @@ class Client:
 
     def submit(self, endpoint: str, request: dict[str, Any]) -> str:
         """Queue a job without waiting, for "text-to-image" or "image-to-image"; its prompt_id."""
-        return self._json("POST", f"/nagpag/{endpoint}", {**request, "wait": False})["prompt_id"]
+        try:
+            return self._json("POST", f"/nagpag/{endpoint}", {**request, "wait": False})["prompt_id"]
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(ON_ITS_WAY) from None
 
     def follow(self, prompt_id: str) -> Iterator[dict]:
         """The job each time it changes, until it has ended."""
@@ -171,7 +177,7 @@ class Client:
             return self.result(prompt_id, progress)
         except KeyboardInterrupt:
             self.cancel(prompt_id)
-            raise
+            raise KeyboardInterrupt(CANCELLED) from None
 
     # --- HTTP ---
 

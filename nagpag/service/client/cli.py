@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     except JobFailed as error:
         return _failed(options, FAILED, _refusal(error), error.problem)
     except KeyboardInterrupt as stop:
-        return _failed(options, INTERRUPTED, str(stop) or "stopped; the job was cancelled")
+        return _failed(options, INTERRUPTED, str(stop) or "stopped")
 
 
 def _dashed(word: str) -> str:
@@ -110,7 +110,7 @@ def _make(options: argparse.Namespace) -> int:
     if options.wait is False:
         return _queue_only(client, options, request)
     result = _run(client, options, request)
-    told, files = _told(result), [target.write(image.data(), image.filename) for image in result.images]
+    told, files = _told(result), target.take(result.images)
     told["files"] = list(map(str, files))
     if options.compare:
         told["compare"] = str(_compare(client, options, request, result, target, files))

@@ -16,7 +16,7 @@ from ...settings import Settings
 from ..graphs import Graph, saved_anew
 from ..loaders import SEEDS, Kinds, Place, enlarged, guided, named, read_graph, texts, whole_numbers
 from ..request import layers_as_spec
-from . import Client, JobFailed, NoServer, prompts
+from . import CANCELLED, Client, JobFailed, NoServer, prompts
 from .options import BadInput
 from .target import Target
 
@@ -152,16 +152,11 @@ def _waited(client: Client, prompt_id: str, target: Target) -> dict[str, Any]:
         state = prompts.ended(client, prompt_id)
     except KeyboardInterrupt:
         prompts.cancel(client, prompt_id)
-        raise
+        raise KeyboardInterrupt(CANCELLED) from None
     files = prompts.saved(client, state)
     if not files:
         raise JobFailed("the graph ran and saved nothing: it needs a Save Image node, or another that saves")
-    try:
-        written = [str(target.write(file.data(), file.filename)) for file in files]
-    except KeyboardInterrupt:
-        there = ", ".join(file.filename for file in files)
-        raise KeyboardInterrupt(f"stopped; the job is done, and ComfyUI's output folder has {there}") from None
-    return {"seconds": state["seconds"], "files": written}
+    return {"seconds": state["seconds"], "files": list(map(str, target.take(files)))}
 
 
 def words(told: dict[str, Any]) -> str:

@@ -8,9 +8,10 @@ import uuid
 from typing import Any
 
 from ..graphs import Graph, ended_state
-from . import BadRequest, Client, Image, JobFailed, NoServer
+from . import CANCELLED, BadRequest, Client, Image, JobFailed, NoServer
 
 LOOK_SECONDS = 0.2
+STOP_SECONDS = 10.0  # for which a prompt is told to stop that has not heard it
 
 
 class Gone(NoServer):
@@ -24,7 +25,7 @@ def queue(client: Client, graph: Graph) -> str:
         found = client._json("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
     except KeyboardInterrupt:  # it may stand in the queue by now
         cancel(client, prompt_id)
-        raise
+        raise KeyboardInterrupt(CANCELLED) from None
     if errors := found.get("node_errors"):
         raise JobFailed(f"ComfyUI refused the graph: {errors}")
     return found["prompt_id"]
@@ -40,11 +41,15 @@ def ended(client: Client, prompt_id: str) -> dict[str, Any]:
             if state["status"] != "done":
                 raise JobFailed(state["reason"], state)
             return state
-        # /queue would send every graph that waits.
-        queued = client._json("GET", "/api/jobs?status=pending,in_progress")["jobs"]
-        missed = 0 if prompt_id in [job["id"] for job in queued] else missed + 1
+        missed = 0 if _is_queued(client, prompt_id) else missed + 1
         time.sleep(LOOK_SECONDS)
     raise Gone(f"{client.server} no longer knows what it was drawing: it was started anew, or its history was cleared")
+
+
+def _is_queued(client: Client, prompt_id: str) -> bool:
+    """Whether it waits or runs; /queue would send every graph that does."""
+    jobs = client._json("GET", "/api/jobs?status=pending,in_progress")["jobs"]
+    return prompt_id in [job["id"] for job in jobs]
 
 
 def saved(client: Client, state: dict[str, Any]) -> list[Image]:
@@ -63,4 +68,8 @@ def cancel(client: Client, prompt_id: str) -> None:
         client.cancel(prompt_id)
     except BadRequest:  # a graph is no job of the service
         client._bytes("POST", "/queue", {"delete": [prompt_id]})
-        client._bytes("POST", "/interrupt", {"prompt_id": prompt_id})
+        # A signal that comes while the prompt is about to start is lost, so it is given until it is heeded.
+        deadline = time.monotonic() + STOP_SECONDS
+        while _is_queued(client, prompt_id) and time.monotonic() < deadline:
+            client._bytes("POST", "/interrupt", {"prompt_id": prompt_id})
+            time.sleep(LOOK_SECONDS)

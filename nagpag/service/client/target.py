@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from . import Image
 from .options import BadInput
 
 
@@ -31,6 +32,14 @@ class Target:
         except OSError as error:
             raise BadInput(f"--output {output}: {error.strerror}: {error.filename}") from None
         return cls(folder, name)
+
+    def take(self, images: list[Image]) -> list[Path]:
+        """Write all files of a finished job; an interrupt says where they are."""
+        try:
+            return [self.write(image.data(), image.filename) for image in images]
+        except KeyboardInterrupt:
+            there = ", ".join(image.filename for image in images)
+            raise KeyboardInterrupt(f"stopped; the job is done, and ComfyUI's output folder has {there}") from None
 
     def write(self, data: bytes, filename: str) -> Path:
         """Write a file under its name with the ending of `filename`, or the next free one."""
