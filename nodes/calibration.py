@@ -47,8 +47,10 @@ class NAGPAGCalibrate(io.ComfyNode):
         from ..nagpag.calibration import search, told
         from ..nagpag.calibration.series import Series
         from ..nagpag.diagnostics.plot import draw_measured
+        from ..nagpag.patch.families import refuse_nested
         from ..nagpag.settings import Settings
 
+        refuse_nested(latent_image["samples"], "NAG-PAG Calibrate")
         given = {**CALIBRATE.defaults, **inputs}
         # An empty latent may be of another model's size: as in KSampler it is fitted to this one's.
         scale = latent_image.get("downscale_ratio_spacial")

@@ -46,7 +46,9 @@ class NAGPAGCompare(io.ComfyNode):
         from ..nagpag.comparison.axes import read_axes
         from ..nagpag.comparison.sheet import draw_sheet
         from ..nagpag.kept import Source
+        from ..nagpag.patch.families import refuse_nested
 
+        refuse_nested(latent_image["samples"], "NAG-PAG Compare")
         given = {**COMPARE.defaults, **inputs}
         grid, batch = read_axes(given["axes"]), len(latent_image["samples"])
         wanted = drawing.shots(grid.different, given["seed"], given["seeds"], batch)

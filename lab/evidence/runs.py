@@ -106,7 +106,7 @@ def code_sources() -> list[str]:
     pack = host.REPO / "nagpag"
     method = ("blocks", "guidance", "perturbation", "schedule", "settings")
     hooks = (
-        *("__init__", "plan", "run", "forward", "wrappers", "step", "renewal", "prediction"),
+        *("__init__", "plan", "run", "forward", "wrappers", "step", "renewal", "prediction", "caches"),
         *("block", "attention", "branch", "copies", "merge", "negative", "flux"),
     )
     return digests.sources(

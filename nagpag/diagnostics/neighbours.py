@@ -9,9 +9,9 @@ from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
+from ..patch.caches import CACHES
 from ..patch.families import FAMILIES, diffusion_model_of
 from ..patch.plan import PLANS, RECORDINGS, replacements
-from ..patch.prediction import CACHES
 from ..patch.report import plan_summary
 from .recording import KEY as RECORD_KEY
 

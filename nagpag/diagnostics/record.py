@@ -152,6 +152,7 @@ class Record:
 
         One model may sample several times in one graph, and ComfyUI's cache may bring back an earlier latent.
         """
+        samples = _packed(samples)
         for recording in reversed(self.recordings):
             if recording.fingerprint is not None and _same(recording.fingerprint, samples):
                 return recording, True
@@ -162,6 +163,13 @@ def sample_values(samples: Tensor) -> Tensor:
     """A few values from all over a latent."""
     flat = samples.flatten()
     return flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float()
+
+
+def _packed(samples: Any) -> Tensor:
+    """A latent as it is sampled: one that holds several, such as picture and sound, on one axis."""
+    if not getattr(samples, "is_nested", False):
+        return samples
+    return torch.cat([part.reshape(len(part), 1, -1) for part in samples.unbind()], dim=-1)
 
 
 def _same(fingerprint: tuple[tuple[int, ...], Tensor], samples: Tensor) -> bool:

@@ -83,6 +83,10 @@ class Reporter:
         self.options = options
         self.runs: dict[str, Run] = {}
 
+    def __deepcopy__(self, memo: dict) -> Reporter:
+        """Itself: packs copy a model's options deeply while it samples."""
+        return self
+
     def add(self, plan: Plan, run: Run, forward: Forward, numbers: torch.Tensor | None) -> None:
         """Take what one forward left. numbers: (merges, 5), on the device; None where nothing was guided."""
         self.runs[plan.key] = run

@@ -5,6 +5,7 @@ Registered on a clone of the model, nothing else:
   its end; PREDICT_NOISE and CALC_COND_BATCH wrappers hear where an evaluation begins and which conditions are the
   prompt's; an APPLY_MODEL wrapper works out, once per forward, what depends on the step and not on the block
   (`forward`). It is outside of what torch.compile compiles, where a DIFFUSION_MODEL wrapper would be inside;
+- `memory`: a PREPARE_SAMPLING wrapper tells the host of what every block will hold from step to step, if they do;
 - with reach prediction the CALC_COND_BATCH wrapper has the host work out the negative branch, too, and pushes what the
   sampler is given (`prediction`); only where there is no negative prompt something of ours is in the model, which is
   in the options of the evaluations whose attention is disturbed;
@@ -28,6 +29,8 @@ from ..settings import Settings
 from .block import block_replacement
 from .families import find_flux, find_model, known_models
 from .family import Family, Found
+from .memory import prepare_sampling
+from .negative import refuse_hooks
 from .plan import PLANS, Call, Plan, replacements
 from .wrappers import apply_model, calc_cond_batch, outer_sample, predict_noise
 
@@ -39,8 +42,9 @@ log = logging.getLogger("nag_pag_flux")
 def apply_guidance(model: Any, settings: Settings) -> Any:
     """Return a clone of a ComfyUI MODEL that samples with guidance; `model` itself stays as it is.
 
-    Raises ValueError where the blocks or the reach do not fit it.
+    Raises ValueError where the blocks or the reach do not fit it, or the negative prompt has hooks.
     """
+    refuse_hooks(settings.negative_conditioning)
     plan = make_plan(find_model(model), settings)
     patched = model.clone()
     options = patched.model_options["transformer_options"]
@@ -55,6 +59,8 @@ def apply_guidance(model: Any, settings: Settings) -> Any:
     patched.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, plan.key, predict_noise(plan))
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, plan.key, calc_cond_batch(plan))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, plan.key, apply_model(plan))
+    if plan.holds_each_block:
+        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, plan.key, prepare_sampling(plan))
     return patched
 
 

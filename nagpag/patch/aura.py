@@ -25,6 +25,7 @@ AURAFLOW = Family(
     stacks=("double_layers", "single_layers"),
     slots=("double_block", "single_block"),
     heads=lambda model: model.double_layers[0].attn.n_heads,
+    width=lambda model: model.double_layers[0].attn.n_heads * model.double_layers[0].attn.head_dim,
     patch=square,
     picture_last=True,
     project=_project,

@@ -78,6 +78,7 @@ QWEN_IMAGE = Family(
     stacks=("transformer_blocks",),
     slots=("double_block",),
     heads=lambda model: model.transformer_blocks[0].num_attention_heads,
+    width=lambda model: model.inner_dim,
     patch=square,
     project=project_normed,
     ids=_qwen_ids,
@@ -174,6 +175,13 @@ def diffusion_model_of(model: Any) -> Any:
     """The diffusion model inside a MODEL, also under torch.compile."""
     diffusion_model = model.get_model_object("diffusion_model")
     return getattr(diffusion_model, "_orig_mod", diffusion_model)
+
+
+def refuse_nested(samples: Any, node: str) -> None:
+    """Raise ValueError for a latent of several parts, such as picture and sound. node: its title, in words."""
+    if getattr(samples, "is_nested", False):
+        kinds = ", ".join(str(tuple(part.shape)) for part in samples.unbind())
+        raise ValueError(f"{node}: the latent holds several at once ({kinds}), which is of no one size; give it one")
 
 
 def refuse_guided(model: Any, node: str) -> None:

@@ -28,6 +28,8 @@ class Family:
     slots: tuple[str, ...]
     heads: Callable[[Any], int]  # how many a block has
     patch: Callable[[Any], tuple[int, int, int]]  # the size of a token in the latent, (frames, height, width)
+    # Of a token between the blocks, in numbers; where a branch can meet each block's attention.
+    width: Callable[[Any], int] = lambda model: 0
     no_branch: str = ""  # why none can run beside its blocks, where that is not for want of slots
     shape: Callable[[Tensor, dict], Sequence[int]] = lambda x, given: x.shape  # of the latent that blocks work on
     runs: Callable[[dict], bool] = lambda options: True  # whether they do, by the host's options of a forward

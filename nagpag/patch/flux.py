@@ -44,6 +44,7 @@ FLUX = Family(
     stacks=("double_blocks", "single_blocks"),
     slots=("double_block", "single_block"),
     heads=lambda model: model.num_heads,
+    width=lambda model: model.hidden_size,
     patch=square,
     project=project_normed,
     ids=_flux_ids,

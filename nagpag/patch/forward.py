@@ -206,6 +206,10 @@ class Forward:
     counted: int = 0
     visits: dict[int, Visit] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict) -> Forward:
+        """Itself, as its run: what a pack copies deeply goes on reporting here."""
+        return self
+
     @property
     def reached(self) -> set[int]:
         """The blocks that were called."""

@@ -60,6 +60,7 @@ HUNYUAN = Family(
     stacks=("double_blocks", "single_blocks"),
     slots=("double_block", "single_block"),
     heads=lambda model: model.num_heads,
+    width=lambda model: model.hidden_size,
     patch=_token,
     ahead=_reference,
     given_frames=_replaced_frame,

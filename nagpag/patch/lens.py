@@ -40,6 +40,7 @@ LENS = Family(
     stacks=("transformer_blocks",),
     slots=("double_block",),
     heads=lambda model: model.transformer_blocks[0].attn.heads,
+    width=lambda model: model.transformer_blocks[0].attn.inner_dim,
     patch=lambda model: (1, 1, 1),
     picture_first=True,
     project=_project,

@@ -29,11 +29,21 @@ WHOLE = {"area": None, "mask": None, "start_percent": 0.0, "end_percent": 1.0}
 # --- finding it ---
 
 
+def refuse_hooks(own: list | None) -> None:
+    """Raise ValueError where a negative prompt of the node's own has hooks. own: a CONDITIONING, or None."""
+    if any("hooks" in extras for _, extras in own or []):
+        raise ValueError(
+            "NAG-PAG: negative_conditioning has hooks (a LoRA for this prompt alone, say), and ComfyUI prepares those "
+            "of the sampler's own conditions only. Wire it to the sampler's negative, and set negative_prompt to "
+            "sampler's"
+        )
+
+
 def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
     """Before a sampling: have the host work out a negative prompt of the node's own, too. Raises ValueError."""
     own = plan.settings.negative_conditioning
     if own is not None:
-        conds[plan.negative_key] = convert_cond(own)
+        conds[plan.negative_key] = [{**cond, "prompt_type": "negative"} for cond in convert_cond(own)]
     if plan.settings.carries_negative:
         listed = conds.get(_name(plan)) or []
         if plan.at_prediction:

@@ -124,6 +124,11 @@ class Plan:
         return not self.at_prediction and (self.merge is not None or self.settings.carries_negative)
 
     @property
+    def holds_each_block(self) -> bool:
+        """True where a difference is held for each chosen block."""
+        return self.merge is None and self.renews
+
+    @property
     def start(self) -> int:
         """Where the branch, or guidance, starts: with the text of a negative prompt in the first block."""
         return 0 if self.settings.carries_negative else self.blocks[0]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .caches import cache_on
 from .fallback import attempt, leave_alone
 from .forward import NEGATIVE_MARK, Chunk, Forward, Visit
 from .merge import guide_in_place, noting
@@ -23,17 +24,6 @@ from .plan import RECORDINGS, Plan
 from .report import say_enlarged, take_down
 from .run import KeptNoise, Run
 from .step import noise_level, strength_of
-
-# Packs' caches of the model's work, by a word of their own; they keep what they know in the model or in the pack.
-CACHES = {
-    "teacache": "TeaCache",
-    "rel_l1_thresh": "TeaCache",
-    "magcache": "MagCache",
-    "fbcache": "a first-block cache",
-    "first_block": "a first-block cache",
-    "wavespeed": "WaveSpeed's cache",
-    "cachedit": "Cache-DiT",
-}
 
 
 class Asked(NamedTuple):
@@ -89,7 +79,7 @@ def guided_predictions(plan: Plan, run: Run, asked: Asked) -> list[Tensor]:
     found = attempt(lambda: _with_negative(run, forward, ours), give_up)
     if found is None:
         plain = ours.predictions(ours.conds)
-        negative = attempt(lambda: _disturbed(plan, run, forward, ours), give_up)
+        negative = None if run.complained else attempt(lambda: _disturbed(plan, run, forward, ours), give_up)
     else:
         plain, negative = found
     guided = attempt(lambda: _guide(plan, run, forward, ours, plain, negative or {}), give_up)
@@ -108,7 +98,7 @@ def _begin_evaluation(plan: Plan, run: Run, asked: Asked) -> tuple[Forward, Aske
     y = strength_of(plan.settings, asked.model.model_sampling.percent_to_sigma, level)
     if y == 0:
         run.forget_differences()  # what was computed before a pause is old
-    asked = asked._replace(against=_place_of(run.against, asked.conds))
+    asked = asked._replace(against=_place_of(run, asked.conds))
     works = y > 0 and (bool(run.against) or (plan.disturbs and not run.failed))
     chunks = tuple(_guided_lists(plan, run, asked)) if works else ()
     visits, recorded = {plan.depth: Visit(plan.depth)}, bool(options.get(RECORDINGS))
@@ -127,23 +117,36 @@ def _guided_lists(plan: Plan, run: Run, asked: Asked) -> Iterator[Chunk]:
             key = _key(run, listed, asked)
             held = None if key is None or asked.against is not None else run.held.get(key)
             kept = held.difference if held is not None and _stands_in(plan, run, held) else None
-            if asked.against is None and (key is None or (held is None and _has_moved(plan, run, asked))):
+            if asked.against is None and (key is None or (held is None and _has_moved(plan, run, key))):
                 run.untold += plan.renews
             yield Chunk(slice(0, len(asked.x)), key, i, difference=kept)
 
 
 def _key(run: Run, listed: list[dict], asked: Asked) -> tuple | None:
-    """What tells a list of conditions, and the part of the latent that it is for, from others; None if nobody says."""
+    """What a difference belongs to: conditions, and the part of the latent that it is for; None if nobody says.
+
+    Of the conditions, on both sides, those that hold now: of another prompt's the difference would push towards it.
+    """
     windowed = "context_window" in asked.transformer_options
     if run.latent is not None and asked.x.shape != run.latent.shape and not windowed:  # a tile
         return None
-    return tuple(cond.get("uuid") for cond in listed), asked.part
+    return (_holding(listed, asked.sigma), _holding(run.against, asked.sigma)), asked.part
 
 
-def _has_moved(plan: Plan, run: Run, asked: Asked) -> bool:
+def _holding(listed: list[dict], sigma: Tensor) -> tuple[Hashable, ...]:
+    """The identities of those conditions that hold at this noise level."""
+    return tuple(cond.get("uuid") for cond in listed if _holds(cond, sigma))
+
+
+def _holds(cond: dict, sigma: Tensor) -> bool:
+    start, end = cond.get("timestep_start"), cond.get("timestep_end")
+    return not ((start is not None and sigma[0] > start) or (end is not None and sigma[0] < end))
+
+
+def _has_moved(plan: Plan, run: Run, key: tuple) -> bool:
     """Whether this is a context window that steps before had elsewhere, so that none has kept a difference for it."""
     every = run.renewed_every(plan.settings)
-    return "context_window" in asked.transformer_options and any(0 < _age(run, h) < every for h in run.held.values())
+    return any(other[0] == key[0] and 0 < _age(run, held) < every for other, held in run.held.items())
 
 
 def _stands_in(plan: Plan, run: Run, held: KeptNoise) -> bool:
@@ -187,6 +190,11 @@ def _past_caches(forward: Forward, asked: Asked) -> Asked:
     """
     if asked.against is not None or not _missing(forward):
         return asked
+    if "ar_state" in asked.transformer_options:
+        raise ValueError(
+            "with this sampler the model keeps the frames that it made before, and a branch beside them would be kept "
+            "among them. Take another sampler"
+        )
     if name := cache_on(asked.options):
         raise ValueError(
             f"{name} would give the branch what it keeps of another step or of the prompt. Switch it off, take "
@@ -194,14 +202,6 @@ def _past_caches(forward: Forward, asked: Asked) -> Asked:
         )
     cache = asked.transformer_options.get("easycache")
     return asked if cache is None else asked.told(easycache=cache.clone())
-
-
-def cache_on(model_options: dict) -> str | None:
-    """The name of a pack's cache on a model: by what it adds to the options, or by where it comes from."""
-    wrapper = model_options.get("model_function_wrapper")
-    from_where = (getattr(wrapper, name, "") for name in ("__module__", "__qualname__"))
-    found = " ".join(map(str, (*from_where, *model_options.get("transformer_options", {})))).lower()
-    return next((name for word, name in CACHES.items() if word in found), None)
 
 
 def _with_negative(run: Run, forward: Forward, asked: Asked) -> tuple[list[Tensor], dict[int, Tensor]] | None:
@@ -234,12 +234,11 @@ def _beside(conds: list, against: list[dict]) -> tuple[list, int]:
     return [*conds[:place], against, *conds[place + 1 :]], place
 
 
-def _place_of(against: list[dict], conds: list) -> int | None:
+def _place_of(run: Run, conds: list) -> int | None:
     """Which list is the negative prompt's; None where it is not among them."""
-    names = {cond.get("uuid") for cond in against}
-    # The host may have left some of them out, as with conditions of its own for each context window.
-    found = (i for i, listed in enumerate(conds) if listed and {cond.get("uuid") for cond in listed} <= names)
-    return next(found, None)
+    # For an area of the prompt's the host adds to it one that has the identity of the prompt's, behind its own.
+    names = {cond.get("uuid") for cond in run.against} - run.prompts - {None}
+    return next((i for i, listed in enumerate(conds) if listed and listed[0].get("uuid") in names), None)
 
 
 def _negative_here(run: Run, asked: Asked) -> list[dict]:
@@ -326,7 +325,7 @@ def _moved(run: Run, asked: Asked, plain: list[Tensor], pushes: dict[int, Tensor
 
 def _keep(plan: Plan, run: Run, forward: Forward) -> None:
     """Keep what was computed here for the steps to come, and nothing that is too old for them."""
-    new: dict[Hashable, KeptNoise] = {
+    new: dict[tuple, KeptNoise] = {
         chunk.condition: KeptNoise(chunk.renewed, run.evaluation, run.sigma)
         for chunk in forward.chunks
         if chunk.renewed is not None and chunk.condition is not None

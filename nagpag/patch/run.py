@@ -96,7 +96,7 @@ class Run:
     sigma: float | None = None
     latent: Tensor | None = None
     differences: dict[Hashable, Kept] = field(default_factory=dict)
-    held: dict[Hashable, KeptNoise] = field(default_factory=dict)
+    held: dict[tuple, KeptNoise] = field(default_factory=dict)
     pushes: dict[Hashable, Tensor] = field(default_factory=dict)
     unmoved: set[Hashable] = field(default_factory=set)
     turns: dict[Hashable, int] = field(default_factory=dict)
@@ -116,6 +116,10 @@ class Run:
     replaced: set[int] = field(default_factory=set)
     failed: set[int] = field(default_factory=set)
     statistics: list[Tensor] = field(default_factory=list)
+
+    def __deepcopy__(self, memo: dict) -> Run:
+        """Itself: packs copy a model's options deeply while it samples, and this is of one sampling."""
+        return self
 
     @property
     def negative(self) -> dict | None:

@@ -34,6 +34,7 @@ SD3 = Family(
     stacks=("joint_blocks",),
     slots=("double_block",),
     heads=lambda model: model.num_heads,
+    width=lambda model: model.hidden_size,
     patch=square,
     project=_project,
     pooled=_pooled,

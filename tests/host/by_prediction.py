@@ -131,16 +131,27 @@ class Pushed:
     def push_of(self, name, guider, x, t, options, step, strength):
         listed, sigma = guider.conds[name], t.double().reshape(-1, *[1] * (x.ndim - 1))
         plus = predicted(guider, listed, x, t, options).double()
-        held_step, difference = self.held.get(name, (None, None))
-        if difference is None or not 0 < step - held_step < self.every:
+        held_step, difference, held_by = self.held.get(name, (None, None, None))
+        now = holding(guider, t[0].item())
+        if difference is None or not 0 < step - held_step < self.every or held_by != now:
             difference = (plus - self.branch(guider, listed, x, t, options).double()) / sigma
-            self.held[name] = step, difference
+            self.held[name] = step, difference, now
             self.computed.append(step)
         places = lambda v: v.flatten(2).transpose(1, 2)  # noqa: E731
         noise = places((x.double() - plus) / sigma)
         guided = guided_tokens(noise, noise + places(difference), self.scale * strength, self.tau, self.alpha)
         self.changes.append((step, noise, noise + places(difference), guided))
         return (-sigma * (guided - noise).transpose(1, 2).reshape(x.shape)).float()
+
+
+def holding(guider, sigma):
+    """Which of a guider's conditions have their part of the sampling at this noise level, list and number."""
+    return {
+        (name, number)
+        for name, listed in guider.conds.items()
+        for number, cond in enumerate(listed)
+        if cond.get("timestep_end", 0.0) <= sigma <= cond.get("timestep_start", float("inf"))
+    }
 
 
 def progress(model, start=0.0, end=1.0):

@@ -7,6 +7,7 @@ import other_models
 import pytest
 import torch
 from comfy.ldm.flux.model import Flux
+from comfy.nested_tensor import NestedTensor
 from nag_pag_flux.nagpag.calibration.search import guided_by
 from nag_pag_flux.nagpag.diagnostics.inspect import inspect_model
 from nag_pag_flux.nagpag.diagnostics.record import Record
@@ -109,6 +110,21 @@ def test_a_record_shows_the_prediction(sd15):
     assert recording.blocks() == [(0, "prediction")] and [map.shape for map in recording.maps.values()] == [(8, 12)]
 
 
+@pytest.mark.parametrize("case", [one for one in HERE if len(one.latents) > 1], ids=str)
+def test_a_latent_of_several_parts_finds_its_own_record(case):
+    model, record, drawn = other_models.load(case), Record(), []
+    patched = record_model(guided(model, **AT_PREDICTION), record)
+    for seed in (1, 3):
+        parts = NestedTensor([torch.zeros(2, *latent) for latent in case.latents])
+        asked = other_models.prompt(case, seed), other_models.prompt(case, 2), parts
+        noise = comfy.sample.prepare_noise(parts, 7)
+        how = {"denoise": 0.5, "disable_pbar": True, "seed": 7}
+        drawn.append(comfy.sample.sample(patched, noise, 2, 1.0, "euler", "simple", *asked, **how))
+    assert [record.of(one) for one in drawn] == [(recording, True) for recording in record.recordings]
+    other = NestedTensor([part + 1 for part in drawn[0].unbind()])
+    assert record.of(other) == (record.recordings[1], False)
+
+
 REFUSED = {
     'blocks "8, 12"': {"blocks": "8, 12"},
     'blocks "all"': {"blocks": "all"},
@@ -204,6 +220,27 @@ def test_inspect_says_what_works(sd15):
         assert said in text, text
     assert '"8, 12" guides: nothing here; leave blocks at auto' in inspect_model(sd15, "8, 12")
     assert "or without one no blocks, merged at the prediction" in inspect_model(guided(sd15, **AT_PREDICTION), "auto")
+
+
+@pytest.mark.parametrize("tokens", [9, 14])
+@pytest.mark.parametrize("case", [one for one in HERE if one.kind == "WAN21_CausalAR_T2V"], ids=str)
+def test_beside_a_sampler_that_has_the_model_keep_frames_it_says_so(case, caplog, tokens):
+    """Another evaluation would be kept among them, and end the sampling; in one batch as well as apart."""
+    model, start = other_models.load(case), torch.zeros(1, 16, 3, 6, 8)
+    how = comfy.samplers.ksampler("ar_video", {"num_frame_per_block": 1})
+
+    def drawn(model):
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(other_models.prompt(case, 1), other_models.prompt(case, 2, tokens))
+        sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "simple", 3)
+        noise = comfy.sample.prepare_noise(start, 7)
+        with torch.inference_mode():
+            return guider.sample(noise, start, how, sigmas, disable_pbar=True, seed=7)
+
+    plain = drawn(model)
+    assert torch.equal(drawn(guided(model, **AT_PREDICTION)), plain)
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([one for one in warned if "keeps the frames that it made before" in one]) == 1
 
 
 # --- a FLUX that a pack brings ---

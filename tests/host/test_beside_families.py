@@ -1,6 +1,7 @@
 """Families beside FLUX: compiled, beside patches that change a block's result in place, and in longer videos."""
 
 import dataclasses
+import inspect
 
 import comfy.ldm.hunyuan_video.model as hunyuan
 import comfy.ldm.modules.attention
@@ -78,8 +79,13 @@ def test_compiled_it_draws_the_same_in_no_more_graphs_than_there_are_kinds_of_st
 
 # --- patches between the blocks ---
 
-# Whose forwards call such patches.
-PATCHED = [case for case in FIRST if case.family in ("Qwen-Image", "Z-Image and Lumina 2", "Wan", "Lens")]
+
+def calls_patches(case):
+    """Whether its forward does, on this ComfyUI: Wan's came to it later than Wan itself."""
+    return '"double_block" in patches' in inspect.getsource(attention_module(case))
+
+
+PATCHED = [case for case in FIRST if calls_patches(case)]
 
 
 def added_in_place(model):

@@ -8,9 +8,11 @@ import comfy.sample
 import numpy as np
 import pytest
 import torch
+from comfy.nested_tensor import NestedTensor
 from nag_pag_flux.nagpag import kept
 from nag_pag_flux.nagpag.comparison import drawing, sheet
 from nag_pag_flux.nagpag.inputs.comparison import COMPARE
+from nag_pag_flux.nodes.calibration import NAGPAGCalibrate
 from nag_pag_flux.nodes.comparison import NAGPAGCompare
 from nag_pag_flux.nodes.guidance import NAGPAGGuidanceAdvanced
 from sampling import guided, latent, prompt, recorded
@@ -291,3 +293,13 @@ def test_a_large_sheet_is_scaled_down_and_a_long_label_cut(monkeypatch):
 
 def test_a_batch_of_shots_knows_its_seeds():
     assert [shot.seed for shot in drawing.shots([None], 2**64 - 1, 2, 1)] == [2**64 - 1, 0]
+
+
+def test_a_latent_of_several_parts_is_refused_before_anything_is_drawn(inputs, monkeypatch):
+    begun, parts = recorded(monkeypatch), NestedTensor([torch.zeros(1, 16, 4, 4), torch.zeros(1, 8, 5, 6)])
+    with pytest.raises(ValueError, match=r"NAG-PAG Compare: .*\(1, 16, 4, 4\), \(1, 8, 5, 6\)"):
+        compared(inputs, latent_image={"samples": parts})
+    calibrated = {name: inputs[name] for name in ("model", "positive", "vae")}
+    with pytest.raises(ValueError, match="NAG-PAG Calibrate: the latent holds several at once"):
+        NAGPAGCalibrate.execute(**calibrated, empty=prompt(2), latent_image={"samples": parts})
+    assert begun == []

@@ -16,6 +16,8 @@ from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.inputs.guidance import MODEL, NEGATIVE
 from nag_pag_flux.nagpag.patch import find_model
 from nag_pag_flux.nagpag.patch.families import FAMILIES
+from nag_pag_flux.nagpag.patch.memory import held_bytes
+from nag_pag_flux.nagpag.patch.plan import PLANS
 from other_families import CASES, HERE, keyframe, noise_mask, prompt, sample, some
 from own_forward import of_rows
 from sampling import guided
@@ -528,3 +530,24 @@ class TestHunyuan:
         text = inspect_model(load(self.video), "auto")
         assert "blocks: 4 double, 0 single\n" in text and "(of which double blocks is output)" in text
         assert "(of which" not in inspect_model(load(self.picture), "auto")
+
+
+MEETING = {family.name for family in FAMILIES if family.joint and not family.why_no_branch}
+
+
+@pytest.mark.parametrize("case", [case for case in WITH_BRANCHES if case.family in MEETING and own(case)], ids=str)
+def test_what_every_block_holds_is_as_large_as_the_host_is_told(case, load):
+    model, held, plans = load(case).clone(), [], []
+
+    def look(args):
+        options = args["model_options"]["transformer_options"]
+        plans[:] = options[PLANS]
+        kept = options[plans[0].run_key].differences.values()
+        held.append(sum(one.nbytes for each in kept for one in each.differences.values()))
+        return args["denoised"]
+
+    model.set_model_sampler_post_cfg_function(look)
+    inputs = {"blocks": "all", "negative_prompt": "sampler's", "perturbation": 0.0, "renew_every": 2}
+    sample(case, guided(model, **inputs), prompt(case, 1), prompt(case, 2), batch=1, steps=3)
+    told = held_bytes(plans[0], model, (1, *case.latent))
+    assert max(held) == told > 0

@@ -9,9 +9,13 @@ import sys
 
 import comfy.k_diffusion.sampling
 import comfy.model_management
+import comfy.samplers
 import pytest
 import torch
+from comfy.controlnet import ControlBase
 from nag_pag_flux.lab import host
+from nag_pag_flux.nagpag.diagnostics.record import Record
+from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.patch import merge, wrappers
 from sampling import guided, prompt, sample
 
@@ -337,6 +341,72 @@ def test_a_model_of_another_family_is_refused_by_name():
 def test_a_block_that_the_model_lacks_is_refused(flux):
     with pytest.raises(ValueError, match="block 25 does not exist: this model has double blocks 0 to 3"):
         guided(flux, blocks="25")
+
+
+# --- packs that copy a model's options deeply while it samples ---
+
+
+class Uncopied(ControlBase):
+    """A ControlNet with a model of gigabytes."""
+
+    def __deepcopy__(self, memo):
+        pytest.fail("copied with all its weights")
+
+    def get_control(self, *args):
+        return None
+
+    def get_models(self):
+        return []
+
+    def copy(self):
+        return self
+
+
+def counting():
+    """An attention override that keeps something in its closure, which a negative stream copies for itself."""
+    calls = []
+
+    def override(func, *args, **kwargs):
+        calls.append(1)
+        return func(*args, **kwargs)
+
+    return override
+
+
+def copying(model):
+    """The model with a pack's functions on it that copy all that they are given."""
+    model = model.clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = counting()
+
+    def before_cfg(args):
+        options = copy.deepcopy(args["model_options"])
+        return comfy.samplers.calc_cond_batch(args["model"], args["conds"], args["input"], args["sigma"], options)
+
+    def around_model(apply_model, args):
+        return apply_model(args["input"], args["timestep"], **copy.deepcopy(args["c"]))
+
+    def in_block(args):
+        copy.deepcopy(args.get("transformer_options"))  # of old ComfyUIs it is not told
+        return args
+
+    model.set_model_sampler_pre_cfg_function(before_cfg)
+    model.set_model_unet_function_wrapper(around_model)
+    model.set_model_patch(in_block, "post_input")
+    return model
+
+
+@pytest.mark.parametrize("reach", ["attention", "output", "prediction"])
+@pytest.mark.parametrize("negative_prompt", ["sampler's", "off"])
+def test_what_is_copied_deeply_stays_one(flux, caplog, reach, negative_prompt):
+    """The same is drawn, recorded too, and nothing of the sampling is copied."""
+    inputs = {"reach": reach, "negative_prompt": negative_prompt, "renew_every": 2}
+    prompts = POSITIVE, prompt(2, control=Uncopied(), control_apply_to_uncond=True)
+    drawn, records = [], (Record(), Record())
+    for model, record in zip((flux, copying(flux)), records, strict=True):
+        drawn.append(sample(record_model(guided(model, **inputs), record), *prompts))
+    assert torch.equal(*drawn) and not torch.equal(drawn[0], sample(flux, *prompts))
+    ours, theirs = (sorted({row.step for row in record.recordings[0].rows}) for record in records)
+    assert ours == theirs == [1, 2, 3] and not [r for r in caplog.records if r.levelno >= logging.WARNING]
 
 
 # --- the host's start ---

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from nag_pag_flux.lab.cost.live_bytes import LiveBytes
+from nag_pag_flux.nagpag.patch import memory
+from nag_pag_flux.nagpag.patch.run import Run
 from sampling import guided, load_flux, picture_tokens, prompt, sample
 
 TOKENS = 9 + picture_tokens(64, 64)
@@ -82,3 +84,56 @@ def test_out_of_memory_in_a_block_frees_the_branch(flux_file):
         ]
         trace = trace.tb_next
     assert chunks and all(chunk.stream is None and chunk.difference is None for chunk in chunks)
+
+
+# --- what is held from step to step ---
+
+NAG = {"reach": "attention", "blocks": "all", "negative_prompt": "sampler's", "renew_every": 2, "perturbation": 0.0}
+
+
+def room(model, monkeypatch, **sampling):
+    """What the host is asked to make room for before a sampling, at most and at least, and what is held in it then."""
+    import comfy.model_management
+
+    asked, held, load = [], [], comfy.model_management.load_models_gpu
+
+    def heard(models, memory_required=0, minimum_memory_required=None, **more):
+        asked.append((memory_required, minimum_memory_required))
+        return load(models, memory_required=memory_required, minimum_memory_required=minimum_memory_required, **more)
+
+    def look(args):
+        runs = [one for one in args["model_options"]["transformer_options"].values() if isinstance(one, Run)]
+        kept = [tensor for run in runs for one in run.differences.values() for tensor in one.differences.values()]
+        held.append(sum(tensor.numel() * tensor.itemsize for tensor in kept))
+        return args["denoised"]
+
+    model = model.clone()
+    model.set_model_sampler_post_cfg_function(look, disable_cfg1_optimization=False)
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", heard)
+    sample(model, prompt(1), prompt(2), **sampling)
+    return *asked[-1], max(held)
+
+
+@pytest.mark.parametrize("size", [(1, 64, 64), (3, 20, 14)])
+def test_the_host_makes_room_for_what_every_block_holds(flux, monkeypatch, size):
+    plain_most, plain_least, nothing = room(flux, monkeypatch, size=size)
+    most, least, held = room(guided(flux, **NAG), monkeypatch, size=size)
+    assert nothing == 0 and held == 6 * size[0] * picture_tokens(*size[1:]) * 256 * 4
+    a_row = plain_least / size[0]
+    assert held <= least - plain_least < held + 1.01 * a_row and most - plain_most >= held
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"renew_every": 1}, {"negative_prompt": "off", "perturbation": 1.0}, {"reach": "output"}]
+)
+def test_for_what_is_as_small_as_cfgs_it_makes_none(flux, monkeypatch, inputs):
+    most, least, _ = room(guided(flux, **{**NAG, **inputs}), monkeypatch)
+    assert (most, least) == room(flux, monkeypatch)[:2]
+
+
+def test_where_it_cannot_be_told_the_sampling_goes_on(flux, monkeypatch, caplog):
+    plain = room(flux, monkeypatch)
+    monkeypatch.setattr(memory, "held_bytes", lambda *args: 1 / 0)
+    model = guided(flux, **NAG)
+    assert room(model, monkeypatch)[:2] == plain[:2]
+    assert caplog.text.count("is not made room for: ZeroDivisionError") == 1 and "guided" in caplog.text

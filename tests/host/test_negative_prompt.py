@@ -5,6 +5,7 @@ import json
 import logging
 from functools import partial
 
+import comfy.hooks
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -426,14 +427,14 @@ def test_a_forward_that_gives_text_patches_no_options_guides_all_the_same(flux):
 
 def test_a_patch_that_fails_on_the_negative_text_leaves_the_plain_picture_and_one_warning(flux, caplog):
     def adds(args):
-        if "nag_pag_negative" in args["transformer_options"]:
+        if args["txt"].shape[1] == 14:
             raise RuntimeError("made to fail")
         return {**args, "txt": args["txt"] + 1}
 
     model = flux.clone()
     model.set_model_post_input_patch(adds)
     ours = guided(model, **{**DEFAULTS, "reach": "double blocks", "negative_prompt": "sampler's"})
-    found, plain = (sample(one, POSITIVE, negative=prompt(2)) for one in (ours, model))
+    found, plain = (sample(one, POSITIVE, negative=NEGATIVES["longer"]) for one in (ours, model))
     assert torch.equal(found, plain)
     (said,) = warnings(caplog)
     assert "made to fail" in said and "it failed, as said above" in caplog.text
@@ -493,3 +494,24 @@ def test_a_record_has_one_row_a_step(flux):
     assert [row.branch for row in recording.rows] == ["computed", "reused", "computed"]
     assert recording.problems() == [] and all(row.change > 0 for row in recording.rows)
     assert json.loads(recording.as_json())["guidances"][0]["settings"]["negative_prompt"] == "sampler's"
+
+
+def test_a_negative_prompt_of_the_nodes_own_has_no_hooks(flux):
+    """ComfyUI has prepared the sampler's by the time that it is added; on the sampler they act (test_prediction)."""
+    hooked = [*prompt(2), *prompt(3, hooks=comfy.hooks.HookGroup())]
+    with pytest.raises(ValueError, match="negative_conditioning has hooks.*Wire it to the sampler's negative"):
+        guided(flux, negative_conditioning=hooked)
+
+
+@pytest.mark.parametrize("reach", ["output", "prediction"])
+def test_the_model_is_told_that_it_is_a_negative_one(flux, monkeypatch, reach):
+    """SDXL's refiner gives those another aesthetic score."""
+    told, real = [], type(flux.model).extra_conds
+
+    def heard(self, **kwargs):
+        told.append((kwargs["cross_attn"].shape[1], kwargs["prompt_type"]))
+        return real(self, **kwargs)
+
+    monkeypatch.setattr(type(flux.model), "extra_conds", heard)
+    sample(guided(flux, reach=reach, negative_conditioning=prompt(2, tokens=5)), POSITIVE, prompt(3, tokens=7))
+    assert set(told) == {(9, "positive"), (5, "negative"), (7, "negative")}

@@ -26,7 +26,7 @@ from nag_pag_flux.nagpag.diagnostics.plot import draw as plot
 from nag_pag_flux.nagpag.diagnostics.record import Record
 from nag_pag_flux.nagpag.diagnostics.recording import record_model
 from nag_pag_flux.nagpag.guidance import guide
-from nag_pag_flux.nagpag.patch import prediction
+from nag_pag_flux.nagpag.patch import caches, prediction
 from sampling import HOST_SAMPLES_CURVES, guided, latent, load_flux, prompt, sample
 from torch._dynamo.utils import counters
 
@@ -437,6 +437,22 @@ def areas():
     return {"positive": left + right + prompt(4), "negative": LONGER}
 
 
+def areas_alone():
+    left, right = prompt(1, area=(4, 4, 0, 0)), prompt(3, area=(4, 6, 0, 2), strength=0.7)
+    return {"positive": left + right, "negative": LONGER}
+
+
+def one_area():
+    return {"positive": prompt(1, area=(4, 6, 0, 0)), "negative": LONGER}
+
+
+def bounds_of_masks():
+    mask = torch.zeros(1, 32, 48)
+    mask[..., :24] = 1
+    halves = (prompt(seed, mask=one, set_area_to_bounds=True) for seed, one in ((1, mask), (3, 1 - mask)))
+    return {"positive": [*next(halves), *next(halves)], "negative": LONGER}
+
+
 def masks():
     mask = torch.zeros(1, 32, 48)
     mask[..., :24] = 1
@@ -447,6 +463,11 @@ def masks():
 def ranges():
     early, late = prompt(2, start_percent=0.0, end_percent=0.4), prompt(3, tokens=5, start_percent=0.4, end_percent=1.0)
     return {"positive": POSITIVE, "negative": late + early}
+
+
+def ranges_of_the_prompt():
+    early, late = prompt(1, start_percent=0.0, end_percent=0.4), prompt(3, tokens=5, start_percent=0.4, end_percent=1.0)
+    return {"positive": early + late, "negative": LONGER}
 
 
 def references():
@@ -474,8 +495,12 @@ def hooked(model):
 
 CONDITIONS = {
     "areas": areas,
+    "areas alone": areas_alone,
+    "one area": one_area,
+    "bounds of masks": bounds_of_masks,
     "masks": masks,
     "timestep ranges": ranges,
+    "timestep ranges of the prompt": ranges_of_the_prompt,
     "references": references,
     "ControlNet": control,
     "LoRA hooks": hooked,
@@ -491,8 +516,8 @@ def test_whatever_conditions_the_host_works_out(flux, kind, cfg):
     def guider(model):
         return cfg_guider(model, cfg=cfg, **conditions)
 
-    renewal = 2 if cfg == 1 else 1
-    check(flux, Pushed(negative(), every=renewal), {"renew_every": 2}, guider, size=(1, 4, 6), tolerance=2e-3)
+    renewal = 3 if cfg == 1 else 1
+    check(flux, Pushed(negative(), every=renewal), {"renew_every": 3}, guider, size=(1, 4, 6), tolerance=2e-3)
 
 
 def test_a_prompt_of_several_rows_meets_its_own_negative_row(flux):
@@ -871,9 +896,9 @@ def test_beside_cfg_a_cache_that_knows_both_kinds_goes_with_guidance(flux, caplo
 @pytest.mark.parametrize("key", ["rel_l1_thresh", "magcache_thresh"])
 def test_a_cache_is_known_by_what_it_adds_to_the_options(flux, key):
     model = Cache(by_kind=False).on(flux, "custom_nodes.mine")
-    assert prediction.cache_on(model.model_options) is None
+    assert caches.cache_on(model.model_options) is None
     model.model_options["transformer_options"][key] = 0.4
-    assert prediction.cache_on(model.model_options) in ("TeaCache", "MagCache")
+    assert caches.cache_on(model.model_options) in ("TeaCache", "MagCache")
 
 
 # --- what goes wrong ---
