@@ -112,7 +112,8 @@ LAYERS = Texts(
     most=100,
     longest=MOST_SPEC,
     does="Which blocks are disturbed where there is no negative_prompt: names, numbers or ranges, or the one "
-    f"item auto or all. Without it the published ones; the node's own default is auto. {BLOCKS.does}",
+    f"item auto or all. Without it the published ones, or auto where the model lacks them; the node's own default "
+    f"is auto. {BLOCKS.does}",
     target=(ADVANCED.id, BLOCKS.name),
 )
 

@@ -101,7 +101,7 @@ def test_models(nagpag):
     "words, said",
     [
         (["text-to-image"], "--prompt"),
-        (["text-to-image", "--prompt", "a", "--width", "100"], "width: 100 is not valid; valid is a whole number"),
+        (["text-to-image", "--prompt", "a", "--width", "100"], "width: 100 is not valid (a whole number"),
         (["text-to-image", "--prompt", "a", "--width", "wide"], "--width: 'wide' is not a whole number from 64"),
         (["text-to-image", *PROMPT, "--nag-pag-applied-layers", "8", "x"], '"x" is not a block'),
         (["text-to-image", *PROMPT, "--sampler-name", "nope"], "nope"),
@@ -125,6 +125,7 @@ def test_bad_input_is_2(nagpag, words, said):
     [
         (["--steps", "4"], "--steps is no option; did you mean --num-inference-steps?"),
         (["--blocks", "8"], "--blocks is no option; did you mean --nag-pag-applied-layers?"),
+        (["--nag-pag-blocks", "8"], "--nag-pag-blocks is no option; did you mean --nag-pag-applied-layers?"),
         (["--scale=2"], "--scale is no option; did you mean --nag-pag-scale?"),
         (["--denoise", "1"], "--denoise is no option; did you mean --strength?"),
         (["--layers", "8"], "--layers is no option; did you mean --nag-pag-applied-layers?"),

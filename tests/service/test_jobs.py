@@ -312,3 +312,19 @@ def test_what_is_remembered_of_a_job_is_what_its_answer_needs():
     jobs = [remembered(number) for number in range(100)]
     gc.collect()
     assert (len(gc.get_objects()) - before) / len(jobs) < 7
+
+
+def test_a_model_without_the_default_blocks_takes_auto_where_none_were_asked_for(service):
+    """The shipped small FLUX has 8 double blocks; the defaults are blocks 8, 12 and 16."""
+    shallow = {"diffusion_model": "trained/flux_shapes.safetensors", "negative_prompt": None}
+    answer = service.post(**shallow, nag_pag_negative="softened", nag_pag_start_percent=0.0)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["settings"]["nag_pag_applied_layers"] == ["auto"]
+    refused = service.post(**shallow, nag_pag_applied_layers=["transformer_blocks.8.attn"])
+    assert refused.status_code == 400 and "double blocks 0 to 7" in refused.json()["errors"][0]["rule"]
+
+
+def test_what_comfyui_counts_but_does_not_name_is_named(service):
+    answer = service.post(sampler_name="eular")
+    assert answer.status_code == 422 and "'eular' not in" in answer.json()["detail"]
+    assert "valid are euler, " in answer.json()["detail"] and "dpmpp_2m" in answer.json()["detail"]

@@ -60,14 +60,16 @@ def _failed(options: argparse.Namespace, code: int, text: str, problem: dict | N
 
 
 def _refusal(error: ServiceError) -> str:
-    lines = [f"{one['pointer'][2:]}: {_quoted(one)}{one['rule']}" for one in error.problem.get("errors") or []]
+    lines = [f"{one['pointer'][2:]}: {_of_field(one)}" for one in error.problem.get("errors") or []]
     lines += [f"{one['field']}: put {one['file']} into models/{one['folder']} ({one['link']})"
               for one in error.problem.get("missing") or []]  # fmt: skip
     return "\n  ".join([error.problem["title"], *lines]) if lines else str(error)
 
 
-def _quoted(error: dict) -> str:
-    return f"{error['value']!r} is not valid; valid is " if "value" in error and "unknown" not in error["rule"] else ""
+def _of_field(error: dict) -> str:
+    if "value" not in error or "unknown" in error["rule"]:
+        return error["rule"]
+    return f"{error['value']!r} is not valid ({error['rule']})"
 
 
 # --- the options ---
@@ -211,7 +213,7 @@ def _need_pillow() -> None:
     try:
         import PIL  # noqa: F401
     except ImportError:
-        raise BadInput('--compare needs Pillow: pip install "nag-pag-flux[client]"') from None
+        raise BadInput("--compare needs Pillow: pip install Pillow") from None
 
 
 # --- the other commands ---

@@ -117,10 +117,10 @@ def refuse_unknown(options: argparse.Namespace, unknown: list[str]) -> None:
 
 def _meant(name: str, items: Iterable[Input]) -> str:
     """The options that may be meant: under the name that ComfyUI's own nodes have for it, or a part of the name."""
-    wanted = name.lstrip("-").replace("-", "_")
+    wanted = name.lstrip("-").replace("-", "_").removeprefix("nag_pag_")
     if wanted == table.GRAPH.name:
         return f"; nagpag guide --{wanted} FILE takes one"
     named = [item.name for item in items if item.target and item.target[1] == wanted]
     parts = [item.name for item in items if wanted and wanted in item.name]
-    found = named or parts or difflib.get_close_matches(wanted, [item.name for item in items])
+    found = named or parts or difflib.get_close_matches(name.lstrip("-"), [_option(item) for item in items])
     return f"; did you mean --{' or --'.join(found[:3])}?".replace("_", "-") if found else ""

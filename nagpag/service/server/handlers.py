@@ -98,7 +98,7 @@ async def _queued(request: web.Request, endpoint: str, asked: schema.Request, fi
     """The request's job, queued and known."""
     async with _in_turn:  # first come, first queued
         asked = asked.model_copy(update=await asyncio.to_thread(picking.pick_all, asked))
-        await asyncio.to_thread(picking.check_blocks, asked)
+        asked = await asyncio.to_thread(picking.fit_blocks, asked)
         prompt = saved_anew(graph.build(endpoint, asked))
         prompt_id = await _queue(request, prompt, asked.client_id)
         job = QueuedPrompt(prompt_id, _settings(asked, prompt), graph.sampler_id(prompt), fit)
@@ -182,12 +182,23 @@ def _passed_on(request: web.Request) -> dict[str, str]:
     }
 
 
+def _with_choices(kind: str, error: dict) -> str:
+    """ComfyUI's details of what is wrong with an input, with what is valid where it names but how many those are."""
+    name = (error.get("extra_info") or {}).get("input_name")
+    if error.get("type") != "value_not_in_list" or "list of length" not in error["details"] or name is None:
+        return error["details"]
+    return f"{error['details']}; valid are {', '.join(host.choices(kind, name))}"
+
+
 def _host_refusal(found: dict) -> Problem:
     nodes = [
         {
             "node_id": number,
             "node": node["class_type"],
-            "errors": [{"message": error["message"], "details": error["details"]} for error in node["errors"]],
+            "errors": [
+                {"message": error["message"], "details": _with_choices(node["class_type"], error)}
+                for error in node["errors"]
+            ],
         }
         for number, node in (found.get("node_errors") or {}).items()
     ]

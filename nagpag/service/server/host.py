@@ -51,6 +51,14 @@ def interrupt(prompt_id: str) -> None:
             interrupt_processing()
 
 
+def choices(kind: str, name: str) -> list[str]:
+    """What a node's input may be, where it is one of several; at most a hundred of them."""
+    nodes = importlib.import_module("nodes")  # by name, as below
+    parts = nodes.NODE_CLASS_MAPPINGS[kind].INPUT_TYPES().values()
+    options: Any = next((part[name][0] for part in parts if name in part), [])
+    return [str(one) for one in options][:100] if isinstance(options, list) else []
+
+
 def progress(prompt_id: str) -> dict[str, tuple[float, float]]:
     """Node id → (value, max) of the nodes of this prompt that have begun; empty where another prompt runs."""
     state = get_progress_state()

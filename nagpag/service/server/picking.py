@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...blocks import parse_blocks
+from ...inputs.guidance import BLOCKS
 from ...inputs.requests import LAYERS
 from .. import checkpoint, models
 from ..request import layers_as_spec
@@ -28,10 +29,11 @@ def pick_all(asked: Request) -> dict[str, str]:
     return {field: name for field, name in found.items() if name}
 
 
-def check_blocks(asked: Request) -> None:
-    """Raise Problem where the model's file says that it lacks a block which is asked for.
+def fit_blocks(asked: Request) -> Request:
+    """The request, with blocks that the model has: auto where it lacks the default ones and none were asked for.
 
-    asked: with its files' names. What only the running model knows, such as its heads, it says itself.
+    asked: with its files' names. Raises Problem where the model's file says that it lacks a block which is asked for.
+    What only the running model knows, such as its heads, it says itself.
     """
     depth = checkpoint.depth_of(host.model_path(models.FLUX.folder, getattr(asked, models.FLUX.field)))
     layers = getattr(asked, LAYERS.name)
@@ -39,7 +41,10 @@ def check_blocks(asked: Request) -> None:
         if depth:
             parse_blocks(layers_as_spec(layers), *depth)
     except ValueError as error:
+        if LAYERS.name not in asked.model_fields_set:
+            return asked.model_copy(update={LAYERS.name: [BLOCKS.default]})
         raise bad_fields([field_error(LAYERS.name, str(error), layers)]) from None
+    return asked
 
 
 def picked(file: models.File) -> str | None:

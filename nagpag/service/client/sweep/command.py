@@ -183,7 +183,7 @@ def _sheet(plan: Plan, folder: Folder) -> list[Path]:
     try:
         from . import sheet
     except ImportError:
-        print('nagpag: no sheet, as Pillow is missing: pip install "nag-pag-flux[client]"', file=sys.stderr)
+        print("nagpag: no sheet, as Pillow is missing: pip install Pillow", file=sys.stderr)
         return []
     try:
         return [sheet.write(plan, folder)]
