@@ -114,7 +114,7 @@ def say_needless(settings: Settings) -> None:
     items = [item for item in DISTURBING if item is not BLOCKS or not placed]
     values = [(item, getattr(settings, item.name)) for item in items]
     if chosen := [_said(item.name, value) for item, value in values if value != item.default]:
-        log.info("NAG-PAG: the branch carries a negative prompt and is not disturbed: no %s.", ", ".join(chosen))
+        log.info("NAG-PAG: the branch carries a negative prompt, so that nothing is done by %s.", ", ".join(chosen))
     if settings.guide_unconditional:
         log.info("NAG-PAG: guide_unconditional does nothing, as the branch carries a negative prompt.")
 
