@@ -22,7 +22,7 @@ OUTPUT = host.REPO / "docs" / "evidence.md"
 CONCLUSIONS = """\
 - **Better pictures for a tenth of a step**: the defaults gain four fifths of what CFG 2 gains for a whole one.
 - **On guidance-distilled models**, as FLUX.1 [dev] is one, one judge sees as much gain as by CFG 2, the other none.
-- **On emoji**, on which nothing was chosen: nine tenths; on distilled models nothing. None is harmed beyond two errors.
+- **On emoji**, where nothing was chosen: nine tenths; on distilled ones nothing. None is harmed by over two errors.
 - **A negative prompt with words** is obeyed as often as by CFG 2 on shapes, two thirds as often on emoji (1.15 passes).
 - **Two nodes in turn**, for 1.10 passes, are obeyed nearly as often as NAGuidance for 2, and spoil about as much.
 - **In 8 steps** the defaults cost 1.25 passes and gain three quarters of CFG 2; in 4 they may harm distilled models.

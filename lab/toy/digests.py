@@ -21,7 +21,7 @@ EARLIER: dict[str, str] = {
     "29793a6c59c6": "817033e2cc4b",  # the CNN judge
     "223f7050cecd": "475f8c15e8e2",  # verdicts
     "488a9928e3fd": "b0f754825649",  # what is found again
-    "c5c33b8ea61a": "0f8110a07ff2",  # guided pictures
+    "3008a79c7a0f": "0f8110a07ff2",  # guided pictures
 }
 
 

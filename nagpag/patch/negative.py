@@ -7,11 +7,11 @@ takes of a prompt its text tokens, their positions, an attention mask, and a par
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import torch
-from comfy.sampler_helpers import convert_cond
+from comfy.sampler_helpers import cond_has_hooks, convert_cond
 from comfy.utils import repeat_to_batch_size
 from torch import Tensor
 
@@ -31,7 +31,7 @@ WHOLE = {"area": None, "mask": None, "start_percent": 0.0, "end_percent": 1.0}
 
 def refuse_hooks(own: list | None) -> None:
     """Raise ValueError where a negative prompt of the node's own has hooks. own: a CONDITIONING, or None."""
-    if any("hooks" in extras for _, extras in own or []):
+    if own and cond_has_hooks(own):
         raise ValueError(
             "NAG-PAG: negative_conditioning has hooks (a LoRA for this prompt alone, say), and ComfyUI prepares those "
             "of the sampler's own conditions only. Wire it to the sampler's negative, and set negative_prompt to "
@@ -50,6 +50,12 @@ def add_conditions(plan: Plan, conds: dict[str, list[dict]]) -> None:
             _check_whole(listed, plan.settings.start_percent, plan.settings.end_percent)
         else:
             _check_one(listed)
+
+
+def identities(plan: Plan, conds: dict[str, list[dict]]) -> set[Hashable]:
+    """Those of its conditions; conds: as a guider has them, before the host has added any."""
+    listed = conds.get(_name(plan)) or [] if plan.settings.carries_negative else []
+    return {cond["uuid"] for cond in listed if "uuid" in cond}
 
 
 def _name(plan: Plan) -> str:

@@ -236,9 +236,10 @@ def _beside(conds: list, against: list[dict]) -> tuple[list, int]:
 
 def _place_of(run: Run, conds: list) -> int | None:
     """Which list is the negative prompt's; None where it is not among them."""
-    # For an area of the prompt's the host adds to it one that has the identity of the prompt's, behind its own.
-    names = {cond.get("uuid") for cond in run.against} - run.prompts - {None}
-    return next((i for i, listed in enumerate(conds) if listed and listed[0].get("uuid") in names), None)
+    if not run.against:
+        return None
+    # For an area of another list's the host adds one to each, under that one's identity, behind the list's own.
+    return next((i for i, listed in enumerate(conds) if listed and listed[0].get("uuid") in run.negatives), None)
 
 
 def _negative_here(run: Run, asked: Asked) -> list[dict]:

@@ -59,7 +59,8 @@ class KeptNoise(NamedTuple):
 class Run:
     """What has happened in one sampling run. Of tensors it keeps scalars, and the differences kept for renewal.
 
-    prompts: the identities of the conditions that are the prompt's, as the guider has them. conditional: which of the
+    prompts: the identities of the conditions that are the prompt's, as the guider has them; negatives: of those of the
+    negative prompt that the branch carries. conditional: which of the
     numbered lists of conditions now worked out are; rows: how many rows each condition has. unclear: forwards whose
     rows nobody told apart. against: the conditions of the negative prompt that the branch carries, as the host has
     worked them out; text: what the blocks take of it, made from the tensor text_of. heard_negative: what is odd about
@@ -78,6 +79,7 @@ class Run:
     """
 
     prompts: set[Hashable] = field(default_factory=set)
+    negatives: set[Hashable] = field(default_factory=set)
     areas: set[Hashable] = field(default_factory=set)
     conditional: set[int] = field(default_factory=lambda: {0})
     rows: int = 0

@@ -15,7 +15,7 @@ from .block import replace_blocks
 from .branch import begin_streams
 from .fallback import attempt, leave_alone, words_of
 from .forward import Chunk, Forward, Visit
-from .negative import add_conditions, hand_out_text, hear_conditions, prompts_in, through_post_input
+from .negative import add_conditions, hand_out_text, hear_conditions, identities, prompts_in, through_post_input
 from .plan import RECORDINGS, Plan, replacements
 from .prediction import Asked, guided_predictions
 from .renewal import hand_out_differences, keep_differences
@@ -52,7 +52,7 @@ def _begin_sampling(plan: Plan, guider: Any) -> Run:
     if plan.settings.carries_negative:
         add_conditions(plan, guider.conds)
     conds = getattr(guider, "conds", {})
-    run = Run(_prompts(conds), _of_areas(conds))
+    run = Run(_prompts(conds), identities(plan, conds), _of_areas(conds))
     run.unguarded = _is_unguarded(guider.model_options)
     # The guider's options are this run's own copy, dropped by the host at the end: the run goes with them.
     guider.model_options["transformer_options"][plan.run_key] = run

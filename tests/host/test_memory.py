@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from by_prediction import in_windows
 from nag_pag_flux.lab.cost.live_bytes import LiveBytes
 from nag_pag_flux.nagpag.patch import memory
 from nag_pag_flux.nagpag.patch.run import Run
@@ -88,10 +89,11 @@ def test_out_of_memory_in_a_block_frees_the_branch(flux_file):
 
 # --- what is held from step to step ---
 
+POSITIVE = prompt(1)
 NAG = {"reach": "attention", "blocks": "all", "negative_prompt": "sampler's", "renew_every": 2, "perturbation": 0.0}
 
 
-def room(model, monkeypatch, **sampling):
+def room(model, monkeypatch, positive=POSITIVE, **sampling):
     """What the host is asked to make room for before a sampling, at most and at least, and what is held in it then."""
     import comfy.model_management
 
@@ -110,7 +112,7 @@ def room(model, monkeypatch, **sampling):
     model = model.clone()
     model.set_model_sampler_post_cfg_function(look, disable_cfg1_optimization=False)
     monkeypatch.setattr(comfy.model_management, "load_models_gpu", heard)
-    sample(model, prompt(1), prompt(2), **sampling)
+    sample(model, positive, prompt(2), **sampling)
     return *asked[-1], max(held)
 
 
@@ -137,3 +139,19 @@ def test_where_it_cannot_be_told_the_sampling_goes_on(flux, monkeypatch, caplog)
     model = guided(flux, **NAG)
     assert room(model, monkeypatch)[:2] == plain[:2]
     assert caplog.text.count("is not made room for: ZeroDivisionError") == 1 and "guided" in caplog.text
+
+
+def test_for_two_nodes_and_for_two_prompts_it_makes_room_once_each(flux, monkeypatch):
+    one = guided(flux, **NAG)
+    plain, first = room(flux, monkeypatch), room(one, monkeypatch)
+    both = room(guided(one, **{**NAG, "blocks": "0-3"}), monkeypatch)
+    assert 6 * both[2] == 10 * first[2]
+    a_row = plain[1]
+    assert both[2] <= both[1] - plain[1] < both[2] + 1.01 * a_row
+    two = room(one, monkeypatch, positive=[*prompt(1), *prompt(3)])
+    assert two[2] == 2 * first[2] <= two[1] - plain[1] < two[2] + 1.01 * a_row
+
+
+def test_in_context_windows_nothing_is_held_and_no_room_is_made(flux, monkeypatch):
+    asked = [room(in_windows(model, 8, 2), monkeypatch, size=(1, 8, 20)) for model in (flux, guided(flux, **NAG))]
+    assert asked[0] == asked[1] and asked[1][2] == 0

@@ -498,9 +498,14 @@ def test_a_record_has_one_row_a_step(flux):
 
 def test_a_negative_prompt_of_the_nodes_own_has_no_hooks(flux):
     """ComfyUI has prepared the sampler's by the time that it is added; on the sampler they act (test_prediction)."""
-    hooked = [*prompt(2), *prompt(3, hooks=comfy.hooks.HookGroup())]
-    with pytest.raises(ValueError, match="negative_conditioning has hooks.*Wire it to the sampler's negative"):
-        guided(flux, negative_conditioning=hooked)
+    control = residuals(flux)
+    control.extra_hooks = comfy.hooks.HookGroup()
+    control.extra_hooks.add(comfy.hooks.WeightHook())
+    for extra in ({"hooks": comfy.hooks.HookGroup()}, {"control": control}):
+        with pytest.raises(ValueError, match="negative_conditioning has hooks.*Wire it to the sampler's negative"):
+            guided(flux, negative_conditioning=[*prompt(2), *prompt(3, **extra)])
+    control.extra_hooks = None
+    assert guided(flux, negative_conditioning=prompt(3, control=control))
 
 
 @pytest.mark.parametrize("reach", ["output", "prediction"])

@@ -520,6 +520,22 @@ def test_whatever_conditions_the_host_works_out(flux, kind, cfg):
     check(flux, Pushed(negative(), every=renewal), {"renew_every": 3}, guider, size=(1, 4, 6), tolerance=2e-3)
 
 
+AREAS_FIRST = [*prompt(2, area=(4, 4, 0, 0)), *prompt(5, tokens=5)]
+
+
+@pytest.mark.parametrize("cfg", [1.0, 2.0])
+def test_the_nodes_own_negative_prompt_is_not_taken_for_another_with_areas(flux, cfg):
+    """The host adds one for that area to each list, under the identity of the one whose area it is."""
+
+    def guider(model, **more):
+        return cfg_guider(model, POSITIVE, AREAS_FIRST, cfg=cfg, **more)
+
+    size = (1, 4, 6)
+    ours = draw(guider(guided(flux, **LIMITED, negative_conditioning=LONGER)), size=size)
+    expected = draw(Pushed(negative("own")).on(guider(flux, own=LONGER)), size=size)
+    close(ours, expected, draw(guider(flux), size=size), 2e-3)
+
+
 def test_a_prompt_of_several_rows_meets_its_own_negative_row(flux):
     rows = [torch.cat([prompt(seed)[0][0] for seed in seeds]) for seeds in ((1, 3), (2, 5))]
     extras = {"pooled_output": prompt(1)[0][1]["pooled_output"], "guidance": 3.5}

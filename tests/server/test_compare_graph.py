@@ -45,7 +45,7 @@ def test_the_shipped_graph_draws_its_sheet_and_then_only_what_is_missing(server)
 
 
 def test_after_an_interruption_it_goes_on(server):
-    steps = 12  # so many that the samplings outlast whatever this side waits for
+    steps = 12  # so many that the interruption comes before the last picture
     graph = graphs.for_small_models(
         graphs.load_graph(graphs.COMPARE), SIZE, SIZE, steps=steps, seed=3, seeds=4, axes="scale: 3"
     )

@@ -165,7 +165,8 @@ def test_a_failed_job_is_4(nagpag):
 
 
 def test_ctrl_c_cancels_the_job_and_says_so(service, tmp_path):
-    words = command("text-to-image", *PROMPT, "--num-inference-steps", 200, "--seed", 32, "--output", tmp_path)
+    long = ("--num-inference-steps", 200, "--width", 512, "--height", 512)
+    words = command("text-to-image", *PROMPT, *long, "--seed", 32, "--output", tmp_path)
     env = {**os.environ, "NAGPAG_SERVER": service.url}
     # A shell starts what it sends to the background deaf to Ctrl-C, and so would be what these tests start there.
     hearing = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)

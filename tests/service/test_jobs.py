@@ -117,6 +117,8 @@ def test_history_that_is_cleared_while_someone_waits(service):
             answer = service.post(seed=seed, num_inference_steps=2)
             if answer.status_code != 200:
                 break
+        else:
+            pytest.fail("each of forty was read before the history was cleared")
     finally:
         stop.set()
         cleaner.join()

@@ -29,8 +29,7 @@ ENDED = {
     "cancelled": "the job was cancelled",
     "unknown": "how the job ended is not known",
 }
-# What an interrupt says, by when it comes.
-CANCELLED = "stopped; the job was cancelled"
+# What an interrupt says, by when it comes and how the job ends then.
 ON_ITS_WAY = "stopped while the request was on its way; the server may draw it all the same"
 QUIET_SECONDS = 90.0  # the server says something at least every 10 s
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
@@ -176,8 +175,7 @@ class Client:
         try:
             return self.result(prompt_id, progress)
         except KeyboardInterrupt:
-            self.cancel(prompt_id)
-            raise KeyboardInterrupt(CANCELLED) from None
+            raise KeyboardInterrupt(stopped(self.cancel(prompt_id))) from None
 
     # --- HTTP ---
 
@@ -227,6 +225,11 @@ def _of_comfyui(error: urllib.error.HTTPError) -> JobFailed | None:
         for one in node["errors"]
     ]
     return JobFailed(f"ComfyUI refuses the graph: {'; '.join(lines) or said['error']['message']}")
+
+
+def stopped(job: dict) -> str:
+    """What is said of an interrupt once the job was cancelled. job: as it stands then; it may have ended before."""
+    return f"stopped; {ENDED.get(job.get('status', ''), ENDED['cancelled'])}"
 
 
 def as_url(image: str | os.PathLike | bytes) -> str:

@@ -1,6 +1,6 @@
 """The command line: nagpag text-to-image --prompt "a lighthouse at dawn" --output lighthouse.png
 
-Exit codes: 0 done, 2 bad input, 3 no server, 4 the job failed, 130 interrupted (the job is cancelled).
+Exit codes: 0 done, 2 bad input, 3 no server, 4 the job failed, 130 interrupted (what runs is cancelled).
 """
 
 from __future__ import annotations

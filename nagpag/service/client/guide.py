@@ -16,7 +16,7 @@ from ...settings import Settings
 from ..graphs import Graph, saved_anew
 from ..loaders import SEEDS, Kinds, Place, enlarged, guided, named, read_graph, texts, whole_numbers
 from ..request import layers_as_spec
-from . import CANCELLED, Client, JobFailed, NoServer, prompts
+from . import Client, JobFailed, NoServer, prompts, stopped
 from .options import BadInput
 from .target import Target
 
@@ -151,8 +151,7 @@ def _waited(client: Client, prompt_id: str, target: Target) -> dict[str, Any]:
     try:
         state = prompts.ended(client, prompt_id)
     except KeyboardInterrupt:
-        prompts.cancel(client, prompt_id)
-        raise KeyboardInterrupt(CANCELLED) from None
+        raise KeyboardInterrupt(stopped(prompts.cancel(client, prompt_id))) from None
     files = prompts.saved(client, state)
     if not files:
         raise JobFailed("the graph ran and saved nothing: it needs a Save Image node, or another that saves")

@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 from ..graphs import Graph, ended_state
-from . import CANCELLED, BadRequest, Client, Image, JobFailed, NoServer
+from . import BadRequest, Client, Image, JobFailed, NoServer, stopped
 
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 10.0  # for which a prompt is told to stop that has not heard it
@@ -24,8 +24,7 @@ def queue(client: Client, graph: Graph) -> str:
     try:
         found = client._json("POST", "/prompt", {"prompt": graph, "prompt_id": prompt_id})
     except KeyboardInterrupt:  # it may stand in the queue by now
-        cancel(client, prompt_id)
-        raise KeyboardInterrupt(CANCELLED) from None
+        raise KeyboardInterrupt(stopped(cancel(client, prompt_id))) from None
     if errors := found.get("node_errors"):
         raise JobFailed(f"ComfyUI refused the graph: {errors}")
     return found["prompt_id"]
@@ -62,10 +61,10 @@ def _image(client: Client, image: dict) -> Image:
     return Image(**where, url=f"{client.server}/view?{urllib.parse.urlencode(where)}", client=client)
 
 
-def cancel(client: Client, prompt_id: str) -> None:
-    """Cancel it and nothing else, whether it waits or runs."""
+def cancel(client: Client, prompt_id: str) -> dict[str, Any]:
+    """Cancel it and nothing else, whether it waits or runs; how it stands then, {} where it was still waiting."""
     try:
-        client.cancel(prompt_id)
+        return client.cancel(prompt_id)
     except BadRequest:  # a graph is no job of the service
         client._bytes("POST", "/queue", {"delete": [prompt_id]})
         # A signal that comes while the prompt is about to start is lost, so it is given until it is heeded.
@@ -73,3 +72,5 @@ def cancel(client: Client, prompt_id: str) -> None:
         while _is_queued(client, prompt_id) and time.monotonic() < deadline:
             client._bytes("POST", "/interrupt", {"prompt_id": prompt_id})
             time.sleep(LOOK_SECONDS)
+        found = client._json("GET", f"/history/{prompt_id}")
+        return ended_state(found[prompt_id]) if prompt_id in found else {}

@@ -28,6 +28,7 @@ from .store import Store
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SMALL_BODY = 2**12  # larger ones are read in a thread, so that the loop is not held up
 LARGEST_DRAWN_SEED = 2**50 - 1  # what JavaScript keeps exact, as the graph may be opened in a browser
+MOST_CHOICES = 100  # that an error lists
 SIGN_OF_LIFE_SECONDS = 10.0  # on an event stream where nothing changes
 CANCEL_SECONDS = 2.0  # how long DELETE waits for a running job to stop before it answers that it is stopping
 
@@ -187,7 +188,9 @@ def _with_choices(kind: str, error: dict) -> str:
     name = (error.get("extra_info") or {}).get("input_name")
     if error.get("type") != "value_not_in_list" or "list of length" not in error["details"] or name is None:
         return error["details"]
-    return f"{error['details']}; valid are {', '.join(host.choices(kind, name))}"
+    valid = host.choices(kind, name)
+    more = f" and {len(valid) - MOST_CHOICES} more" if len(valid) > MOST_CHOICES else ""
+    return f"{error['details']}; valid are {', '.join(valid[:MOST_CHOICES])}{more}" if valid else error["details"]
 
 
 def _host_refusal(found: dict) -> Problem:

@@ -52,11 +52,12 @@ def interrupt(prompt_id: str) -> None:
 
 
 def choices(kind: str, name: str) -> list[str]:
-    """What a node's input may be, where it is one of several; at most a hundred of them."""
+    """What a node's input may be, where it is one of several."""
     nodes = importlib.import_module("nodes")  # by name, as below
     parts = nodes.NODE_CLASS_MAPPINGS[kind].INPUT_TYPES().values()
-    options: Any = next((part[name][0] for part in parts if name in part), [])
-    return [str(one) for one in options][:100] if isinstance(options, list) else []
+    kinds: Any = next((part[name] for part in parts if name in part), ([],))
+    options = kinds[1].get("options", []) if kinds[0] == "COMBO" else kinds[0]  # as the nodes of today say it, or older
+    return list(map(str, options)) if isinstance(options, list) else []
 
 
 def progress(prompt_id: str) -> dict[str, tuple[float, float]]:

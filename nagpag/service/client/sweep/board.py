@@ -135,9 +135,10 @@ def run(jobs: Sequence[Job], workers: Sequence[Worker], see: Callable[[Event], N
         _watch(board, events, len(workers), see, some_there)
     finally:
         board.stop()
-        for worker in workers:
-            worker.stop()
-        for thread in threads:
+        stopping = [threading.Thread(target=worker.stop, daemon=True) for worker in workers]  # some take their time
+        for thread in stopping:
+            thread.start()
+        for thread in (*stopping, *threads):
             thread.join()
         while not events.empty():
             if (event := events.get()).kind == "done":
