@@ -181,7 +181,10 @@ def refuse_nested(samples: Any, node: str) -> None:
     """Raise ValueError for a latent of several parts, such as picture and sound. node: its title, in words."""
     if getattr(samples, "is_nested", False):
         kinds = ", ".join(str(tuple(part.shape)) for part in samples.unbind())
-        raise ValueError(f"{node}: the latent holds several at once ({kinds}), which is of no one size; give it one")
+        raise ValueError(
+            f"{node}: the latent holds several at once ({kinds}), such as video and sound; wire one that holds a "
+            "picture or a video alone"
+        )
 
 
 def refuse_guided(model: Any, node: str) -> None:

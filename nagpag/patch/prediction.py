@@ -192,8 +192,8 @@ def _past_caches(forward: Forward, asked: Asked) -> Asked:
         return asked
     if "ar_state" in asked.transformer_options:
         raise ValueError(
-            "with this sampler the model keeps the frames that it made before, and a branch beside them would be kept "
-            "among them. Take another sampler"
+            "with this sampler the model keeps the frames that it made before, and would keep a branch's among them, "
+            "so that none can be worked out"
         )
     if name := cache_on(asked.options):
         raise ValueError(
